@@ -1,0 +1,101 @@
+"""Every registry of the toolkit on one page.
+
+A config names a part by its class name (``dict(type='Haar')``); ``locations`` lets the registry
+find it without an import in the config. A dotted path (``type='package.module.Class'``) works
+everywhere too. Registries below the line are children of MMEngine's, so its own parts
+(optimizers, visualization backends, ...) are found through them.
+"""
+
+import difflib
+import inspect
+
+from mmengine import registry as engine
+from mmengine.registry import Registry
+
+SCOPE = 'wfvae_toolkit'
+
+
+def build_part(cfg, registry, **context):
+    """Build the part that ``cfg['type']`` names, with ``cfg`` over ``context`` as its arguments.
+
+    Args:
+        cfg (dict): ``type`` (registered name, dotted path or class) and constructor arguments.
+        registry (Registry): where names are looked up.
+        **context: arguments that the owner passes to every part of the registry
+            (``channels=``, ``norm=``).
+
+    Raises:
+        TypeError: ``cfg`` is no dict with a ``type``, or an argument is unknown or missing.
+        KeyError: nothing of that name is registered; the message lists what is.
+    """
+    if not isinstance(cfg, dict) or 'type' not in cfg:
+        raise TypeError(f"{registry.name}: expected dict(type='Name', ...), got {cfg!r}")
+    arguments = {**context, **{key: value for key, value in cfg.items() if key != 'type'}}
+    cls = cfg['type']
+    if isinstance(cls, str):
+        cls = find_part(cls, registry)
+    try:
+        inspect.signature(cls).bind(**arguments)
+    except TypeError as error:
+        accepted = [name for name in inspect.signature(cls).parameters if name not in context]
+        raise TypeError(f'{registry.name} {cls.__name__}: {error}; its settings are {accepted}') from None
+    return cls(**arguments)
+
+
+def find_part(name, registry):
+    """Name or dotted path -> class; KeyError that lists the registered names otherwise."""
+    try:
+        cls = registry.get(name)
+    except ImportError as error:
+        raise KeyError(f'{registry.name} {name!r}: {error}') from error
+    if cls is None:
+        known = sorted(registered_names(registry))
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f'; did you mean {near[0]!r}?' if near else ''
+        raise KeyError(f'no {registry.name} is called {name!r}{hint} Registered: {", ".join(known)}. '
+                       'A dotted path (package.module.Class) works too.')
+    return cls
+
+
+def registered_names(registry):
+    """Names that a config may use as ``type`` without a dotted path."""
+    registry.import_from_location()
+    return list(registry.module_dict)
+
+
+def _own(name, *locations):
+    return Registry(name, build_func=build_part, scope=SCOPE, locations=[f'{SCOPE}.{place}' for place in locations])
+
+
+def _child(parent, *locations, **options):
+    return Registry(parent.name, parent=parent, scope=SCOPE,
+                    locations=[f'{SCOPE}.{place}' for place in locations], **options)
+
+
+# ours: (cfg, **context) -> part
+AUTOENCODERS = _own('autoencoder', 'models.autoencoders')
+WAVELETS = _own('wavelet', 'models.wavelets')
+NORM_LAYERS = _own('norm layer', 'models.layers')
+MID_BLOCKS = _own('mid block', 'models.layers')
+DISCRIMINATORS = _own('discriminator', 'models.discriminators')
+LOSSES = _own('loss', 'losses')
+
+# children of MMEngine's
+DATASETS = _child(engine.DATASETS, 'datasets', build_func=build_part)
+TRANSFORMS = _child(engine.TRANSFORMS, 'datasets', build_func=build_part)
+DATA_SAMPLERS = _child(engine.DATA_SAMPLERS, 'datasets', build_func=build_part)
+METRICS = _child(engine.METRICS, 'evaluation', build_func=build_part)
+EVALUATORS = _child(engine.EVALUATOR, 'evaluation', build_func=build_part)
+MODELS = _child(engine.MODELS, 'training')
+MODEL_WRAPPERS = _child(engine.MODEL_WRAPPERS, 'training')
+LOOPS = _child(engine.LOOPS, 'training')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(engine.OPTIM_WRAPPER_CONSTRUCTORS, 'training')
+RUNNERS = _child(engine.RUNNERS, 'training')
+HOOKS = _child(engine.HOOKS, 'hooks')
+VISBACKENDS = _child(engine.VISBACKENDS, 'visualization')
+VISUALIZERS = _child(engine.VISUALIZERS, 'visualization')
+
+BY_NAME = {registry.name: registry for registry in (
+    AUTOENCODERS, WAVELETS, NORM_LAYERS, MID_BLOCKS, DISCRIMINATORS, LOSSES, DATASETS, TRANSFORMS,
+    DATA_SAMPLERS, METRICS, EVALUATORS, MODELS, MODEL_WRAPPERS, LOOPS, OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS,
+    HOOKS, VISBACKENDS, VISUALIZERS)}

@@ -1,0 +1,1 @@
+"""Helpers below every other part: files, seeds, processes, configs, the torchvision shim."""

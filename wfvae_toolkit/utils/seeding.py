@@ -1,0 +1,42 @@
+"""Randomness as a function of what it is for, never of rank, worker or history."""
+
+import contextlib
+import random
+
+import numpy as np
+
+# torch's CPU generator reads only the low 32 bits of a seed: mix all words into 32 bits first.
+_DOMAINS = {'order': 1, 'sample': 2, 'posterior': 3, 'iteration': 4, 'initial weights': 5}
+
+
+def mix_seed(domain, *words):
+    """(purpose, non-negative integers) -> 32-bit seed; other purposes and words give unrelated seeds."""
+    return int(np.random.SeedSequence((_DOMAINS[domain], *words)).generate_state(1)[0])
+
+
+@contextlib.contextmanager
+def seeded(seed):
+    """Inside, torch's CPU generator, numpy and random start from ``seed``; after it they go on as before."""
+    import torch
+
+    states = torch.get_rng_state(), np.random.get_state(), random.getstate()
+    torch.default_generator.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(states[0])
+        np.random.set_state(states[1])
+        random.setstate(states[2])
+
+
+def standard_normal(shape, seeds):
+    """(len(seeds), *shape) float32 on the CPU; row i depends on ``seeds[i]`` alone.
+
+    One draw for a whole batch equals single draws only for some sizes, so each row has its own.
+    """
+    import torch
+
+    rows = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.stack(rows)
