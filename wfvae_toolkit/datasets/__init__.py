@@ -1,0 +1,17 @@
+"""Folders of pictures -> batches of uint8 (B, 3, H, W), the same on any number of workers and ranks."""
+
+from .bad_files import BadFile, BadFileLog, TooManyBadFiles
+from .base import ImageDataset, Sample, SampleError, SampleKey, evaluation_key
+from .folder import EXTENSIONS, ImageFolder, scan_folder
+from .images import MAX_PIXELS, BadImage, load_rgb, rgb_colour, to_rgb
+from .loader import Batch, LoaderSettings, build_dataloader, collate_evaluation, collate_training
+from .sampler import PositionSampler, SequentialSampler
+from .transforms import CenterCrop, RandomCrop, RandomFlip, RandomScale, ResizeShortSide, was_upsampled
+
+__all__ = [
+    'EXTENSIONS', 'MAX_PIXELS', 'BadFile', 'BadFileLog', 'BadImage', 'Batch', 'CenterCrop', 'ImageDataset',
+    'ImageFolder', 'LoaderSettings', 'PositionSampler', 'RandomCrop', 'RandomFlip', 'RandomScale', 'ResizeShortSide',
+    'Sample', 'SampleError', 'SampleKey', 'SequentialSampler', 'TooManyBadFiles', 'build_dataloader',
+    'collate_evaluation', 'collate_training', 'evaluation_key', 'load_rgb', 'rgb_colour', 'scan_folder', 'to_rgb',
+    'was_upsampled',
+]

@@ -1,0 +1,17 @@
+"""Metrics with a stated protocol: a function each, a thin class around it, and the evaluator that averages."""
+
+from .evaluator import (
+    EvaluationSummary,
+    ReconstructionEvaluator,
+    format_table,
+    write_results,
+)
+from .metric import EvaluationBatch, Metric
+from .perceptual import LPIPS, STLPIPS
+from .psnr import PSNR, psnr
+from .ssim import SSIM, ssim
+
+__all__ = [
+    'LPIPS', 'PSNR', 'SSIM', 'STLPIPS', 'EvaluationBatch', 'EvaluationSummary', 'Metric', 'ReconstructionEvaluator',
+    'format_table', 'psnr', 'ssim', 'write_results',
+]

@@ -1,0 +1,1 @@
+"""Networks in plain torch: usable without a Runner, a config file or a training model."""

@@ -1,0 +1,59 @@
+# Everything runs in .venv, which `make env` builds and every other target reuses.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+UNFINISHED := $(VENV)/.unfinished
+
+MAKEFLAGS += --no-print-directory
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help env demo-data demo test test-all lint wheel clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
+
+env: $(INSTALLED)  ## environment in .venv (PYTHON=... picks the interpreter), refreshed when requirements change
+
+# Killed half-way, pip can leave a package that looks installed and is not: an environment still marked unfinished is
+# built anew. An ordinary pip error installs nothing, so it removes the mark; Ctrl-C keeps it.
+$(INSTALLED): setup.cfg pyproject.toml $(wildcard requirements/*.txt)
+	@if [ -e $(UNFINISHED) ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		echo 'env: no complete environment in $(VENV), creating one with $(PYTHON)'; \
+		rm -rf $(VENV) && mkdir $(VENV) && touch $(UNFINISHED) && $(PYTHON) -m venv $(VENV); \
+	fi
+	@echo 'env: installing the packages of requirements/ (minutes the first time)'
+	@touch $(UNFINISHED); trap 'exit 130' HUP INT TERM; \
+		$(BIN)/python -m pip install -qq -e '.[demo,tests,lint]' -c requirements/constraints.txt; \
+		status=$$?; rm -f $(UNFINISHED); exit $$status
+	@touch $@
+
+demo-data: env  ## real photographs in data/demo, from the wheels of scikit-image and scikit-learn
+	@echo 'demo-data: writing photographs to data/demo'
+	@$(BIN)/python tools/make_demo_data.py data/demo
+
+demo: env demo-data  ## train the demo's autoencoder on the CPU, evaluate it, export it, print the report
+	@echo 'demo: training configs/wfvae2_demo.py into work_dirs/demo'
+	@$(BIN)/python tools/demo.py
+
+test: env  ## the test suite without slow and GPU tests; coverage of 85% or more
+	@echo 'test: running the quick tests'
+	@$(BIN)/python -m pytest -m 'not slow and not gpu' --cov --cov-fail-under=85
+
+test-all: env  ## every test that this machine can run, with a GPU where there is one
+	@echo 'test-all: running every test that needs no missing GPU'
+	@$(BIN)/python -m pytest \
+		-m "$$($(BIN)/python -c 'import torch; print("" if torch.cuda.is_available() else "not gpu")')"
+
+lint: env  ## ruff
+	@echo 'lint: checking with ruff'
+	@$(BIN)/ruff check
+
+wheel: env  ## a wheel in dist/
+	@echo 'wheel: building into dist/'
+	@rm -rf build && $(BIN)/python -m pip wheel -qq --no-deps -w dist .
+
+clean:  ## remove what builds and tests leave; keeps .venv, data and work_dirs
+	@echo 'clean: removing build products and caches'
+	@rm -rf build dist *.egg-info .coverage .pytest_cache .ruff_cache
+	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

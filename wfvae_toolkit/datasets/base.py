@@ -1,0 +1,133 @@
+"""What every dataset of pictures shares: reading, transforming, seeding and reporting a sample."""
+
+import operator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from ..registry import TRANSFORMS
+from ..utils.seeding import mix_seed, seeded
+from .bad_files import BadFile
+from .images import MAX_PIXELS, BadImage, load_rgb, rgb_colour, to_rgb
+from .transforms import was_upsampled
+
+ON_BAD = ('substitute', 'report')
+
+
+class SampleKey(NamedTuple):
+    """What a sampler asks a dataset for."""
+
+    index: int
+    position: int  # in the global order of samples
+    seed: int  # of everything random about this sample, 32 bits
+
+
+def evaluation_key(index):
+    """The key of a sample outside training: its position is its index, which also seeds it."""
+    index = operator.index(index)
+    return SampleKey(index, index, mix_seed('sample', 0, index))
+
+
+class SampleError(RuntimeError):
+    """A sample failed for another reason than a bad file; the message names it."""
+
+
+@dataclass
+class Sample:
+    """One picture and where it comes from."""
+
+    image: torch.Tensor | None  # (3, H, W) uint8; None: could not be used, see `bad`
+    path: str  # relative to the dataset's root, POSIX
+    index: int  # of the picture shown: a substitute's own
+    position: int
+    seed: int
+    bad: tuple[BadFile, ...] = ()  # met on the way to the picture
+    upsampled: bool = False  # a transform had to enlarge it
+
+
+class ImageDataset(Dataset):
+    """Base of datasets; a child gives ``__len__`` and ``path(index)``, or ``load(index)``.
+
+    Args:
+        data_root (str | Path): folder that ``path(index)`` is relative to.
+        pipeline (sequence of dict): transforms built through TRANSFORMS, each a callable from PIL
+            image to PIL image. What they draw from torch's global generator (or numpy's, or
+            random's) is a function of the sample's seed alone.
+        on_bad (str): 'substitute' takes the next good index instead, and reports what it passed
+            over; 'report' gives a sample without image.
+        background (str | tuple): what alpha is composed over.
+        max_pixels (int): larger pictures are bad files.
+    """
+
+    def __init__(self, data_root='', pipeline=(), on_bad='substitute', background='white', max_pixels=MAX_PIXELS):
+        if on_bad not in ON_BAD:
+            raise ValueError(f'on_bad={on_bad!r}: use one of {ON_BAD}')
+        self.data_root = Path(data_root)
+        self.pipeline = [TRANSFORMS.build(cfg) for cfg in pipeline]
+        self.on_bad = on_bad
+        self.background = rgb_colour(background)
+        self.max_pixels = max_pixels
+
+    def __len__(self):
+        raise NotImplementedError(f'{type(self).__name__} lacks __len__')
+
+    def path(self, index):
+        """Name of a sample in reports: its file relative to ``data_root``, POSIX. By default its index."""
+        return str(index)
+
+    def load(self, index):
+        """PIL image at ``index``, of any mode; BadImage if it cannot be used."""
+        return load_rgb(self.data_root / self.path(index), self.background, self.max_pixels)
+
+    def __getitem__(self, key):
+        """`SampleKey`, or an index for evaluation -> `Sample`.
+
+        Raises:
+            IndexError: no such index.
+            SampleError: loading or transforming failed although the file is no bad one.
+            RuntimeError: on_bad='substitute' and every file is bad.
+        """
+        key = key if isinstance(key, SampleKey) else evaluation_key(key)
+        length = len(self)
+        if not 0 <= key.index < length:
+            raise IndexError(f'index {key.index}: there are {length} samples')
+        bad = []
+        for step in range(length if self.on_bad == 'substitute' else 1):
+            index = (key.index + step) % length
+            try:
+                image = self._transformed(index, key)
+            except BadImage as error:
+                bad.append(BadFile(self.path(index), error.reason))
+            else:
+                return Sample(_to_tensor(image), self.path(index), index, key.position, key.seed, tuple(bad),
+                              was_upsampled(image))
+        if self.on_bad == 'substitute':
+            raise RuntimeError(f'none of the {length} files can be used; the first: {bad[0].path}: {bad[0].reason}')
+        return Sample(None, self.path(key.index), key.index, key.position, key.seed, tuple(bad))
+
+    def _transformed(self, index, key):
+        try:
+            with seeded(key.seed):
+                image = self.load(index)
+                if image.mode != 'RGB':
+                    image = to_rgb(image, self.background)
+                for transform in self.pipeline:
+                    image = transform(image)
+            if not isinstance(image, Image.Image) or image.mode != 'RGB':
+                raise TypeError(f'the pipeline gave {image!r}, not a PIL image in RGB')
+        except BadImage:
+            raise
+        except Exception as error:
+            raise SampleError(f'sample {index} ({self.path(index)}) at position {key.position}: '
+                              f'{type(error).__name__}: {error}') from error
+        return image
+
+
+def _to_tensor(image):
+    """PIL image in RGB -> (3, H, W) uint8."""
+    return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())

@@ -1,0 +1,145 @@
+"""One file -> one RGB picture by stated rules, or a `BadImage` that says why not.
+
+| in the file | becomes |
+| --- | --- |
+| EXIF or XMP orientation | applied; one that cannot be read counts as upright |
+| 1 bit, grey, palette, YCbCr | Pillow's conversion |
+| CMYK | Pillow's plain conversion; colour profiles are not applied |
+| alpha, a transparent palette entry or colour | composed over ``background`` |
+| 16-bit grey | round(v / 257): 0 stays 0, 65535 becomes 255 |
+| 16 bits a channel in colour | the high byte (Pillow reads no more) |
+| 32-bit integers | as 16-bit grey; beyond 0..65535 bad, since no white level is agreed on |
+| float | 0 is black, 1 white; outside of that, or NaN, bad for the same reason |
+| several frames or pages | the first |
+| LAB, and formats not in `FORMATS` | bad |
+"""
+
+import os
+import stat
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 178_956_970  # 13,377 px square, 0.5 GB as RGB: the size at which Pillow refuses by default.
+
+# A list, because Pillow knows formats that start other programs (EPS) or reach for other files.
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'JPEG2000', 'PPM')
+
+# What Pillow's decoders were seen to raise on damaged files. OSError covers truncated, unidentified and
+# unreadable ones; MemoryError is a damaged header's absurd strip size far more often than a full machine.
+DECODER_ERRORS = (
+    OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, SyntaxError, EOFError, RuntimeError,
+    MemoryError, struct.error, zlib.error, Image.DecompressionBombError)
+
+
+class BadImage(Exception):
+    """A file that cannot be used as a picture.
+
+    Attributes:
+        path (str | None): the file; None where only the caller knows it (a transform).
+        reason (str): one line for a report.
+    """
+
+    def __init__(self, path, reason):
+        super().__init__(path, reason)
+        self.path = None if path is None else os.fspath(path)
+        self.reason = reason
+
+    def __str__(self):
+        return self.reason if self.path is None else f'{self.path}: {self.reason}'
+
+
+def load_rgb(path, background='white', max_pixels=MAX_PIXELS):
+    """Read the picture at ``path`` upright, in mode RGB, by the rules of this module.
+
+    Args:
+        path (str | Path): the file.
+        background (str | tuple): what alpha is composed over, a CSS colour or (r, g, b) in 0..255.
+        max_pixels (int): larger pictures are refused from their header, before anything is decoded.
+            Pillow refuses at twice ``Image.MAX_IMAGE_PIXELS``, one number for the whole process:
+            where that is lower it is raised, never lowered.
+
+    Raises:
+        BadImage: missing, empty, truncated, no picture, too large, unreadable, not a regular file.
+        ValueError: ``background`` is no colour.
+    """
+    background = rgb_colour(background)
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise BadImage(path, 'a folder' if stat.S_ISDIR(status.st_mode) else 'not a regular file')
+        if status.st_size == 0:
+            raise BadImage(path, 'zero bytes')
+        with Image.open(path, formats=FORMATS) as image:
+            if image.width * image.height > max_pixels:
+                raise BadImage(path, f'{image.width}x{image.height} px, more than max_pixels={max_pixels}')
+            image.load()
+            _turn_upright(image)
+            return to_rgb(image, background)
+    except Image.DecompressionBombError as error:
+        raise BadImage(path, f'more than max_pixels={max_pixels}: {error}') from error
+    except DECODER_ERRORS as error:
+        raise BadImage(path, _reason(error)) from error
+
+
+def to_rgb(image, background='white'):
+    """PIL image of any mode -> mode RGB without metadata, by the rules of this module.
+
+    Raises:
+        ValueError: there is no rule for the image's mode or for its range of values.
+    """
+    if image.mode == 'F' or image.mode.startswith('I'):
+        image = _to_8_bits(image)
+    if image.has_transparency_data:
+        image = image.convert('RGBA')
+        rgb = Image.new('RGB', image.size, rgb_colour(background))
+        rgb.paste(image, mask=image.getchannel('A'))
+        return rgb
+    rgb = image.convert('RGB')
+    rgb.info.clear()
+    return rgb
+
+
+def rgb_colour(colour):
+    """CSS colour or (r, g, b) -> (r, g, b), each 0..255; ValueError otherwise."""
+    if isinstance(colour, str):
+        return ImageColor.getrgb(colour)[:3]
+    values = tuple(colour)
+    if len(values) != 3 or not all(isinstance(value, int) and 0 <= value <= 255 for value in values):
+        raise ValueError(f'{colour!r}: use a colour name such as "white" or three integers of 0..255')
+    return values
+
+
+def _to_8_bits(image):
+    """Mode F, I or I;16* -> L, or LA where one value is declared transparent."""
+    values = np.asarray(image)
+    white = 1 if image.mode == 'F' else 65535
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= white):  # so that NaN fails too
+        raise ValueError(f'values {low}..{high}, of mode {image.mode} only 0 (black) to {white} (white) is read')
+    grey = Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
+    if 'transparency' in image.info:
+        grey.putalpha(Image.fromarray(np.where(values == image.info['transparency'], 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _turn_upright(image):
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except DECODER_ERRORS:
+        # The pixels are decoded already: only the metadata is damaged, or could not be written back.
+        return
+
+
+def _reason(error):
+    if isinstance(error, FileNotFoundError):
+        return 'missing'
+    if isinstance(error, UnidentifiedImageError):
+        return f'not an image, or its header is damaged (read are {", ".join(FORMATS)})'
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return f'{type(error).__name__}: {error}'

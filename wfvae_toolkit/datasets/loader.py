@@ -1,0 +1,164 @@
+"""Config -> DataLoader of `Batch`."""
+
+import inspect
+import itertools
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch.utils.data import DataLoader
+
+from ..registry import DATASETS, find_part
+from .bad_files import BadFile
+from .sampler import PositionSampler, SequentialSampler
+
+
+@dataclass
+class Batch:
+    """Pictures and where they come from; row i of every list belongs to picture i.
+
+    What could not be used has no row and appears only in ``bad``.
+    """
+
+    images: torch.Tensor | list[torch.Tensor]  # uint8; (B, 3, H, W), in evaluation a list of (3, H, W)
+    paths: list[str]
+    indices: list[int]
+    positions: list[int]
+    seeds: list[int]
+    bad: list[BadFile]
+    upsampled: int  # how many pictures a transform had to enlarge
+
+    def __len__(self):
+        return len(self.images)
+
+    def groups(self):
+        """Sub-batches with ``images`` (b, 3, H, W), in order: one for each run of equal sizes.
+
+        Together they hold every row once. ``bad`` and ``upsampled`` stay with the whole batch, so
+        that nothing is counted twice.
+        """
+        start = 0
+        for _, run in itertools.groupby(self.images, key=lambda image: image.shape):
+            images = list(run)
+            rows = slice(start, start + len(images))
+            yield Batch(torch.stack(images), self.paths[rows], self.indices[rows], self.positions[rows],
+                        self.seeds[rows], bad=[], upsampled=0)
+            start = rows.stop
+
+    def pin_memory(self):
+        """Called by the DataLoader where ``pin_memory`` is set."""
+        if isinstance(self.images, torch.Tensor):
+            return replace(self, images=self.images.pin_memory())
+        return replace(self, images=[image.pin_memory() for image in self.images])
+
+
+@dataclass
+class LoaderSettings:
+    """The settings of a dataloader; ``prefetch_factor``, ``persistent_workers`` and ``timeout_s`` are the workers'."""
+
+    batch_size: int  # a rank's micro-batch
+    dataset: dict
+    num_workers: int = 0  # 0 reads in the main process
+    shuffle: bool | None = None  # None: while training
+    pin_memory: bool = False
+    prefetch_factor: int | None = None  # batches that a worker reads ahead; None: PyTorch's 2
+    persistent_workers: bool = False
+    timeout_s: float = 0  # 0 waits for ever
+
+    def __post_init__(self):
+        if not isinstance(self.dataset, dict):
+            raise TypeError(f"dataset={self.dataset!r}: use dict(type='ImageFolder', data_root=...)")
+        if self.batch_size < 1 or self.num_workers < 0:
+            raise ValueError(f'batch_size={self.batch_size}, num_workers={self.num_workers}: '
+                             'use at least 1 and at least 0')
+
+
+def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
+    """Dataset, sampler and workers of one rank.
+
+    Training is endless and resumes through ``loader.sampler.set_position(consumed)`` before it is
+    iterated. Evaluation gives each sample once over all ranks, and never a substitute for a bad file.
+    Iterating leaves the global random generators alone.
+
+    Args:
+        cfg (dict): see `LoaderSettings`.
+        training (bool): endless batches of one size, or one pass.
+        seed (int): of order and augmentation in training.
+        rank, world_size (int): which share of the samples.
+
+    Raises:
+        TypeError: a setting is unknown or missing.
+        ValueError: a setting does not fit evaluation.
+    """
+    settings = _settings(cfg)
+    dataset = _build_dataset(settings.dataset, training)
+    if training:
+        shuffle = settings.shuffle is not False
+        sampler = PositionSampler(len(dataset), seed, shuffle, rank, world_size)
+    elif settings.shuffle:
+        raise ValueError('shuffle=True: evaluation keeps the order of the dataset; leave shuffle out')
+    else:
+        sampler = SequentialSampler(len(dataset), rank, world_size)
+    workers = {}
+    if settings.num_workers:
+        workers = {'prefetch_factor': settings.prefetch_factor, 'persistent_workers': settings.persistent_workers,
+                   'timeout': settings.timeout_s, 'worker_init_fn': _start_worker}
+    # With a generator of its own the loader does not draw its workers' seeds from the global one.
+    return DataLoader(dataset, settings.batch_size, sampler=sampler, num_workers=settings.num_workers,
+                      collate_fn=collate_training if training else collate_evaluation,
+                      pin_memory=settings.pin_memory, generator=torch.Generator().manual_seed(seed), **workers)
+
+
+def collate_training(samples):
+    """list of `Sample` -> `Batch` with one tensor; ValueError where sizes differ."""
+    batch = collate_evaluation(samples)
+    first = batch.images[0]
+    for path, image in zip(batch.paths, batch.images, strict=True):
+        if image.shape != first.shape:
+            raise ValueError(f'pictures of two sizes in a training batch: {batch.paths[0]} has {_size(first)} and '
+                             f"{path} {_size(image)}; end the pipeline with a crop, such as dict(type='CenterCrop', "
+                             f'size={min(*first.shape[1:], *image.shape[1:])})')
+    return replace(batch, images=torch.stack(batch.images))
+
+
+def collate_evaluation(samples):
+    """list of `Sample` -> `Batch` with a list of tensors of any sizes; see `Batch.groups`."""
+    good = [sample for sample in samples if sample.image is not None]
+    return Batch(
+        images=[sample.image for sample in good],
+        paths=[sample.path for sample in good],
+        indices=[sample.index for sample in good],
+        positions=[sample.position for sample in good],
+        seeds=[sample.seed for sample in good],
+        bad=[bad for sample in samples for bad in sample.bad],
+        upsampled=sum(sample.upsampled for sample in good))
+
+
+def _settings(cfg):
+    try:
+        inspect.signature(LoaderSettings).bind(**cfg)
+    except TypeError as error:
+        names = [field.name for field in fields(LoaderSettings)]
+        raise TypeError(f'dataloader: {error}; its settings are {names}') from None
+    return LoaderSettings(**cfg)
+
+
+def _build_dataset(cfg, training):
+    """The dataset; if it takes ``option=``, it is told which setting holds its root."""
+    if not training and cfg.get('on_bad', 'report') != 'report':
+        raise ValueError(f"on_bad={cfg['on_bad']!r}: evaluation never substitutes; leave it out or use 'report'")
+    context = {}
+    if isinstance(cfg.get('type'), str) and 'option' in inspect.signature(find_part(cfg['type'], DATASETS)).parameters:
+        context['option'] = f'{"train" if training else "val"}_dataloader.dataset.data_root'
+    dataset = DATASETS.build(cfg, **context)
+    if not training:
+        dataset.on_bad = 'report'
+    return dataset
+
+
+def _start_worker(worker_id):
+    # One thread each: workers that all use every core slow each other and the training down.
+    torch.set_num_threads(1)
+
+
+def _size(image):
+    return f'{image.shape[2]}x{image.shape[1]} px'

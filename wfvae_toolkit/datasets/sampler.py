@@ -1,0 +1,73 @@
+"""The order of samples, a function of (seed, position) alone."""
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from ..utils.seeding import mix_seed
+from .base import SampleKey, evaluation_key
+
+
+class PositionSampler(Sampler):
+    """Endless `SampleKey` of a rank, for training.
+
+    Global positions count 0, 1, 2, ... over all epochs and ranks; a rank takes every
+    ``world_size``-th. So B batches of b samples on each of w ranks are together the batch of b*w
+    samples of one process, and one number, the samples consumed, says where a run stands.
+
+    Args:
+        length (int): size of the dataset.
+        seed (int): of the order and of the samples' own seeds.
+        shuffle (bool): another permutation each epoch; off, the dataset's order.
+        rank, world_size (int): which share of the positions.
+    """
+
+    def __init__(self, length, seed=0, shuffle=True, rank=0, world_size=1):
+        _check_share(length, rank, world_size)
+        self.length = length
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank = rank
+        self.world_size = world_size
+        self.start_position = 0
+
+    def set_position(self, consumed):
+        """Let the next iteration start after ``consumed`` samples, counted over all ranks."""
+        if consumed < 0:
+            raise ValueError(f'{consumed} samples consumed: use 0 or more')
+        self.start_position = consumed
+
+    def __iter__(self):
+        position = self.start_position + self.rank
+        order_epoch, order = None, None
+        while True:
+            epoch, offset = divmod(position, self.length)
+            if epoch != order_epoch:
+                order_epoch, order = epoch, self._order(epoch)
+            yield SampleKey(int(order[offset]), position, mix_seed('sample', self.seed, position))
+            position += self.world_size
+
+    def _order(self, epoch):
+        if not self.shuffle:
+            return range(self.length)
+        return np.random.default_rng(mix_seed('order', self.seed, epoch)).permutation(self.length)
+
+
+class SequentialSampler(Sampler):
+    """Each index once over all ranks, without padding, as `SampleKey`: for evaluation."""
+
+    def __init__(self, length, rank=0, world_size=1):
+        _check_share(length, rank, world_size)
+        self.indices = range(rank, length, world_size)
+
+    def __len__(self):
+        return len(self.indices)
+
+    def __iter__(self):
+        return map(evaluation_key, self.indices)
+
+
+def _check_share(length, rank, world_size):
+    if length < 1:
+        raise ValueError(f'{length} samples: there must be at least one')
+    if not 0 <= rank < world_size:
+        raise ValueError(f'rank {rank} of {world_size}: use 0 to world_size - 1')

@@ -1,0 +1,127 @@
+"""PIL image -> PIL image; what is random is drawn from torch's global generator.
+
+Resizing is bicubic and antialiased. A picture smaller than a transform needs is a setting of that
+transform, ``too_small``: 'upsample' enlarges it and marks it, so that it is counted; 'drop' makes it
+a bad file; 'error' stops.
+"""
+
+import torch
+from PIL import Image
+
+from ..registry import TRANSFORMS
+from .images import MAX_PIXELS, BadImage
+
+TOO_SMALL = ('upsample', 'drop', 'error')
+_UPSAMPLED = 'upsampled'  # in Image.info, which PIL hands on from picture to picture
+
+
+def was_upsampled(image):
+    """Whether a transform had to enlarge the picture."""
+    return image.info.get(_UPSAMPLED) is True
+
+
+class _Sized:
+    """A transform that needs ``size`` px on the short side."""
+
+    def __init__(self, size, too_small='upsample'):
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f'{type(self).__name__}: size {size!r}: use a whole number of pixels from 1, such as 256')
+        if too_small not in TOO_SMALL:
+            raise ValueError(f'{type(self).__name__}: too_small={too_small!r}: use one of {TOO_SMALL}')
+        self.size = size
+        self.too_small = too_small
+
+    def _must_enlarge(self, image):
+        """Whether the picture is too small; raises where that is to drop it or an error."""
+        if min(image.size) >= self.size:
+            return False
+        reason = f'{image.width}x{image.height} px, {type(self).__name__} needs {self.size} on the short side'
+        if self.too_small == 'drop':
+            raise BadImage(None, f'too small: {reason}')
+        if self.too_small == 'error':
+            raise ValueError(f"{reason}: use larger pictures, a smaller size, or too_small='upsample' or 'drop'")
+        return True
+
+    def _large_enough(self, image):
+        """The picture, its short side brought up to ``size`` if it is below."""
+        return self._scale(image, self.size / min(image.size)) if self._must_enlarge(image) else image
+
+    def _scale(self, image, factor):
+        """Both sides times ``factor``, rounded, and not below ``size``."""
+        width, height = (max(self.size, round(side * factor)) for side in image.size)
+        if width * height > MAX_PIXELS:  # a line of 1x60000 px would grow to 63 gigapixels at 1024
+            raise BadImage(None, f'{image.width}x{image.height} px would become {width}x{height}, '
+                                 f'more than {MAX_PIXELS} pixels')
+        scaled = image.resize((width, height), Image.Resampling.BICUBIC)
+        if min(image.size) < self.size:
+            scaled.info[_UPSAMPLED] = True
+        return scaled
+
+    def _crop(self, image, left, top):
+        return image.crop((left, top, left + self.size, top + self.size))
+
+
+@TRANSFORMS.register_module()
+class ResizeShortSide(_Sized):
+    """Short side to exactly ``size`` px, the long side in proportion, rounded."""
+
+    def __call__(self, image):
+        image = self._large_enough(image)
+        return image if min(image.size) == self.size else self._scale(image, self.size / min(image.size))
+
+
+@TRANSFORMS.register_module()
+class CenterCrop(_Sized):
+    """``size`` x ``size`` px from the middle; an odd margin leaves its extra pixel right and below."""
+
+    def __call__(self, image):
+        image = self._large_enough(image)
+        return self._crop(image, (image.width - self.size) // 2, (image.height - self.size) // 2)
+
+
+@TRANSFORMS.register_module()
+class RandomCrop(_Sized):
+    """``size`` x ``size`` px from anywhere, every place as likely."""
+
+    def __call__(self, image):
+        image = self._large_enough(image)
+        left, top = (int(torch.randint(side - self.size + 1, ())) for side in image.size)
+        return self._crop(image, left, top)
+
+
+@TRANSFORMS.register_module()
+class RandomFlip:
+    """Left and right exchanged with ``probability``."""
+
+    def __init__(self, probability=0.5):
+        if not 0 <= probability <= 1:
+            raise ValueError(f'RandomFlip: probability {probability!r}: use 0 to 1')
+        self.probability = probability
+
+    def __call__(self, image):
+        flip = float(torch.rand(())) < self.probability
+        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else image
+
+
+@TRANSFORMS.register_module()
+class RandomScale(_Sized):
+    """Both sides times a factor from ``low`` to ``high``, log-uniform: halving is as likely as doubling.
+
+    Args:
+        low, high (float): bounds of the factor.
+        min_size (int): the crop that follows; a factor that would leave the short side below it
+            is raised to fit.
+        too_small (str): what becomes of a picture that is below ``min_size`` to begin with.
+    """
+
+    def __init__(self, low, high, min_size, too_small='upsample'):
+        super().__init__(min_size, too_small)
+        if not 0 < low <= high < float('inf'):
+            raise ValueError(f'RandomScale: low={low!r}, high={high!r}: use 0 < low <= high, such as 0.5 and 1')
+        self.low = low
+        self.high = high
+
+    def __call__(self, image):
+        factor = self.low * (self.high / self.low) ** float(torch.rand(()))
+        self._must_enlarge(image)
+        return self._scale(image, max(factor, self.size / min(image.size)))

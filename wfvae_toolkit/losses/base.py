@@ -1,0 +1,53 @@
+"""What a loss is and what it sees."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from wfvae_toolkit.models.posterior import DiagonalGaussian
+
+
+@dataclass
+class Step:
+    """One micro-batch of the autoencoder's turn.
+
+    Every tensor but ``target`` is a leaf: losses are differentiated with respect to these, row by
+    row, and one backward pass carries the sum through the network. A graph must not be kept on the
+    step for another row.
+    """
+
+    target: torch.Tensor  # (B, 3, H, W) in [-1, 1]
+    reconstruction: torch.Tensor  # (B, 3, H, W), about [-1, 1]
+    latent_dist: DiagonalGaussian
+    latents: torch.Tensor  # (B, latent_channels, H/f, W/f), what the decoder saw
+    encoder_bands: tuple[torch.Tensor, ...] = ()  # image first, each (B, 12, h, w)
+    decoder_bands: tuple[torch.Tensor, ...] = ()  # latent first
+    discriminator: nn.Module | None = None
+
+    @property
+    def values_per_image(self):
+        """C*H*W of the image."""
+        return self.target[0].numel()
+
+
+class Loss(nn.Module):
+    """A row of the objective.
+
+    ``forward(step)`` gives a scalar: the sum over an image, averaged over the batch, without
+    ``weight``, which the training model applies.
+    """
+
+    def __init__(self, weight=1.0):
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, step):
+        """Step -> scalar tensor."""
+        raise NotImplementedError
+
+
+def sum_per_image(x):
+    """(B, ...) -> scalar: sum over everything, divided by B; summed in float32 at least."""
+    # 1024 px sums 3e6 terms; fp16 overflows at 65504 and bf16 stops counting at 256.
+    return (x.sum(dtype=torch.float32) if x.dtype != torch.float64 else x.sum()) / len(x)

@@ -1,0 +1,75 @@
+"""Distances between features of a frozen network."""
+
+from torch import nn
+
+from wfvae_toolkit.registry import LOSSES
+
+from .base import Loss
+
+
+class _PerceptualLoss(Loss):
+    """The network's distance, one number an image, times C*H*W: as if it stood at every pixel value.
+
+    The network is a constant: its weights enter no checkpoint, no optimizer and no gradient sync.
+    """
+
+    def __init__(self, network, weight=1.0):
+        super().__init__(weight)
+        self.network = as_constant(network)
+
+    def forward(self, step):
+        distances = self.network(step.reconstruction, step.target)
+        return distances.float().mean() * step.values_per_image
+
+
+@LOSSES.register_module()
+class LPIPSLoss(_PerceptualLoss):
+    """LPIPS 0.1 (Zhang et al. 2018, arXiv 1801.03924), not spatial.
+
+    Args:
+        net (str): ``'vgg'`` or ``'alex'``.
+        trunk_weights (str): torchvision's weights of that network; None looks in torch hub's folder.
+    """
+
+    def __init__(self, net='vgg', trunk_weights=None, weight=1.0):
+        from wfvae_toolkit.models.perceptual import LPIPS
+
+        super().__init__(LPIPS(net, trunk_weights), weight)
+
+
+@LOSSES.register_module()
+class STLPIPSLoss(_PerceptualLoss):
+    """Shift-tolerant LPIPS (Ghildyal and Liu 2022, arXiv 2207.13686); its weights come with a package.
+
+    Args:
+        net (str): ``'alex'`` (2.5 M parameters) or ``'vgg'`` (14.7 M).
+    """
+
+    def __init__(self, net='alex', weight=1.0):
+        from wfvae_toolkit.models.perceptual import STLPIPS
+
+        super().__init__(STLPIPS(net), weight)
+
+
+def as_constant(network):
+    """Turn every parameter and buffer of a module into a buffer outside the state dict; returns the module."""
+    for module in list(network.modules()):
+        tensors = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
+        for name, tensor in tensors.items():
+            delattr(module, name)
+            module.register_buffer(name, tensor.detach(), persistent=False)
+    return _Evaluating(network)
+
+
+class _Evaluating(nn.Module):
+    """A network that stays in evaluation mode whatever its owner does."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network.eval()
+
+    def train(self, mode=True):
+        return self
+
+    def forward(self, *inputs):
+        return self.network(*inputs)

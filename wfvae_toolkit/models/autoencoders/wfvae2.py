@@ -1,0 +1,230 @@
+"""WF-VAE 2 for images: a convolutional autoencoder with a wavelet energy flow beside it.
+
+After WF-VAE (Li et al. 2024, arXiv 2411.17459). Encoder and decoder work on Haar bands; at every
+stage the low band is transformed again and joins the features (energy flow), and the decoder
+rebuilds the same pyramid from its features.
+"""
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from wfvae_toolkit.registry import AUTOENCODERS, MID_BLOCKS, NORM_LAYERS, WAVELETS
+
+from ..layers import NearestUpsample, ResidualBlock, StridedDownsample
+from ..posterior import DiagonalGaussian, at_least_float32
+from .outputs import DecoderOutput, EncoderOutput
+
+IMAGE_CHANNELS = 3
+BAND_CHANNELS = 4 * IMAGE_CHANNELS
+DEFAULT_MID = (dict(type='ResidualBlock'), dict(type='SpatialAttention'), dict(type='ResidualBlock'))
+
+
+@AUTOENCODERS.register_module()
+class WFVAE2Image(nn.Module):
+    """(B, 3, H, W) in [-1, 1] <-> latents (B, latent_channels, H/f, W/f), f = 2^len(widths).
+
+    Args:
+        latent_channels (int): channels of the latent.
+        widths (list[int]): encoder channels, image to latent; each entry halves the size.
+        decoder_widths (list[int]): the same for the decoder, image to latent; None: ``widths``.
+        encoder_layers (int | list[int]): residual blocks a stage, at least 1; a list runs image to latent.
+        decoder_layers (int | list[int]): the same, at least 2; a list runs latent to image.
+        energy_flow (bool): the wavelet pyramid beside the features; without it no ``bands``.
+        flow_width (int): channels that the encoder's flow adds to each stage.
+        decoder_flow_width (int): channels that the decoder's flow takes; None: ``flow_width``.
+        wavelet (dict): WAVELETS config.
+        norm (dict): NORM_LAYERS config.
+        mid_blocks (list[dict]): MID_BLOCKS configs, at the latent's size in encoder and decoder.
+        dropout (float): in the stages' residual blocks; mid blocks set their own.
+
+    Raises:
+        ValueError: settings that cannot work; the message names what would.
+    """
+
+    def __init__(self, latent_channels=8, widths=(128, 256, 512), decoder_widths=None, encoder_layers=2,
+                 decoder_layers=2, energy_flow=True, flow_width=128, decoder_flow_width=None, wavelet=None,
+                 norm=None, mid_blocks=DEFAULT_MID, dropout=0.0):
+        super().__init__()
+        wavelet = wavelet or dict(type='Haar')
+        parts = dict(norm=norm or dict(type='LayerNorm2d'), mid_blocks=mid_blocks, dropout=dropout)
+        decoder_widths = widths if decoder_widths is None else decoder_widths
+        decoder_flow_width = flow_width if decoder_flow_width is None else decoder_flow_width
+        _check_positive(latent_channels=latent_channels)
+        _check_widths('widths', widths)
+        _check_widths('decoder_widths', decoder_widths)
+        if len(decoder_widths) != len(widths):
+            raise ValueError(f'{len(decoder_widths)} decoder_widths for {len(widths)} widths: each entry is one '
+                             'halving of the size, so both need the same number')
+        if energy_flow:
+            _check_positive(flow_width=flow_width, decoder_flow_width=decoder_flow_width)
+        stages = len(widths) - 1
+        self.latent_channels = latent_channels
+        self.downsample_factor = 2 ** len(widths)
+        self.encoder = Encoder(latent_channels, widths, layers_per_stage('encoder_layers', encoder_layers, stages, 1),
+                               flow_width if energy_flow else 0, WAVELETS.build(wavelet), **parts)
+        self.decoder = Decoder(latent_channels, decoder_widths,
+                               layers_per_stage('decoder_layers', decoder_layers, stages, 2),
+                               decoder_flow_width if energy_flow else 0, WAVELETS.build(wavelet), **parts)
+        self.to(memory_format=torch.channels_last)
+
+    @property
+    def last_layer(self):
+        """Weight of the decoder's last conv, at which the adversarial gradient is balanced."""
+        return self.decoder.conv_out.weight
+
+    def encode(self, x):
+        """(B, 3, H, W) in [-1, 1] -> EncoderOutput. ValueError unless f divides H and W."""
+        check_image(x, self.downsample_factor)
+        moments, bands = self.encoder(x)
+        return EncoderOutput(DiagonalGaussian.from_moments(moments), bands)
+
+    def decode(self, z):
+        """(B, latent_channels, H/f, W/f) -> DecoderOutput with ``sample`` (B, 3, H, W)."""
+        if z.ndim != 4 or z.shape[1] != self.latent_channels:
+            raise ValueError(f'latents of shape {tuple(z.shape)}: (B, {self.latent_channels}, H, W) is needed')
+        return DecoderOutput(*self.decoder(z))
+
+    def forward(self, x):
+        """Reconstruct through the posterior's mean: (B, 3, H, W) -> (B, 3, H, W)."""
+        return self.decode(self.encode(x).latent_dist.mode()).sample
+
+
+class Encoder(nn.Module):
+    """Image (B, 3, H, W) -> moments (B, 2*latent_channels, H/f, W/f) and the wavelet bands of each stage."""
+
+    def __init__(self, latent_channels, widths, layers, flow_width, wavelet, norm, mid_blocks, dropout):
+        super().__init__()
+        self.wavelet = wavelet
+        self.conv_in = nn.Conv2d(BAND_CHANNELS, widths[0], 3, padding=1)
+        self.stages = nn.ModuleList(
+            EncoderStage(width, next_width, count, flow_width, wavelet, norm, dropout)
+            for (width, next_width), count in zip(pairwise(widths), layers, strict=True))
+        self.mid = _build_mid(mid_blocks, widths[-1], norm)
+        self.norm_out = NORM_LAYERS.build(norm, channels=widths[-1])
+        self.conv_out = nn.Conv2d(widths[-1], 2 * latent_channels, 3, padding=1)
+
+    def forward(self, x):
+        coefficients = self.wavelet.analyze(x)
+        h = self.conv_in(coefficients.contiguous(memory_format=torch.channels_last))
+        bands = []
+        for stage in self.stages:
+            h, coefficients = stage(h, coefficients)
+            bands.append(coefficients)
+        h = self.conv_out(F.silu(self.norm_out(self.mid(h))))
+        return h, tuple(band for band in bands if band is not None)
+
+
+class EncoderStage(nn.Module):
+    """Features (B, width, H, W) -> (B, next_width, H/2, W/2), joined by the next wavelet level of the low band."""
+
+    def __init__(self, width, next_width, layers, flow_width, wavelet, norm, dropout):
+        super().__init__()
+        self.wavelet = wavelet
+        self.blocks = nn.Sequential(*(ResidualBlock(width, norm, dropout=dropout) for _ in range(layers - 1)))
+        self.downsample = StridedDownsample(width)
+        self.flow_in = nn.Conv2d(BAND_CHANNELS, flow_width, 3, padding=1) if flow_width else None
+        self.out_block = ResidualBlock(width + flow_width, norm, out_channels=next_width, dropout=dropout)
+
+    def forward(self, h, coefficients):
+        h = self.downsample(self.blocks(h))
+        if self.flow_in is None:
+            return self.out_block(h), None
+        coefficients = self.wavelet.analyze(coefficients[:, :IMAGE_CHANNELS])
+        flow = self.flow_in(coefficients.contiguous(memory_format=torch.channels_last))
+        return self.out_block(torch.cat([h, flow], dim=1)), coefficients
+
+
+class Decoder(nn.Module):
+    """Latents (B, latent_channels, h, w) -> image (B, 3, f*h, f*w) and the wavelet bands of each stage."""
+
+    def __init__(self, latent_channels, widths, layers, flow_width, wavelet, norm, mid_blocks, dropout):
+        super().__init__()
+        self.wavelet = wavelet
+        widths = widths[::-1]
+        self.conv_in = nn.Conv2d(latent_channels, widths[0], 3, padding=1)
+        self.mid = _build_mid(mid_blocks, widths[0], norm)
+        self.stages = nn.ModuleList(
+            DecoderStage(width, next_width, count, flow_width, wavelet, norm, dropout)
+            for (width, next_width), count in zip(pairwise(widths), layers, strict=True))
+        self.norm_out = NORM_LAYERS.build(norm, channels=widths[-1])
+        self.conv_out = nn.Conv2d(widths[-1], BAND_CHANNELS, 3, padding=1)
+
+    def forward(self, z):
+        h = self.mid(self.conv_in(z.contiguous(memory_format=torch.channels_last)))
+        bands, low = [], None
+        for stage in self.stages:
+            h, low, coefficients = stage(h, low)
+            bands.append(coefficients)
+        # No activation before conv_out, unlike the encoder: earlier weights were trained so.
+        coefficients = add_low(at_least_float32(self.conv_out(self.norm_out(h))), low)
+        return self.wavelet.synthesize(coefficients), tuple(band for band in bands if band is not None)
+
+
+class DecoderStage(nn.Module):
+    """Features (B, width, H, W) -> (B, next_width, 2H, 2W); its flow channels give this level's wavelet bands."""
+
+    def __init__(self, width, next_width, layers, flow_width, wavelet, norm, dropout):
+        super().__init__()
+        self.wavelet = wavelet
+        self.split = [width, flow_width]
+        self.branch = ResidualBlock(width, norm, out_channels=width + flow_width, dropout=dropout)
+        self.flow_block = ResidualBlock(flow_width, norm, dropout=dropout) if flow_width else None
+        self.flow_out = nn.Conv2d(flow_width, BAND_CHANNELS, 3, padding=1) if flow_width else None
+        self.blocks = nn.Sequential(*(ResidualBlock(width, norm, dropout=dropout) for _ in range(layers - 2)))
+        self.upsample = NearestUpsample(width)
+        self.out_block = ResidualBlock(width, norm, out_channels=next_width, dropout=dropout)
+
+    def forward(self, h, low):
+        h = self.branch(h)
+        coefficients = None
+        if self.flow_block is not None:
+            h, flow = h.split(self.split, dim=1)
+            coefficients = add_low(at_least_float32(self.flow_out(self.flow_block(flow))), low)
+            low = self.wavelet.synthesize(coefficients)
+        return self.out_block(self.upsample(self.blocks(h))), low, coefficients
+
+
+def add_low(coefficients, low):
+    """Add the image of the level below, (B, 3, H, W), to the LL band of (B, 12, H, W); None adds nothing."""
+    if low is None:
+        return coefficients
+    return torch.cat([coefficients[:, :IMAGE_CHANNELS] + low, coefficients[:, IMAGE_CHANNELS:]], dim=1)
+
+
+def check_image(x, factor):
+    """ValueError unless x is (B, 3, H, W) with H and W positive multiples of ``factor``."""
+    if x.ndim != 4 or x.shape[1] != IMAGE_CHANNELS:
+        raise ValueError(f'images of shape {tuple(x.shape)}: (B, 3, H, W) is needed')
+    height, width = x.shape[-2:]
+    if height % factor or width % factor or not height or not width:
+        nearest = [max(factor, round(size / factor) * factor) for size in (width, height)]
+        raise ValueError(f'{width}x{height} px: use multiples of {factor}, such as {nearest[0]}x{nearest[1]}')
+
+
+def layers_per_stage(name, layers, stages, least):
+    """A number or one number a stage -> list; ValueError names what would work."""
+    counts = [layers] * stages if isinstance(layers, int) else list(layers)
+    if len(counts) != stages:
+        raise ValueError(f'{name}={layers!r}: give one number or a list of {stages}, one a stage')
+    if min(counts) < least:
+        raise ValueError(f'{name}={layers!r}: every stage needs at least {least}')
+    return counts
+
+
+def _build_mid(mid_blocks, channels, norm):
+    return nn.Sequential(*(MID_BLOCKS.build(cfg, channels=channels, norm=norm) for cfg in mid_blocks))
+
+
+def _check_widths(name, widths):
+    if len(widths) < 2:
+        raise ValueError(f'{name}={widths!r}: at least two entries are needed (2 give 4x, 3 give 8x downsampling)')
+    _check_positive(**{f'{name}[{i}]': width for i, width in enumerate(widths)})
+
+
+def _check_positive(**sizes):
+    for name, size in sizes.items():
+        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+            raise ValueError(f'{name}={size!r}: a positive integer is needed')

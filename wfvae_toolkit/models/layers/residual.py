@@ -1,0 +1,33 @@
+"""Residual block: norm, SiLU, 3x3 conv, norm, SiLU, dropout, 3x3 conv, plus the input."""
+
+import torch.nn.functional as F
+from torch import nn
+
+from wfvae_toolkit.registry import MID_BLOCKS, NORM_LAYERS
+
+
+@MID_BLOCKS.register_module()
+class ResidualBlock(nn.Module):
+    """(B, channels, H, W) -> (B, out_channels, H, W); a 1x1 conv on the skip when they differ.
+
+    Args:
+        channels (int): channels that come in.
+        norm (dict): NORM_LAYERS config.
+        out_channels (int): channels that go out; None keeps them.
+        dropout (float): probability before the second conv.
+    """
+
+    def __init__(self, channels, norm, out_channels=None, dropout=0.0):
+        super().__init__()
+        out_channels = out_channels or channels
+        self.norm1 = NORM_LAYERS.build(norm, channels=channels)
+        self.conv1 = nn.Conv2d(channels, out_channels, 3, padding=1)
+        self.norm2 = NORM_LAYERS.build(norm, channels=out_channels)
+        self.dropout = nn.Dropout(dropout)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.shortcut = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, x):
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        return self.shortcut(x) + h

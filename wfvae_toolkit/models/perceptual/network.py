@@ -1,0 +1,135 @@
+"""What LPIPS and STLPIPS share: a frozen trunk of five stages and the distance between its features."""
+
+import re
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+# Five stages of (channels, kernel) convolutions, each followed by a ReLU; a stage's output is a feature map.
+_POOL = 'pool'
+_STAGES = {
+    'alex': [[(64, 11)], [_POOL, (192, 5)], [_POOL, (384, 3)], [(256, 3)], [(256, 3)]],
+    'vgg': [[(64, 3)] * 2, [_POOL, *[(128, 3)] * 2], *([_POOL, *[(width, 3)] * 3] for width in (256, 512, 512))],
+}
+_POOL_SIZE = {'alex': 3, 'vgg': 2}
+
+
+class PerceptualNetwork(nn.Module):
+    """Weighted squared differences of unit-length features, one number an image (not spatial).
+
+    Equation 1 of Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric (2018).
+    Always frozen and in eval mode. Convolutions run under the autocast that is active, the distances in float32.
+
+    Args:
+        net (str): 'alex' or 'vgg'.
+        shift_tolerant (bool): every stride becomes a blur before a stride of 2 (Ghildyal and Liu 2022).
+        min_size (int): smallest height and width in pixels that the trunk takes.
+    """
+
+    def __init__(self, net, shift_tolerant, min_size):
+        super().__init__()
+        self.net = net
+        self.min_size = min_size
+        self.register_buffer('shift', torch.tensor([-0.030, -0.088, -0.188]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer('scale', torch.tensor([0.458, 0.448, 0.450]).view(1, 3, 1, 1), persistent=False)
+        self.stages = nn.ModuleList()
+        self.heads = nn.ParameterList()
+        channels = 3
+        for stage in _STAGES[net]:
+            layers = []
+            for layer in stage:
+                if layer == _POOL:
+                    layers += _pool(_POOL_SIZE[net], channels, shift_tolerant)
+                else:
+                    layers += _convolution(channels, *layer, shift_tolerant)
+                    channels = layer[0]
+            self.stages.append(nn.Sequential(*layers))
+            self.heads.append(torch.empty(channels))
+        self.requires_grad_(False)
+        self.eval()
+        # Weights decide the layout of a convolution's output: this one is faster, whatever the image's layout.
+        self.to(memory_format=torch.channels_last)
+
+    def train(self, mode=True):
+        """Stays in eval mode."""
+        return super().train(False)
+
+    def forward(self, reconstruction, target):
+        """Two (B, 3, H, W) in [-1, 1] -> (B,) distances, differentiable in the reconstruction.
+
+        Raises:
+            ValueError: the shapes differ, are no colour images, or are below the trunk's smallest size.
+        """
+        self._check(reconstruction, target)
+        distance = 0
+        pairs = zip(self._features(reconstruction), self._features(target.detach()), strict=True)
+        for head, (ours, theirs) in zip(self.heads, pairs, strict=True):
+            distance = distance + ((_unit(ours) - _unit(theirs)).square().mean((2, 3)) * head).sum(1)
+        return distance
+
+    def load(self, state, trunk_prefix, source):
+        """Copy a trunk's convolutions, in the order of their numbers, from ``<trunk_prefix>.<number>.weight``."""
+        pattern = re.compile(rf'({trunk_prefix}\.(\d+))\.weight')
+        found = sorted((int(match[2]), match[1]) for match in map(pattern.fullmatch, state) if match)
+        convolutions = [module for module in self.stages.modules() if isinstance(module, nn.Conv2d)]
+        if [state[f'{name}.weight'].shape for _, name in found] != [conv.weight.shape for conv in convolutions]:
+            raise ValueError(f'{source} does not hold the weights of {type(self).__name__} net={self.net!r}')
+        for (_, name), convolution in zip(found, convolutions, strict=True):
+            convolution.weight.copy_(state[f'{name}.weight'])
+            convolution.bias.copy_(state[f'{name}.bias'])
+
+    def load_heads(self, state):
+        """Copy one weight a channel from ``lin<stage>.model.1.weight``, the name in both packages' files."""
+        for index, head in enumerate(self.heads):
+            head.copy_(state[f'lin{index}.model.1.weight'].flatten())
+
+    def _features(self, image):
+        x = (image.to(torch.promote_types(image.dtype, torch.float32)) - self.shift) / self.scale
+        for stage in self.stages:
+            x = stage(x)
+            yield x
+
+    def _check(self, reconstruction, target):
+        if reconstruction.shape != target.shape or target.dim() != 4 or target.shape[1] != 3:
+            raise ValueError(f'reconstruction {tuple(reconstruction.shape)} and target {tuple(target.shape)}: '
+                             'expected two (B, 3, H, W) of one shape')
+        if min(target.shape[2:]) < self.min_size:
+            raise ValueError(f'{target.shape[2]}x{target.shape[3]} px: {type(self).__name__} net={self.net!r} takes '
+                             f'images of at least {self.min_size}x{self.min_size} px')
+
+
+class Blur(nn.Module):
+    """(B, C, H, W) -> (B, C, H/2 + 1, W/2 + 1): binomial 3x3 filter at a stride of 2, two reflected pixels a side."""
+
+    def __init__(self, channels):
+        super().__init__()
+        taps = torch.tensor([1.0, 2.0, 1.0]) / 4
+        self.register_buffer('kernel', torch.outer(taps, taps).expand(channels, 1, 3, 3).contiguous(), persistent=False)
+
+    def forward(self, x):
+        return F.conv2d(F.pad(x, (2, 2, 2, 2), mode='reflect'), self.kernel, stride=2, groups=len(self.kernel))
+
+
+def check_net(net):
+    """ValueError unless ``net`` names a trunk."""
+    if net not in _STAGES:
+        raise ValueError(f'net={net!r}: use one of {", ".join(map(repr, _STAGES))}')
+
+
+def _convolution(in_channels, channels, kernel, shift_tolerant):
+    is_stem = kernel == 11  # AlexNet's first, the only one with a stride and with less padding than half its kernel
+    stride = 4 if is_stem and not shift_tolerant else 1
+    # skip_init draws nothing: building a metric must not move the generator that a training run depends on.
+    convolution = nn.utils.skip_init(nn.Conv2d, in_channels, channels, kernel, stride, padding=min(kernel // 2, 2))
+    return [convolution, *([Blur(channels)] if is_stem and shift_tolerant else []), nn.ReLU(inplace=True)]
+
+
+def _pool(size, channels, shift_tolerant):
+    return [nn.MaxPool2d(size, stride=1), Blur(channels)] if shift_tolerant else [nn.MaxPool2d(size, stride=2)]
+
+
+def _unit(features):
+    """Length 1 over channels, in float32 at least; 0 stays 0 and its gradient finite."""
+    features = features.to(torch.promote_types(features.dtype, torch.float32))
+    return features / (torch.linalg.vector_norm(features, dim=1, keepdim=True) + 1e-10)

@@ -1,0 +1,97 @@
+"""Where the perceptual networks' weights come from: installed packages, torch.hub's folder, a download."""
+
+import contextlib
+import importlib.resources
+import importlib.util
+import pickle
+import socket
+from http.client import HTTPException
+from pathlib import Path
+
+import torch
+from torch import distributed
+
+from wfvae_toolkit.utils.distributed import is_distributed, is_main
+
+DOWNLOAD_FOLDER = 'https://download.pytorch.org/models/'
+CONNECT_TIMEOUT_S = 5
+
+
+class PerceptualWeightsMissing(FileNotFoundError):
+    """Trained weights that a perceptual network needs are not on this machine; the message says what to do."""
+
+
+def read_package_weights(package, name, distribution):
+    """State dict in the file ``name`` of an installed package, without importing that package."""
+    spec = importlib.util.find_spec(package)
+    try:
+        if spec is None:
+            raise FileNotFoundError(f'the package {package} is not installed')
+        resource = importlib.resources.files(importlib.util.module_from_spec(spec)).joinpath(name)
+        with resource.open('rb') as file:
+            return torch.load(file, map_location='cpu', weights_only=True)
+    except FileNotFoundError as error:
+        raise PerceptualWeightsMissing(f'{package}/{name}: {error}; pip install {distribution}') from error
+
+
+def read_weights(path):
+    """State dict in a file; ValueError with its path if it is none."""
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise ValueError(f'{path} is damaged or no file of weights: {error}') from error
+    if not isinstance(state, dict):
+        raise ValueError(f'{path} holds a {type(state).__name__}, not a state dict')
+    return state
+
+
+def find_trunk(name, trunk_weights=None):
+    """Path of torchvision's weights ``name``: the file ``trunk_weights``, else the one in torch.hub's folder.
+
+    If it is in neither, rank 0 tries to download it; so where torch.distributed is initialised, every rank must
+    call this.
+
+    Raises:
+        PerceptualWeightsMissing: not there and not to be had.
+    """
+    path = in_hub = Path(torch.hub.get_dir()) / 'checkpoints' / name
+    if trunk_weights is not None:
+        path, reason = Path(trunk_weights).expanduser(), 'no such file'
+    else:
+        reason = _rank_zero(lambda: None if path.is_file() else _download(name, path)) or 'rank 0 found it, others not'
+    if not path.is_file():
+        raise PerceptualWeightsMissing(
+            f'LPIPS needs the trunk weights {path} ({reason}). Fetch {DOWNLOAD_FOLDER}{name} elsewhere and put it at '
+            f"{in_hub}, or name the file with trunk_weights='/path/to/{name}'. STLPIPS works without a download.")
+    return path
+
+
+def _download(name, path):
+    """None, or in one line why it failed; torch.hub writes the file whole or not at all."""
+    sha256_start = name.removesuffix('.pth').rpartition('-')[2]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _socket_timeout(CONNECT_TIMEOUT_S):
+            torch.hub.download_url_to_file(DOWNLOAD_FOLDER + name, path, sha256_start)
+    except (OSError, HTTPException, RuntimeError) as error:  # no network or disk, a broken line, a wrong hash
+        return f'download failed: {" ".join(str(error).split())}'
+    return None
+
+
+@contextlib.contextmanager
+def _socket_timeout(timeout_s):
+    # urlopen, which torch.hub calls without a timeout, takes this default for connecting and each read.
+    former = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(timeout_s)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(former)
+
+
+def _rank_zero(task):
+    """Result of ``task``, run on rank 0 alone while the others wait for what it returns."""
+    result = [task() if is_main() else None]
+    if is_distributed():
+        distributed.broadcast_object_list(result)
+    return result[0]

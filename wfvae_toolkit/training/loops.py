@@ -1,0 +1,2 @@
+class EvaluationLoop: pass
+class UpdateLoop: pass

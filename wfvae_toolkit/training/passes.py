@@ -1,0 +1,68 @@
+"""The two forward passes that need gradients, each one module so that DDP can wrap it."""
+
+import contextlib
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from wfvae_toolkit.utils.seeding import mix_seed, standard_normal
+
+
+class AutoencoderPass(nn.Module):
+    """Images -> (reconstruction, mean, logvar, latents, encoder bands, decoder bands)."""
+
+    def __init__(self, autoencoder):
+        super().__init__()
+        self.autoencoder = autoencoder
+
+    def forward(self, images, sample_posterior=True, sample_seeds=None):
+        """``sample_seeds``: one integer an image fixes its posterior noise; None draws from torch's generator."""
+        encoded = self.autoencoder.encode(images)
+        posterior = encoded.latent_dist
+        if not sample_posterior:
+            latents = posterior.mode()
+        elif sample_seeds is None:
+            latents = posterior.sample()
+        else:
+            seeds = [mix_seed('posterior', seed) for seed in sample_seeds]
+            latents = posterior.sample(noise=standard_normal(posterior.mean.shape[1:], seeds))
+        decoded = self.autoencoder.decode(latents)
+        return decoded.sample, posterior.mean, posterior.logvar, latents, tuple(encoded.bands), tuple(decoded.bands)
+
+
+class DiscriminatorPass(nn.Module):
+    """(real, fake) -> their scores; two passes, real first, as the spectral norm's power iteration counts them."""
+
+    def __init__(self, discriminator):
+        super().__init__()
+        self.discriminator = discriminator
+
+    def forward(self, real, fake):
+        return self.discriminator(real), self.discriminator(fake)
+
+
+def distribute(network_pass, **options):
+    """Wrap a pass in DDP: gradients averaged over ranks after backward, buffers left alone."""
+    # Buffers (power iteration) see the same weights on every rank and stay equal by themselves.
+    return DistributedDataParallel(network_pass, forward_sync_buffers=False, gradient_as_bucket_view=True, **options)
+
+
+def gradient_sync(network_pass, last_micro_batch):
+    """Context for forward *and* backward: DDP all-reduces only in the last micro-batch."""
+    if isinstance(network_pass, DistributedDataParallel) and not last_micro_batch:
+        return network_pass.no_sync()
+    return contextlib.nullcontext()
+
+
+class KnownGradient(torch.autograd.Function):
+    """A scalar whose gradients with respect to ``tensors`` are given; None: no gradient."""
+
+    @staticmethod
+    def forward(ctx, value, gradients, *tensors):
+        ctx.gradients = gradients
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, scale):
+        return None, None, *(None if gradient is None else gradient * scale for gradient in ctx.gradients)

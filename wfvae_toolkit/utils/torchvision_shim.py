@@ -1,0 +1,60 @@
+"""Import torchvision, and what stands on it, also where its compiled part does not fit the installed torch.
+
+A CUDA build of torchvision beside a CPU build of torch cannot load its operators, and the first line that
+describes one to torch's compiler then stops the import. Models, transforms and image files need none of them.
+"""
+
+import importlib
+import sys
+
+import torch
+
+_MISSING_OPERATOR = 'operator torchvision::nms does not exist'
+_SCHEMAS = (
+    'nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor',
+    'qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor',
+)
+_libraries = []  # a schema lives as long as the Library that defined it
+
+
+def import_torchvision():
+    """The torchvision package; where its operators cannot load, calling one fails instead of importing it.
+
+    Raises:
+        ImportError: torchvision is not installed.
+    """
+    try:
+        return _import('torchvision')
+    except RuntimeError as error:
+        if _MISSING_OPERATOR not in str(error):
+            raise
+    for name in [name for name in sys.modules if name.partition('.')[0] == 'torchvision']:
+        del sys.modules[name]
+    _define_operators()
+    return _import('torchvision')
+
+
+def import_lpips():
+    """The lpips package, which imports torchvision.
+
+    Raises:
+        ImportError: lpips or torchvision is not installed.
+    """
+    import_torchvision()
+    return _import('lpips')
+
+
+def _import(package):
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise ImportError(f'{package} is not installed: pip install {package}', name=package) from error
+
+
+def _define_operators():
+    library = torch.library.Library('torchvision', 'FRAGMENT')
+    for schema in _SCHEMAS:
+        library.define(schema)
+    _libraries.append(library)
