@@ -10,8 +10,8 @@ FLOORS = {
     'registry': 0, 'utils': 0,
     'models': 1, 'datasets': 1,
     'losses': 2, 'evaluation': 2, 'checkpoints': 2,
-    'inference': 3, 'training': 3,
-    'hooks': 4, 'visualization': 4, 'analysis': 4}
+    'inference': 3, 'training': 3, 'visualization': 3,
+    'hooks': 4, 'analysis': 4}
 
 
 def imported_modules(source, package):
@@ -33,7 +33,9 @@ def violations(source, package, part):
         # `from wfvae_toolkit import __version__` reaches no part.
         if root != PACKAGE.name or not names or names[0].startswith('__') or names[0] == part:
             continue
-        if FLOORS.get(names[0], 99) >= FLOORS[part]:
+        floor = FLOORS.get(names[0], 99)
+        # registry.py and utils/ are one floor and one part.
+        if floor >= FLOORS[part] and not floor == FLOORS[part] == 0:
             yield f'{part} (floor {FLOORS[part]}) imports {module} (floor {FLOORS.get(names[0], "unknown")})'
 
 

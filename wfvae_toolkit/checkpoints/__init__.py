@@ -1,5 +1,18 @@
 """File formats of trained models and the way back to earlier ones."""
 
 from .earlier import convert_earlier_state
+from .native import (
+    LAST,
+    CheckpointError,
+    build_from_checkpoint,
+    find_resumable,
+    list_checkpoints,
+    load_autoencoder,
+    load_training_checkpoint,
+    resolve_checkpoint,
+    save_training_checkpoint,
+)
 
-__all__ = ['convert_earlier_state']
+__all__ = ['LAST', 'CheckpointError', 'build_from_checkpoint', 'convert_earlier_state', 'find_resumable',
+           'list_checkpoints', 'load_autoencoder', 'load_training_checkpoint', 'resolve_checkpoint',
+           'save_training_checkpoint']

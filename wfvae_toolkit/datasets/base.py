@@ -29,7 +29,6 @@ class SampleKey(NamedTuple):
 
 def evaluation_key(index):
     """The key of a sample outside training: its position is its index, which also seeds it."""
-    index = operator.index(index)
     return SampleKey(index, index, mix_seed('sample', 0, index))
 
 
@@ -92,10 +91,11 @@ class ImageDataset(Dataset):
             SampleError: loading or transforming failed although the file is no bad one.
             RuntimeError: on_bad='substitute' and every file is bad.
         """
-        key = key if isinstance(key, SampleKey) else evaluation_key(key)
         length = len(self)
-        if not 0 <= key.index < length:
-            raise IndexError(f'index {key.index}: there are {length} samples')
+        index = key.index if isinstance(key, SampleKey) else operator.index(key)
+        if not 0 <= index < length:
+            raise IndexError(f'index {index}: there are {length} samples')
+        key = key if isinstance(key, SampleKey) else evaluation_key(index)
         bad = []
         for step in range(length if self.on_bad == 'substitute' else 1):
             index = (key.index + step) % length

@@ -9,9 +9,10 @@ from .evaluator import (
 from .metric import EvaluationBatch, Metric
 from .perceptual import LPIPS, STLPIPS
 from .psnr import PSNR, psnr
+from .run import evaluate
 from .ssim import SSIM, ssim
 
 __all__ = [
     'LPIPS', 'PSNR', 'SSIM', 'STLPIPS', 'EvaluationBatch', 'EvaluationSummary', 'Metric', 'ReconstructionEvaluator',
-    'format_table', 'psnr', 'ssim', 'write_results',
+    'evaluate', 'format_table', 'psnr', 'ssim', 'write_results',
 ]

@@ -1,12 +1,9 @@
 """Per-image numbers of reconstructions, gathered from every rank, with their means, intervals and files."""
 
 import csv
-import functools
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import distributed
 
@@ -16,6 +13,7 @@ from wfvae_toolkit.utils.distributed import is_distributed, world_size
 from wfvae_toolkit.utils.files import atomic_write, write_json
 
 from .metric import EvaluationBatch
+from .statistics import statistics
 
 
 @dataclass
@@ -75,7 +73,7 @@ class ReconstructionEvaluator:
     def reset(self):
         """Forget all images."""
         self._records = []  # (index, path, {column: value})
-        self._skipped = {}  # index -> (path, reason)
+        self._skipped = {}  # path -> reason
 
     @torch.no_grad()
     def process(self, weights_name, indices, paths, target, reconstruction, latents=None):
@@ -97,9 +95,9 @@ class ReconstructionEvaluator:
             values = {column: measured[position] for column, measured in columns.items()}
             self._records.append((int(index), path, values))
 
-    def skip(self, index, path, reason):
+    def skip(self, path, reason):
         """Note an image that cannot be measured; a second note of the same image changes nothing."""
-        self._skipped.setdefault(int(index), (_printable(path), _printable(reason)))
+        self._skipped.setdefault(_printable(path), _printable(reason))
 
     def summarize(self, protocol=None):
         """The images of all ranks -> EvaluationSummary, the same on every rank; every rank must call it.
@@ -119,7 +117,7 @@ class ReconstructionEvaluator:
             protocol={**(protocol or {}), **self._protocol()},
             metrics={column: self._statistics(column, [row[column] for row in rows]) for column in columns},
             not_computed=dict(self.not_computed),
-            skipped=[{'path': path, 'reason': reason} for path, reason in skipped.values()],
+            skipped=[{'path': path, 'reason': reason} for path, reason in skipped.items()],
             rows=rows)
 
     def _scored(self, image):
@@ -140,7 +138,7 @@ class ReconstructionEvaluator:
         rounding = ', rounded to 8 bits' if self.quantize else ''
         return {
             'quantize': self.quantize,
-            'images': f'clamped to [-1, 1], mapped to [0, 1]{rounding}',
+            'pixel_values': f'clamped to [-1, 1], mapped to [0, 1]{rounding}',
             'mean': 'of per-image values, once over all images',
             'ci95': "half-width of the mean's 95 % confidence interval, Student t, sample standard deviation",
             **{name: metric.description for name, metric in self.metrics.items()}}
@@ -148,46 +146,6 @@ class ReconstructionEvaluator:
     def _statistics(self, column, values):
         higher_is_better = self.metrics[column.rpartition('/')[2]].higher_is_better
         return {**statistics(values), 'higher_is_better': higher_is_better}
-
-
-def statistics(values):
-    """Floats -> dict of ``mean``, ``ci95``, ``infinite``, ``nan``.
-
-    Infinite values are left out of the mean and counted. A NaN is an image that failed: it is counted too, and the
-    mean is None rather than one of the images that went well.
-    """
-    finite = [value for value in values if math.isfinite(value)]
-    nan = sum(map(math.isnan, values))
-    mean = ci95 = None
-    if finite and not nan:
-        mean = math.fsum(finite) / len(finite)
-        if len(finite) > 1:
-            variance = math.fsum((value - mean)**2 for value in finite) / (len(finite) - 1)
-            ci95 = student_t(len(finite) - 1) * math.sqrt(variance / len(finite))
-    return {'mean': mean, 'ci95': ci95, 'infinite': len(values) - len(finite) - nan, 'nan': nan}
-
-
-@functools.lru_cache
-def student_t(freedom, confidence=0.95):
-    """|t| below which a Student t of ``freedom`` degrees lies with that probability: 12.706 for 1, 1.96 for many.
-
-    Bisects the finite series of Abramowitz and Stegun, 26.7.3 and 26.7.4.
-    """
-    steps = np.arange(1 + freedom % 2, freedom - 1, 2)
-    ratios = steps / (steps + 1)
-
-    def probability(t):
-        angle = math.atan(t / math.sqrt(freedom))
-        series = 1 + np.cumprod(ratios * math.cos(angle)**2).sum()
-        if freedom % 2 == 0:
-            return math.sin(angle) * series
-        return 2 / math.pi * (angle + (math.sin(angle) * math.cos(angle) * series if freedom > 1 else 0))
-
-    low, high = 0.0, 1e3
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if probability(middle) < confidence else (low, middle)
-    return high
 
 
 def write_results(summary, folder):

@@ -1,0 +1,13 @@
+"""What happens around the updates: averages, schedules, files, logs and pictures."""
+
+from .checkpoint import CheckpointHook
+from .curves import LossCurvesHook
+from .discriminator_warmup import DiscriminatorWarmupHook
+from .ema import EMAHook
+from .header import RunHeaderHook
+from .learning_rate import LearningRateHook
+from .logger import LoggerHook
+from .pictures import PicturesHook
+
+__all__ = ['CheckpointHook', 'DiscriminatorWarmupHook', 'EMAHook', 'LearningRateHook', 'LoggerHook', 'LossCurvesHook',
+           'PicturesHook', 'RunHeaderHook']

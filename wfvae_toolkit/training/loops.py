@@ -1,2 +1,130 @@
-class EvaluationLoop: pass
-class UpdateLoop: pass
+"""Loops over updates and over validation images."""
+
+import time
+
+import torch
+from mmengine.runner import BaseLoop
+
+from wfvae_toolkit.datasets import BadFileLog, build_dataloader
+from wfvae_toolkit.evaluation import evaluate
+from wfvae_toolkit.registry import EVALUATORS, LOOPS
+from wfvae_toolkit.utils import distributed
+from wfvae_toolkit.utils.device import default_device
+from wfvae_toolkit.utils.seeding import mix_seed
+
+
+@LOOPS.register_module()
+class UpdateLoop(BaseLoop):
+    """An iteration is one update of weights; it draws its ``accumulation`` micro-batches itself.
+
+    Args:
+        max_iters (int): updates, both turns counted.
+        val_interval (int): updates between validations; the last update is always followed by one.
+        accumulation (int): micro-batches an update.
+        max_bad_files (int): unreadable files after which the run stops.
+
+    Raises:
+        ValueError: a number below 1.
+    """
+
+    max_epochs = 1
+    val_begin = 1
+    stop_training = False
+
+    def __init__(self, runner, dataloader, max_iters, val_interval=1000, accumulation=1, max_bad_files=100):
+        for name, value in dict(max_iters=max_iters, val_interval=val_interval, accumulation=accumulation).items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f'train_cfg.{name}={value!r}: a positive integer is needed')
+        # Not BaseLoop's: it would build MMEngine's sampler, whose order knows no position.
+        self._runner = runner
+        self.dataloader = build_dataloader(dataloader, training=True, seed=runner.seed, rank=distributed.rank(),
+                                           world_size=distributed.world_size())
+        self.max_iters = max_iters
+        self.val_interval = val_interval
+        self.accumulation = accumulation
+        self.iter = 0
+        self.consumed = 0  # samples of the global order, over all ranks
+        self.data_seconds = 0.0  # waited for batches since the log last took it
+        self._bad_files = BadFileLog(f'{runner.work_dir}/bad_files.jsonl', limit=max_bad_files)
+
+    @property
+    def epoch(self):
+        """Times that the whole dataset was seen."""
+        return self.consumed // len(self.dataloader.dataset)
+
+    @property
+    def images_per_iteration(self):
+        return self.accumulation * self.dataloader.batch_size * distributed.world_size()
+
+    def restore(self, iteration, consumed):
+        """Continue after ``iteration`` updates and ``consumed`` samples; nothing is read to get there."""
+        self.iter, self.consumed = iteration, consumed
+
+    def run(self):
+        """Train to ``max_iters``; returns the model."""
+        runner = self.runner
+        runner.call_hook('before_train')
+        runner.call_hook('before_train_epoch')
+        runner.model.train()
+        self.dataloader.sampler.set_position(self.consumed)
+        batches = None
+        while self.iter < self.max_iters and not self.stop_training:
+            batches = batches or iter(self.dataloader)
+            self._run_iteration(batches)
+            if runner.val_loop is not None and (self.iter % self.val_interval == 0 or self.iter == self.max_iters):
+                runner.val_loop.run()
+                runner.model.train()
+        runner.call_hook('after_train_epoch')
+        runner.call_hook('after_train')
+        return runner.model
+
+    def _run_iteration(self, batches):
+        runner, iteration = self.runner, self.iter
+        runner.call_hook('before_train_iter', batch_idx=iteration)
+        # Dropout and whatever else draws from torch's generator: a function of the iteration, not of history.
+        torch.manual_seed(mix_seed('iteration', runner.seed, iteration, distributed.rank()))
+        start = time.perf_counter()
+        micro_batches = [next(batches) for _ in range(self.accumulation)]
+        self.data_seconds += time.perf_counter() - start
+        for batch in micro_batches:
+            self._bad_files.add(batch.bad)
+        turn = runner.model.turn(iteration)
+        log = runner.model.update(turn, micro_batches, runner.optim_wrapper)
+        self.consumed += self.images_per_iteration
+        # MMEngine's hooks expect runner.iter to be the finished iteration's index here.
+        runner.call_hook('after_train_iter', batch_idx=iteration, data_batch=micro_batches,
+                         outputs=dict(turn=turn, log=log))
+        self.iter = iteration + 1
+
+
+@LOOPS.register_module()
+class EvaluationLoop(BaseLoop):
+    """Scores the averaged weights and, beside them, the raw ones on every validation image.
+
+    Calls ``after_val_iter`` with ``outputs=dict(target=, reconstructions=)`` and ``after_val_epoch`` with
+    ``metrics``, name -> mean, raw weights under ``raw/``.
+    """
+
+    def __init__(self, runner, dataloader, evaluator):
+        self._runner = runner
+        self.dataloader = build_dataloader(dataloader, training=False, rank=distributed.rank(),
+                                           world_size=distributed.world_size())
+        self.evaluator = EVALUATORS.build(evaluator)
+
+    def run(self):
+        """Returns the means."""
+        runner = self.runner
+        raw, averaged = runner.model.autoencoder, runner.averaged_autoencoder
+        autoencoders = {'': raw} if averaged is None else {'': averaged, 'raw': raw}
+        runner.call_hook('before_val')
+        runner.call_hook('before_val_epoch')
+        runner.model.eval()
+        summary = evaluate(autoencoders, self.dataloader, self.evaluator, default_device(), on_batch=self._show)
+        metrics = {name: row['mean'] for name, row in summary.metrics.items() if row['mean'] is not None}
+        runner.call_hook('after_val_epoch', metrics=metrics)
+        runner.call_hook('after_val')
+        return metrics
+
+    def _show(self, number, batch, target, reconstructions):
+        self.runner.call_hook('after_val_iter', batch_idx=number, data_batch=batch,
+                              outputs=dict(target=target, reconstructions=reconstructions))

@@ -46,7 +46,8 @@ class TurnOptimizers:
             if network is None:
                 continue
             if self.rows.get(turn) is None:
-                raise ValueError(f'optim_wrapper.{turn} is missing, such as dict(optimizer=dict(type="AdamW", lr=1e-5))')
+                raise ValueError(f'optim_wrapper.{turn} is missing, such as '
+                                 "dict(optimizer=dict(type='AdamW', lr=1e-5))")
             wrapper = build_optim_wrapper(network, dict(self.rows[turn]))
             wrappers[turn] = TurnOptimizer(wrapper.optimizer, clip_grad=wrapper.clip_grad_kwargs)
         extra = [p for p in model.losses.parameters() if p.requires_grad]

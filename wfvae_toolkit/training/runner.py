@@ -1,1 +1,103 @@
-class TrainingRunner: pass
+"""MMEngine's Runner with our checkpoint files and a log that starts with what is needed to repeat a run."""
+
+from mmengine.runner import Runner
+
+from wfvae_toolkit.checkpoints import CheckpointError, find_resumable, load_training_checkpoint
+from wfvae_toolkit.registry import RUNNERS
+from wfvae_toolkit.utils import distributed
+from wfvae_toolkit.utils.device import default_device
+from wfvae_toolkit.utils.seeding import mix_seed
+
+
+@RUNNERS.register_module()
+class TrainingRunner(Runner):
+    """Built by ``TrainingRunner.from_cfg(cfg)``; ``cfg.resume`` is False, True (newest) or a path.
+
+    averaged_autoencoder: EMA of the autoencoder, set by EMAHook; None without.
+    The model is never wrapped: under DDP it wraps its own forward passes (``model.distribute``), so state
+    dict keys are the same on any number of ranks.
+    """
+
+    averaged_autoencoder = None
+
+    def __init__(self, *args, resume=False, **kwargs):
+        self._resume_from = resume
+        super().__init__(*args, resume=False, **kwargs)
+
+    def set_randomness(self, seed=None, **kwargs):
+        if seed is None:
+            raise ValueError('randomness.seed is needed: the order of samples and all noise derive from it')
+        super().set_randomness(seed, **kwargs)
+        # The model is built next; every rank starts from the same weights.
+        import torch
+        torch.manual_seed(mix_seed('initial weights', seed))
+
+    def wrap_model(self, model_wrapper_cfg, model):
+        model = model.to(default_device())
+        if distributed.is_distributed():
+            model.distribute(**(model_wrapper_cfg or {}))
+        return model
+
+    def build_visualizer(self, visualizer=None):
+        # One folder for the whole run, resumed or not, instead of one a start.
+        return super().build_visualizer(None if visualizer is None else {'save_dir': self.work_dir, **visualizer})
+
+    def register_default_hooks(self, hooks=None):
+        """Just the rows of the config, those that are None left out."""
+        for hook in (hooks or {}).values():
+            if hook is not None:
+                self.register_hook(hook)
+
+    def _log_env(self, env_cfg):
+        """RunHeaderHook says more, and MMEngine's version imports torchvision without the shim."""
+
+    def load_or_resume(self):
+        if self._has_loaded:
+            return
+        self._has_loaded = True
+        if not self._resume_from:
+            return
+        if self._resume_from is True:
+            path = find_resumable(self.work_dir, self.logger.warning)
+            if path is None:
+                self.logger.info(f'--resume: no checkpoint in {self.work_dir}, starting at iteration 0')
+                return
+        else:
+            path = self._resume_from
+        checkpoint = load_training_checkpoint(path)
+        self.restore(checkpoint, path)
+        self.logger.info(f'resumed from {path} at iteration {self.iter} of {self.max_iters}')
+
+    # state --------------------------------------------------------------------------------------
+
+    def state(self, iteration):
+        """Everything that continuing after ``iteration`` updates needs: tensors and plain values."""
+        checkpoint = {
+            'meta': {'iteration': iteration, 'consumed': self.train_loop.consumed, 'seed': self.seed},
+            'state_dict': self.model.state_dict(),
+            'optimizers': {turn: wrapper.state_dict() for turn, wrapper in self.optim_wrapper.items()},
+        }
+        self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
+        return checkpoint
+
+    def restore(self, checkpoint, path):
+        """Inverse of ``state``; strict. CheckpointError names what does not fit."""
+        meta = checkpoint['meta']
+        if meta['seed'] != self.seed:
+            raise CheckpointError(f'{path}: was trained with randomness.seed={meta["seed"]}, the config says '
+                                  f'{self.seed}; set it back to resume')
+        _load_strictly(self.model, checkpoint['state_dict'], path)
+        if set(checkpoint['optimizers']) != set(self.optim_wrapper.keys()):
+            raise CheckpointError(f'{path}: holds optimizers of {sorted(checkpoint["optimizers"])}, the config builds '
+                                  f'{sorted(self.optim_wrapper.keys())}')
+        for turn, state in checkpoint['optimizers'].items():
+            self.optim_wrapper[turn].load_state_dict(state)
+        self.train_loop.restore(meta['iteration'], meta['consumed'])
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+
+
+def _load_strictly(model, state_dict, path):
+    try:
+        model.load_state_dict(state_dict, strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f'{path} does not fit the model of the config: {error}') from None

@@ -11,7 +11,7 @@ _DOMAINS = {'order': 1, 'sample': 2, 'posterior': 3, 'iteration': 4, 'initial we
 
 def mix_seed(domain, *words):
     """(purpose, non-negative integers) -> 32-bit seed; other purposes and words give unrelated seeds."""
-    return int(np.random.SeedSequence((_DOMAINS[domain], *words)).generate_state(1)[0])
+    return int(np.random.SeedSequence((_DOMAINS[domain], len(words), *words)).generate_state(1)[0])
 
 
 @contextlib.contextmanager

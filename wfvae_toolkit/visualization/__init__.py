@@ -1,0 +1,1 @@
+"""Records, curves and pictures of a run."""

@@ -1,0 +1,50 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from skimage import data
+from skimage.metrics import structural_similarity
+
+from wfvae_toolkit.evaluation import ssim
+
+REFERENCE = json.loads((Path(__file__).parents[1] / 'data' / 'metrics.json').read_text())
+
+
+@pytest.mark.parametrize('case', REFERENCE, ids=lambda case: case['image'])
+def test_reference(case):
+    image = getattr(data, case['image'])()
+    noise = np.random.default_rng(0).normal(0, case['noise_sigma'], image.shape)
+    noisy = (image + noise).round().clip(0, 255).astype(np.uint8)
+    target, reconstruction = (torch.from_numpy(x).permute(2, 0, 1)[None] / 255 for x in (image, noisy))
+    assert ssim(reconstruction, target).item() == pytest.approx(case['ssim'], abs=1e-6)
+
+
+@pytest.mark.parametrize('size', [(11, 11), (11, 40), (37, 23)])
+def test_equals_scikit_image_per_image(size):
+    generator = torch.Generator().manual_seed(0)
+    target = torch.rand(2, 3, *size, generator=generator)
+    reconstruction = (target + 0.2 * torch.randn(target.shape, generator=generator)).clamp(0, 1)
+    expected = [structural_similarity(
+        a.double().numpy(), b.double().numpy(), gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+        data_range=1.0, channel_axis=0) for a, b in zip(target, reconstruction, strict=True)]
+    measured = ssim(reconstruction, target)
+    assert measured.dtype == torch.float64
+    assert measured.tolist() == pytest.approx(expected, abs=1e-10)
+
+
+def test_identical_images_score_one():
+    image = torch.rand(2, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    assert ssim(image, image).tolist() == pytest.approx([1, 1], abs=1e-12)
+
+
+def test_is_differentiable():
+    target, reconstruction = torch.rand(2, 1, 3, 12, 13, dtype=torch.float64,
+                                        generator=torch.Generator().manual_seed(0))
+    assert torch.autograd.gradcheck(lambda x: ssim(x, target), reconstruction.requires_grad_(), fast_mode=True)
+
+
+def test_too_small_names_the_minimum():
+    with pytest.raises(ValueError, match='10x32 px: SSIM takes images of at least 11x11 px'):
+        ssim(torch.zeros(1, 3, 10, 32), torch.zeros(1, 3, 10, 32))

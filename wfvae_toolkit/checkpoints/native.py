@@ -1,0 +1,165 @@
+"""Checkpoint files of a training run: tensors and plain values, whole or not there.
+
+``iter_N.pth`` after N updates: ``meta`` (format, iteration, consumed samples, seed, ``autoencoder``: its
+config as JSON), ``state_dict`` (raw weights of autoencoder and discriminator, frozen loss networks left
+out), ``ema_state_dict`` (autoencoder alone, its own keys), ``optimizers``, and what hooks add.
+"""
+
+import json
+import pickle
+import re
+import zipfile
+from pathlib import Path
+
+import torch
+
+from wfvae_toolkit.registry import AUTOENCODERS, BY_NAME, registered_names
+from wfvae_toolkit.utils.files import atomic_write
+
+FORMAT = 'wfvae_toolkit training checkpoint'
+FORMAT_VERSION = 1
+_NAME = re.compile(r'iter_(\d+)\.pth')
+LAST = 'last_checkpoint'
+
+
+class CheckpointError(RuntimeError):
+    """A file that is no whole, safe checkpoint of the expected kind; the message names it and the reason."""
+
+
+def save_training_checkpoint(checkpoint, path, autoencoder_config):
+    """Write atomically; adds format and the autoencoder's config to ``meta``."""
+    checkpoint['meta'].update(format=FORMAT, format_version=FORMAT_VERSION,
+                              autoencoder=json.dumps(plain_data(autoencoder_config)))
+    with atomic_write(path) as file:
+        torch.save(checkpoint, file)
+
+
+def load_training_checkpoint(path, map_location='cpu'):
+    """Read a file of ``save_training_checkpoint`` without executing anything in it.
+
+    Raises:
+        CheckpointError: missing, damaged, another format, or with content beyond plain data.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f'{path}: no such file')
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f'{path}: refused, it holds more than tensors and plain values, which could run code '
+                              f'({str(error).splitlines()[0]})') from None
+    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise CheckpointError(f'{path}: damaged or no checkpoint ({str(error).splitlines()[0]})') from None
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    if not isinstance(meta, dict) or meta.get('format') != FORMAT:
+        raise CheckpointError(f'{path}: not a checkpoint of this toolkit (its meta says no {FORMAT!r})')
+    if meta['format_version'] > FORMAT_VERSION:
+        raise CheckpointError(f'{path}: format {meta["format_version"]}, this version reads up to {FORMAT_VERSION}; '
+                              'update wfvae_toolkit')
+    return checkpoint
+
+
+def list_checkpoints(work_dir):
+    """Checkpoint files of a run by iteration, a number and not a name: 100000 comes after 9500."""
+    found = [(int(match[1]), path) for path in Path(work_dir).glob('iter_*.pth')
+             if (match := _NAME.fullmatch(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def find_resumable(work_dir, warn):
+    """Newest checkpoint of a run that reads well, None if there is none.
+
+    Damaged newer ones are passed over and named through ``warn``. CheckpointError if all are damaged.
+    """
+    paths = list_checkpoints(work_dir)
+    for path in reversed(paths):
+        try:
+            load_training_checkpoint(path, map_location='meta')
+        except CheckpointError as error:
+            warn(f'{error}; trying the checkpoint before')
+        else:
+            return path
+    if paths:
+        raise CheckpointError(f'{work_dir}: none of its {len(paths)} checkpoints can be read')
+    return None
+
+
+def load_autoencoder(path, weights='ema'):
+    """Build the autoencoder of a checkpoint and fill it, strictly.
+
+    Args:
+        path (str | Path): a checkpoint, or a run's folder (its newest checkpoint).
+        weights (str): ``'ema'`` or ``'raw'``.
+
+    Returns:
+        nn.Module: in evaluation mode, on the CPU.
+
+    Raises:
+        CheckpointError: unreadable, a part that is not registered, weights that do not fit or are not there.
+    """
+    return build_from_checkpoint(load_training_checkpoint(resolve_checkpoint(path)), path, weights)
+
+
+def build_from_checkpoint(checkpoint, path, weights='ema'):
+    """The part of ``load_autoencoder`` after reading."""
+    states = {'raw': {key.removeprefix('autoencoder.'): value for key, value in checkpoint['state_dict'].items()
+                      if key.startswith('autoencoder.')}, 'ema': checkpoint.get('ema_state_dict')}
+    if states.get(weights) is None:
+        raise CheckpointError(f'{path}: has no {weights} weights, only '
+                              f'{", ".join(name for name, state in states.items() if state is not None)}')
+    try:
+        config = json.loads(checkpoint['meta']['autoencoder'])
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f'{path}: no readable config of its autoencoder in meta ({error})') from None
+    check_registered(config, path)
+    autoencoder = AUTOENCODERS.build(config)
+    try:
+        autoencoder.load_state_dict(states[weights], strict=True)
+    except RuntimeError as error:
+        raise CheckpointError(f'{path}: {weights} weights do not fit its own config: {error}') from None
+    return autoencoder.eval()
+
+
+def resolve_checkpoint(path):
+    """A file as it is; a run's folder -> its newest checkpoint."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    paths = list_checkpoints(path)
+    if not paths:
+        raise CheckpointError(f'{path}: no iter_N.pth in it')
+    return paths[-1]
+
+
+def check_registered(config, path):
+    """CheckpointError unless every ``type`` in a config that came from a file is a registered name.
+
+    MMEngine's registry would import and call any dotted path, ``subprocess.Popen`` included.
+    """
+    names = {name for registry in BY_NAME.values() for name in registered_names(registry)}
+    for node in _dicts(config):
+        if 'type' in node and node['type'] not in names:
+            raise CheckpointError(f'{path}: its config names type {node["type"]!r}, which no registry holds; import '
+                                  'the plug-in that registers it first')
+
+
+def plain_data(config):
+    """Config -> dicts, lists, numbers and strings that JSON holds exactly.
+
+    Raises:
+        TypeError: a value that JSON has no form for.
+    """
+    if isinstance(config, dict):
+        return {str(key): plain_data(value) for key, value in config.items()}
+    if isinstance(config, (list, tuple)):
+        return [plain_data(value) for value in config]
+    if config is None or isinstance(config, (bool, int, float, str)):
+        return config
+    raise TypeError(f"a model's config holds {config!r}; use numbers, strings, lists and dicts")
+
+
+def _dicts(node):
+    if isinstance(node, dict):
+        yield node
+    for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
+        yield from _dicts(value)

@@ -1,0 +1,46 @@
+"""Means over images and how sure they are."""
+
+import functools
+import math
+
+import numpy as np
+
+
+def statistics(values):
+    """Floats -> dict of ``mean``, ``ci95``, ``infinite``, ``nan``.
+
+    Infinite values are left out of the mean and counted. A NaN is an image that failed: it is counted too, and the
+    mean is None rather than one of the images that went well.
+    """
+    finite = [value for value in values if math.isfinite(value)]
+    nan = sum(map(math.isnan, values))
+    mean = ci95 = None
+    if finite and not nan:
+        mean = math.fsum(finite) / len(finite)
+        if len(finite) > 1:
+            variance = math.fsum((value - mean)**2 for value in finite) / (len(finite) - 1)
+            ci95 = student_t(len(finite) - 1) * math.sqrt(variance / len(finite))
+    return {'mean': mean, 'ci95': ci95, 'infinite': len(values) - len(finite) - nan, 'nan': nan}
+
+
+@functools.lru_cache
+def student_t(freedom, confidence=0.95):
+    """|t| below which a Student t of ``freedom`` degrees lies with that probability: 12.706 for 1, 1.96 for many.
+
+    Bisects the finite series of Abramowitz and Stegun, 26.7.3 and 26.7.4.
+    """
+    steps = np.arange(1 + freedom % 2, freedom - 1, 2)
+    ratios = steps / (steps + 1)
+
+    def probability(t):
+        angle = math.atan(t / math.sqrt(freedom))
+        series = 1 + np.cumprod(ratios * math.cos(angle)**2).sum()
+        if freedom % 2 == 0:
+            return math.sin(angle) * series
+        return 2 / math.pi * (angle + (math.sin(angle) * math.cos(angle) * series if freedom > 1 else 0))
+
+    low, high = 0.0, 1e3
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if probability(middle) < confidence else (low, middle)
+    return high

@@ -1,0 +1,50 @@
+"""Learning rate as a function of the iteration."""
+
+import math
+
+from mmengine.hooks import Hook
+
+from wfvae_toolkit.registry import HOOKS
+
+DECAYS = ('constant', 'cosine')
+
+
+@HOOKS.register_module()
+class LearningRateHook(Hook):
+    """Every optimizer's rate is its configured one times ``factor(iteration)``: linear warm-up, then a decay.
+
+    Nothing is stored: a resumed run computes the same rates. Warm-up is cut to half of a run that is shorter.
+
+    Args:
+        warmup_iters (int): iterations from 0 to the full rate.
+        decay (str): ``'constant'``, or ``'cosine'`` down to ``final_factor`` at ``max_iters``.
+        final_factor (float): end of the cosine, a fraction of the full rate.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, warmup_iters=0, decay='constant', final_factor=0.0):
+        if decay not in DECAYS:
+            raise ValueError(f'LearningRateHook: decay={decay!r}; one of {", ".join(DECAYS)}')
+        if warmup_iters < 0 or not 0.0 <= final_factor <= 1.0:
+            raise ValueError(f'LearningRateHook: warmup_iters={warmup_iters} (0 or more), '
+                             f'final_factor={final_factor} (0 to 1)')
+        self.warmup_iters = warmup_iters
+        self.decay = decay
+        self.final_factor = final_factor
+
+    def factor(self, iteration, max_iters):
+        """Rate of iteration 0, 1, ... as a fraction of the configured one."""
+        warmup = min(self.warmup_iters, max_iters // 2)
+        if iteration < warmup:
+            return (iteration + 1) / (warmup + 1)
+        if self.decay == 'constant':
+            return 1.0
+        progress = (iteration - warmup) / max(1, max_iters - warmup)
+        return self.final_factor + (1.0 - self.final_factor) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        factor = self.factor(batch_idx, runner.max_iters)
+        for wrapper in runner.optim_wrapper.values():
+            for group in wrapper.param_groups:
+                group['lr'] = group['initial_lr'] * factor

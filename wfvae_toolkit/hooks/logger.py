@@ -1,0 +1,120 @@
+"""What a run prints and records while it trains."""
+
+import math
+import time
+from datetime import timedelta
+
+import torch
+from mmengine.hooks import Hook
+
+from wfvae_toolkit.registry import HOOKS
+from wfvae_toolkit.utils import distributed
+from wfvae_toolkit.utils.device import peak_memory_bytes
+from wfvae_toolkit.visualization.records import RecordWriter
+
+# Shown in the console, in this order, when there; everything goes to the files.
+_CONSOLE = ('loss', 'per_pixel/pixel', 'per_pixel/perceptual', 'per_pixel/wavelet', 'kl', 'adversarial',
+            'adaptive_weight', 'discriminator')
+
+
+@HOOKS.register_module()
+class LoggerHook(Hook):
+    """Means over the last ``interval`` iterations and all ranks: console, log.jsonl, train.csv, TensorBoard and so on.
+
+    Values stay on the device until a row is due, so logging does not synchronise every iteration.
+    A row also holds learning rates, seconds an iteration, images a second, the share of time spent waiting
+    for data, and peak memory. Other hooks get it through ``after_log(runner, phase, row)``.
+
+    Args:
+        interval (int): iterations a row.
+    """
+
+    priority = 'BELOW_NORMAL'
+
+    def __init__(self, interval=50):
+        if interval < 1:
+            raise ValueError(f'LoggerHook: interval={interval}; 1 or more is needed')
+        self.interval = interval
+        self._sums, self._counts = {}, {}
+
+    def before_run(self, runner):
+        self.records = RecordWriter(runner.work_dir) if distributed.is_main() else None
+
+    def before_train(self, runner):
+        if self.records is not None:
+            self.records.cut(runner.iter)
+        self._start_clock(runner.iter)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        for name, value in outputs['log'].items():
+            self._sums[name] = self._sums.get(name, 0.0) + value.double()
+            self._counts[name] = self._counts.get(name, 0) + 1
+        iteration = batch_idx + 1
+        if iteration % self.interval == 0 or iteration == runner.max_iters:
+            self._report(runner, iteration)
+
+    def after_val_epoch(self, runner, metrics=None):
+        row = {'iteration': runner.iter, **(metrics or {})}
+        self._publish(runner, 'val', row)
+        runner.logger.info(f'val  iter {runner.iter}  ' + '  '.join(f'{name} {value:.4f}'
+                                                                    for name, value in (metrics or {}).items()))
+        self._start_clock(runner.iter)  # validation is no training time
+
+    def before_save_checkpoint(self, runner, checkpoint):
+        names, means = self._means()
+        checkpoint['log_window'] = {name: (mean, self._counts[name]) for name, mean in zip(names, means, strict=True)}
+
+    def after_load_checkpoint(self, runner, checkpoint):
+        window = checkpoint.get('log_window', {})
+        self._counts = {name: count for name, (_, count) in window.items()}
+        self._sums = {name: mean * count for name, (mean, count) in window.items()}
+
+    def _means(self):
+        """Names and their means over the window and all ranks, a float64 tensor; one transfer, one all-reduce."""
+        names = sorted(self._sums)
+        if not names:
+            return [], torch.empty(0)
+        means = torch.stack([torch.as_tensor(self._sums[name] / self._counts[name]) for name in names])
+        distributed.average_over_ranks([means])
+        return names, means.cpu()
+
+    def _report(self, runner, iteration):
+        names, means = self._means()
+        self._sums, self._counts = {}, {}
+        row = {'iteration': iteration, **dict(zip(names, means.tolist(), strict=True))}
+        for turn, wrapper in runner.optim_wrapper.items():
+            row[f'learning_rate/{turn}'] = wrapper.param_groups[0]['lr']
+        elapsed = time.perf_counter() - self._clock
+        done = iteration - self._clock_iteration
+        row['seconds_per_iteration'] = elapsed / done
+        row['images_per_second'] = runner.train_loop.images_per_iteration * done / elapsed
+        row['data_wait_share'] = runner.train_loop.data_seconds / elapsed
+        row['peak_memory_gib'] = peak_memory_bytes() / 2**30
+        runner.train_loop.data_seconds = 0.0
+        self._publish(runner, 'train', row)
+        runner.logger.info(_console_line(row, runner.max_iters))
+        self._start_clock(iteration)
+
+    def _publish(self, runner, phase, row):
+        if self.records is not None:
+            self.records.write(phase, row)
+            scalars = {f'{phase}/{name}': value for name, value in row.items() if name != 'iteration'}
+            runner.visualizer.add_scalars(scalars, step=row['iteration'])
+        runner.call_hook('after_log', phase=phase, row=row)
+
+    def _start_clock(self, iteration):
+        self._clock, self._clock_iteration = time.perf_counter(), iteration
+
+
+def _console_line(row, max_iters):
+    remaining_s = row['seconds_per_iteration'] * (max_iters - row['iteration'])
+    terms = [f'{name.removeprefix("per_pixel/")} {_short(row[name])}' for name in _CONSOLE if name in row]
+    return '  '.join([
+        f'iter {row["iteration"]}/{max_iters}', *terms, f'lr {row["learning_rate/autoencoder"]:.2e}',
+        f'{row["images_per_second"]:.1f} img/s', f'{row["seconds_per_iteration"]:.3f} s/iter',
+        f'data {row["data_wait_share"]:.0%}', f'mem {row["peak_memory_gib"]:.2f} GiB',
+        f'ETA {timedelta(seconds=round(remaining_s))}'])
+
+
+def _short(value):
+    return f'{value:.4g}' if math.isfinite(value) else str(value)

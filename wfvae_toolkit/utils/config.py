@@ -1,0 +1,142 @@
+"""Config files: where they are, how they inherit from packages, and which options they take."""
+
+import contextlib
+import difflib
+import importlib.util
+import inspect
+from pathlib import Path
+
+# Dicts of named rows: a new name is a new row, if the options give its type as well.
+_OPEN_ROWS = ('model.losses', 'val_evaluator.metrics', 'default_hooks')
+_OPTIONAL_KEYS = ('custom_imports', 'custom_hooks', 'experiment_name', 'load_from', 'work_dir')
+
+
+def load_config(path, options=None):
+    """Read a config with everything that it inherits.
+
+    Args:
+        path (str | Path): a file, or ``package::file.py`` for a config that an installed package ships.
+            ``_base_`` entries take both forms.
+        options (dict): dotted key -> value, merged over the file.
+
+    Returns:
+        mmengine.Config: plain-text style; imports of ``custom_imports`` are done.
+
+    Raises:
+        FileNotFoundError: no such file or package; the message says what there is.
+        KeyError: an option that the config does not know; the message names the nearest key.
+    """
+    from mmengine.config import Config
+
+    from .plugins import load_plugins
+
+    load_plugins()
+    with _package_bases(Config):
+        # lazy_import=False: auto-detection takes any `import os` for the other style.
+        cfg = Config.fromfile(find_config(path), lazy_import=False)
+    if options:
+        for key in options:
+            check_option(cfg, key, options)
+        cfg.merge_from_dict(options)
+        if 'custom_imports' in options:
+            from mmengine.utils import import_modules_from_strings
+            import_modules_from_strings(**cfg.custom_imports)
+    return cfg
+
+
+def find_config(path):
+    """``file.py`` or ``package::file.py`` -> path of an existing file, as a string."""
+    package, separator, name = str(path).rpartition('::')
+    if not separator:
+        if not Path(path).is_file():
+            name = Path(path).name
+            shipped = (configs_folder('wfvae_toolkit') / name).is_file()
+            raise FileNotFoundError(f'no config file {path}' + (f'; there is wfvae_toolkit::{name}' if shipped else ''))
+        return str(path)
+    folder = configs_folder(package)
+    if not (folder / name).is_file():
+        there = ', '.join(sorted(str(file.relative_to(folder)) for file in folder.rglob('*.py')))
+        raise FileNotFoundError(f'{package} ships no config {name}; there are: {there}')
+    return str(folder / name)
+
+
+def configs_folder(package):
+    """The folder ``configs`` in an installed package, or beside it in a checkout."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(f'{package}:: names a package that is not installed')
+    root = Path(next(iter(spec.submodule_search_locations)))
+    for folder in (root / 'configs', root.parent / 'configs'):
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(f'package {package} has no configs folder')
+
+
+def check_option(cfg, key, options=()):
+    """KeyError that names the nearest key, unless ``key`` is in ``cfg`` or a setting of the part it stands on."""
+    node, parts = cfg, key.split('.')
+    for depth, part in enumerate(parts):
+        parent = '.'.join(parts[:depth])
+        if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+            node = node[int(part)]
+            continue
+        if isinstance(node, dict) and node.get(part, _ABSENT) is not _ABSENT and (
+                node[part] is not None or depth == len(parts) - 1):
+            node = node[part]
+            continue
+        known = _known_keys(node, top=depth == 0)
+        if isinstance(node, dict) and part in known and part not in node:
+            return
+        row = f'{parent}.{part}'
+        if parent in _OPEN_ROWS and (f'{row}.type' in options or key == row):
+            return
+        near = difflib.get_close_matches(part, known, n=1, cutoff=0.0)
+        hint = f'; did you mean {f"{parent}." if parent else ""}{near[0]}?' if near else ''
+        if isinstance(node, dict) and part in node:
+            hint = f': {row} is None; give {row}.type as well'
+        raise KeyError(f'--cfg-options {key}: {parent or "the config"} has no {part}{hint}')
+
+
+_ABSENT = object()
+
+
+def _known_keys(node, top):
+    """Keys of a config node and, if it names a part, the settings of that part."""
+    if not isinstance(node, dict):
+        return []
+    known = list(node)
+    if top:
+        return [*known, *_OPTIONAL_KEYS]
+    if 'optimizer' in node:
+        known += ['clip_grad', 'paramwise_cfg']
+    if isinstance(node.get('type'), str):
+        known += _settings(node['type'])
+    return known
+
+
+def _settings(name):
+    from mmengine.registry import OPTIMIZERS, Registry
+
+    from wfvae_toolkit import registry
+
+    for candidates in (*registry.BY_NAME.values(), OPTIMIZERS):
+        assert isinstance(candidates, Registry)
+        cls = candidates.get(name)
+        if cls is not None:
+            return [p for p in inspect.signature(cls).parameters if p not in ('self', 'runner', 'args', 'kwargs')]
+    return []
+
+
+@contextlib.contextmanager
+def _package_bases(config_class):
+    """Resolve ``_base_ = 'package::file.py'`` by ``find_config``: the stock way needs pkg_resources."""
+    stock = config_class._get_cfg_path
+
+    def resolve(cfg_path, filename):
+        return (find_config(cfg_path), None) if '::' in cfg_path else stock(cfg_path, filename)
+
+    config_class._get_cfg_path = staticmethod(resolve)
+    try:
+        yield
+    finally:
+        config_class._get_cfg_path = staticmethod(stock)

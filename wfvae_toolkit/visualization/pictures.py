@@ -1,0 +1,38 @@
+"""Side-by-side pictures."""
+
+import torch
+
+ERROR_GAIN = 4.0  # an error of a quarter of the range is white
+
+
+def to_bytes(images):
+    """(..., 3, H, W) in [-1, 1] -> uint8 (..., 3, H, W), rounded to nearest, not truncated."""
+    return images.clamp(-1.0, 1.0).add(1.0).mul(127.5).round().to(torch.uint8)
+
+
+def error_picture(target, reconstruction):
+    """|difference| of images in [-1, 1], times ERROR_GAIN, as an image in [-1, 1]; black where equal."""
+    return (target - reconstruction).abs().mul(ERROR_GAIN / 2).clamp(0.0, 1.0).mul(2.0).sub(1.0)
+
+
+def comparison_grid(target, reconstruction, gap=4):
+    """(B, 3, H, W) twice, in [-1, 1] -> uint8 (B*H + gaps, 3*W + gaps, 3): input, reconstruction, error a row."""
+    rows = torch.stack([target, reconstruction, error_picture(target, reconstruction)], dim=1)
+    count, columns, channels, height, width = rows.shape
+    canvas = torch.full((channels, count * (height + gap) - gap, columns * (width + gap) - gap), 255,
+                        dtype=torch.uint8)
+    for i in range(count):
+        for j in range(columns):
+            top, left = i * (height + gap), j * (width + gap)
+            canvas[:, top:top + height, left:left + width] = to_bytes(rows[i, j]).cpu()
+    return canvas.permute(1, 2, 0).contiguous().numpy()
+
+
+def write_picture(pixels, path):
+    """uint8 (H, W, 3) -> PNG, replaced as a whole."""
+    from PIL import Image
+
+    from wfvae_toolkit.utils.files import atomic_write
+
+    with atomic_write(path) as file:
+        Image.fromarray(pixels).save(file, format='PNG')

@@ -1,0 +1,73 @@
+"""Rows of a run as JSON lines and CSV."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+from wfvae_toolkit.utils.files import atomic_write
+
+
+class RecordWriter:
+    """``log.jsonl`` (all rows, with their ``phase``) and ``PHASE.csv`` in a run's folder.
+
+    A value that is not finite is null in JSON and empty in CSV.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self._columns = {}
+
+    def write(self, phase, row):
+        """Append ``row`` (with ``iteration``); a new column rewrites the CSV once."""
+        row = {name: value if isinstance(value, int) or math.isfinite(value) else None for name, value in row.items()}
+        with open(self.folder / 'log.jsonl', 'a', encoding='utf-8') as file:
+            file.write(json.dumps({'phase': phase, **row}, allow_nan=False) + '\n')
+        path = self.folder / f'{phase}.csv'
+        columns = self._columns.get(phase) or _header(path)
+        new = [name for name in row if name not in columns]
+        self._columns[phase] = columns = columns + new
+        if new:
+            _write_csv(path, columns, _read_csv(path))
+        with open(path, 'a', encoding='utf-8', newline='') as file:
+            csv.DictWriter(file, columns).writerow(row)
+
+    def cut(self, iteration):
+        """Drop what a run wrote after ``iteration``, before it was resumed from there."""
+        rows = [row for row in read_records(self.folder) if row['iteration'] <= iteration]
+        with atomic_write(self.folder / 'log.jsonl', 'w') as file:
+            file.writelines(json.dumps(row) + '\n' for row in rows)
+        for phase in ('train', 'val'):
+            path = self.folder / f'{phase}.csv'
+            if path.is_file():
+                _write_csv(path, _header(path), [row for row in _read_csv(path) if int(row['iteration']) <= iteration])
+
+
+def read_records(folder):
+    """Rows of ``log.jsonl``; an unfinished last line (a run killed while writing) is left out."""
+    path = Path(folder) / 'log.jsonl'
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding='utf-8').split('\n')
+    return [json.loads(line) for line in lines[:-1]]
+
+
+def _header(path):
+    if not path.is_file():
+        return []
+    with open(path, encoding='utf-8', newline='') as file:
+        return next(csv.reader(file), [])
+
+
+def _read_csv(path):
+    if not path.is_file():
+        return []
+    with open(path, encoding='utf-8', newline='') as file:
+        return list(csv.DictReader(file))
+
+
+def _write_csv(path, columns, rows):
+    with atomic_write(path, 'w') as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
