@@ -83,12 +83,12 @@ LOSSES = _own('loss', 'losses')
 # children of MMEngine's
 DATASETS = _child(engine.DATASETS, 'datasets', build_func=build_part)
 TRANSFORMS = _child(engine.TRANSFORMS, 'datasets', build_func=build_part)
-DATA_SAMPLERS = _child(engine.DATA_SAMPLERS, 'datasets', build_func=build_part)
 METRICS = _child(engine.METRICS, 'evaluation', build_func=build_part)
 EVALUATORS = _child(engine.EVALUATOR, 'evaluation', build_func=build_part)
 MODELS = _child(engine.MODELS, 'training')
-MODEL_WRAPPERS = _child(engine.MODEL_WRAPPERS, 'training')
 LOOPS = _child(engine.LOOPS, 'training')
+OPTIMIZERS = _child(engine.OPTIMIZERS)
+OPTIM_WRAPPERS = _child(engine.OPTIM_WRAPPERS)
 OPTIM_WRAPPER_CONSTRUCTORS = _child(engine.OPTIM_WRAPPER_CONSTRUCTORS, 'training')
 RUNNERS = _child(engine.RUNNERS, 'training')
 HOOKS = _child(engine.HOOKS, 'hooks')
@@ -97,5 +97,5 @@ VISUALIZERS = _child(engine.VISUALIZERS, 'visualization')
 
 BY_NAME = {registry.name: registry for registry in (
     AUTOENCODERS, WAVELETS, NORM_LAYERS, MID_BLOCKS, DISCRIMINATORS, LOSSES, DATASETS, TRANSFORMS,
-    DATA_SAMPLERS, METRICS, EVALUATORS, MODELS, MODEL_WRAPPERS, LOOPS, OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS,
-    HOOKS, VISBACKENDS, VISUALIZERS)}
+    METRICS, EVALUATORS, MODELS, LOOPS, OPTIMIZERS, OPTIM_WRAPPERS, OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS, HOOKS,
+    VISBACKENDS, VISUALIZERS)}

@@ -155,8 +155,8 @@ def test_files(tmp_path):
     for name, error in (('', 0.1), ('raw', 0.3)):
         evaluator.process(name, [0, 1], [odd, 'caf\udce9.png'], *map(torch.cat, zip(images(0, 0.0), images(1, error),
                                                                                    strict=True)))
-    evaluator.skip(2, 'bad.png', 'truncated')
-    evaluator.skip(2, 'bad.png', 'truncated')
+    evaluator.skip('bad.png', 'truncated')
+    evaluator.skip('bad.png', 'truncated')
     summary = evaluator.summarize({'resolution': 16})
     write_results(summary, tmp_path / 'new' / 'folder')
 
@@ -194,7 +194,7 @@ def test_table_has_a_column_for_each_set_of_weights():
 
 def test_no_image_at_all_still_gives_files(tmp_path):
     evaluator = ReconstructionEvaluator(PSNR)
-    evaluator.skip(0, 'bad.png', 'zero bytes')
+    evaluator.skip('bad.png', 'zero bytes')
     summary = evaluator.summarize()
     write_results(summary, tmp_path)
     assert (tmp_path / 'metrics.csv').read_text() == 'path\n'
@@ -231,7 +231,7 @@ def evaluate(indices, batch_size):
     feed(evaluator, readable, batch_size)
     feed(evaluator, readable, batch_size, weights_name='raw', error=0.2)
     if len(readable) < len(indices):
-        evaluator.skip(5, '005.png', 'truncated')
+        evaluator.skip('005.png', 'truncated')
     return evaluator.summarize()
 
 

@@ -69,7 +69,8 @@ class UpdateLoop(BaseLoop):
         self.dataloader.sampler.set_position(self.consumed)
         batches = None
         while self.iter < self.max_iters and not self.stop_training:
-            batches = batches or iter(self.dataloader)
+            if batches is None:
+                batches = iter(self.dataloader)
             self._run_iteration(batches)
             if runner.val_loop is not None and (self.iter % self.val_interval == 0 or self.iter == self.max_iters):
                 runner.val_loop.run()

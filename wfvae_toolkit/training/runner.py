@@ -48,6 +48,9 @@ class TrainingRunner(Runner):
             if hook is not None:
                 self.register_hook(hook)
 
+    def get_hooks_info(self):
+        return ', '.join(type(hook).__name__ for hook in self.hooks)
+
     def _log_env(self, env_cfg):
         """RunHeaderHook says more, and MMEngine's version imports torchvision without the shim."""
 

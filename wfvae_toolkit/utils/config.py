@@ -36,7 +36,7 @@ def load_config(path, options=None):
         cfg = Config.fromfile(find_config(path), lazy_import=False)
     if options:
         for key in options:
-            check_option(cfg, key, options)
+            check_option(cfg._cfg_dict, key, options)
         cfg.merge_from_dict(options)
         if 'custom_imports' in options:
             from mmengine.utils import import_modules_from_strings
@@ -115,13 +115,10 @@ def _known_keys(node, top):
 
 
 def _settings(name):
-    from mmengine.registry import OPTIMIZERS, Registry
+    from wfvae_toolkit.registry import BY_NAME
 
-    from wfvae_toolkit import registry
-
-    for candidates in (*registry.BY_NAME.values(), OPTIMIZERS):
-        assert isinstance(candidates, Registry)
-        cls = candidates.get(name)
+    for registry in BY_NAME.values():
+        cls = registry.get(name)
         if cls is not None:
             return [p for p in inspect.signature(cls).parameters if p not in ('self', 'runner', 'args', 'kwargs')]
     return []

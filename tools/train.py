@@ -1,0 +1,35 @@
+"""Train an autoencoder: ``python tools/train.py CONFIG [--work-dir DIR] [--resume [CHECKPOINT]] [--cfg-options k=v]``."""
+
+import argparse
+from pathlib import Path
+
+
+def parse_arguments(arguments=None):
+    from wfvae_toolkit.utils.options import add_config_arguments
+
+    parser = argparse.ArgumentParser(description='Train an autoencoder.')
+    add_config_arguments(parser)
+    parser.add_argument('--work-dir', help='where everything is written (default: work_dirs/<name of the config>)')
+    parser.add_argument('--resume', nargs='?', const=True, default=False, metavar='CHECKPOINT',
+                        help='go on from CHECKPOINT, or from the newest one of the work dir; from iteration 0 if none')
+    parser.add_argument('--launcher', choices=('none', 'pytorch'), default='none', help='pytorch: started by torchrun')
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    options = parse_arguments(arguments)
+    # Imported late: --help must not wait for torch.
+    from wfvae_toolkit.utils.config import load_config
+    from wfvae_toolkit.utils.distributed import process_group
+
+    cfg = load_config(options.config, options.cfg_options)
+    cfg.work_dir = options.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
+    cfg.resume, cfg.launcher = options.resume, options.launcher
+    with process_group(options.launcher):
+        from wfvae_toolkit.training import TrainingRunner
+
+        TrainingRunner.from_cfg(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
