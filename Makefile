@@ -32,7 +32,7 @@ demo-data: env  ## real photographs in data/demo, from the wheels of scikit-imag
 	@echo 'demo-data: writing photographs to data/demo'
 	@$(BIN)/python tools/make_demo_data.py data/demo
 
-demo: env demo-data  ## train the demo's autoencoder on the CPU, evaluate it, export it, print the report
+demo: env demo-data  ## train the demo's autoencoder on the CPU, evaluate it, print the report
 	@echo 'demo: training configs/wfvae2_demo.py into work_dirs/demo'
 	@$(BIN)/python tools/demo.py
 

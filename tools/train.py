@@ -1,4 +1,4 @@
-"""Train an autoencoder: ``python tools/train.py CONFIG [--work-dir DIR] [--resume [CHECKPOINT]] [--cfg-options k=v]``."""
+"""Train an autoencoder: ``python tools/train.py CONFIG [--work-dir DIR] [--resume [CHECKPOINT]]``."""
 
 import argparse
 from pathlib import Path

@@ -63,6 +63,7 @@ class LoaderSettings:
     prefetch_factor: int | None = None  # batches that a worker reads ahead; None: PyTorch's 2
     persistent_workers: bool = False
     timeout_s: float = 0  # 0 waits for ever
+    max_images: int | None = None  # only the first ones of the dataset
 
     def __post_init__(self):
         if not isinstance(self.dataset, dict):
@@ -70,6 +71,8 @@ class LoaderSettings:
         if self.batch_size < 1 or self.num_workers < 0:
             raise ValueError(f'batch_size={self.batch_size}, num_workers={self.num_workers}: '
                              'use at least 1 and at least 0')
+        if self.max_images is not None and self.max_images < 1:
+            raise ValueError(f'max_images={self.max_images}: use at least 1, or None for all')
 
 
 def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
@@ -91,13 +94,14 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
     """
     settings = _settings(cfg)
     dataset = _build_dataset(settings.dataset, training)
+    length = min(len(dataset), settings.max_images or len(dataset))
     if training:
         shuffle = settings.shuffle is not False
-        sampler = PositionSampler(len(dataset), seed, shuffle, rank, world_size)
+        sampler = PositionSampler(length, seed, shuffle, rank, world_size)
     elif settings.shuffle:
         raise ValueError('shuffle=True: evaluation keeps the order of the dataset; leave shuffle out')
     else:
-        sampler = SequentialSampler(len(dataset), rank, world_size)
+        sampler = SequentialSampler(length, rank, world_size)
     workers = {}
     if settings.num_workers:
         workers = {'prefetch_factor': settings.prefetch_factor, 'persistent_workers': settings.persistent_workers,

@@ -6,7 +6,7 @@ from mmengine.hooks import Hook
 
 from wfvae_toolkit.registry import HOOKS
 from wfvae_toolkit.utils import distributed
-from wfvae_toolkit.visualization.pictures import comparison_grid, write_picture
+from wfvae_toolkit.utils.pictures import comparison_grid, write_picture
 
 
 @HOOKS.register_module()

@@ -50,7 +50,7 @@ class UpdateLoop(BaseLoop):
     @property
     def epoch(self):
         """Times that the whole dataset was seen."""
-        return self.consumed // len(self.dataloader.dataset)
+        return self.consumed // self.dataloader.sampler.length
 
     @property
     def images_per_iteration(self):
@@ -67,6 +67,9 @@ class UpdateLoop(BaseLoop):
         runner.call_hook('before_train_epoch')
         runner.model.train()
         self.dataloader.sampler.set_position(self.consumed)
+        if self.iter >= self.max_iters:
+            runner.logger.info(f'nothing to do: {self.iter} of {self.max_iters} iterations are done; a larger '
+                               'train_cfg.max_iters goes on')
         batches = None
         while self.iter < self.max_iters and not self.stop_training:
             if batches is None:

@@ -1,0 +1,58 @@
+"""The whole way on a laptop: train configs/wfvae2_demo.py, score it, say what there is to see."""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIG = 'configs/wfvae2_demo.py'
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description='Train the demo, score it, report. A second call goes on where the '
+                                                 'first one stopped; a finished one is only scored again.')
+    parser.add_argument('--work-dir', default='work_dirs/demo')
+    parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='settings of the training')
+    options = parser.parse_args(arguments)
+    work_dir = Path(options.work_dir)
+    start = time.monotonic()
+    run('tools/train.py', CONFIG, '--work-dir', work_dir, '--resume',
+        *(['--cfg-options', *options.cfg_options] if options.cfg_options else []))
+    trained = time.monotonic()
+    run('tools/test.py', CONFIG, work_dir, '--work-dir', work_dir / 'evaluation')
+    print(report(work_dir, train_s=trained - start, test_s=time.monotonic() - trained))
+
+
+def run(*command):
+    """A step in a process of its own; its failure is ours."""
+    command = [str(part) for part in command]
+    print(f'\n$ python {" ".join(command)}', flush=True)
+    status = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode
+    if status:
+        sys.exit(status)
+
+
+def report(work_dir, train_s, test_s):
+    """Scores, files to open, next command."""
+    folder = ROOT / work_dir
+    metrics = json.loads((folder / 'evaluation/summary.json').read_text(encoding='utf-8'))['metrics']
+    names = [name for name in metrics if not name.startswith('raw/')]
+    lines = ['', f'demo: {train_s / 60:.1f} min of training, {test_s:.0f} s of evaluation',
+             '', f'{"256 px, never seen":<20}{"EMA":>9}{"raw":>9}']
+    for name in names:
+        lines.append(f'{name:<20}{metrics[name]["mean"]:>9.4f}{metrics[f"raw/{name}"]["mean"]:>9.4f}')
+    files = {'evaluation/pictures/': 'input, reconstruction, error of chelsea and flower', 'curves.png': 'losses',
+             'pictures/': 'the same pictures while it trained', 'evaluation/summary.json': 'scores and their protocol',
+             'evaluation/metrics.csv': 'one row an image', 'log.jsonl': 'every logged value'}
+    lines += ['', 'open', *(f'  {work_dir / file!s:<42} {what}' for file, what in files.items()), '', 'next',
+              '  .venv/bin/python tools/train.py configs/wfvae2_demo.py --work-dir work_dirs/without_wavelet_loss '
+              '--cfg-options model.losses.wavelet=None',
+              f'  .venv/bin/tensorboard --logdir {work_dir}']
+    return '\n'.join(lines)
+
+
+if __name__ == '__main__':
+    main()

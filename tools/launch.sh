@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# tools/launch.sh N SCRIPT [arguments ...]: N processes of SCRIPT on this machine through torchrun.
+#   NNODES (1), NODE_RANK (0), MASTER_ADDR (127.0.0.1), PORT (a free one; to be given when NNODES is above 1),
+#   PYTHON (the activated environment's, else this checkout's .venv, else python3).
+set -euo pipefail
+count="$1"
+shift
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+if [ -z "${PYTHON:-}" ]; then
+    PYTHON=python3
+    if [ -n "${VIRTUAL_ENV:-}" ]; then PYTHON="$VIRTUAL_ENV/bin/python"
+    elif [ -x "$root/.venv/bin/python" ]; then PYTHON="$root/.venv/bin/python"; fi
+fi
+case "$count" in ''|*[!0-9]*|0) echo "N is '$count': a number of processes from 1 is needed" >&2; exit 2 ;; esac
+if [ "${NNODES:-1}" -gt 1 ] && [ -z "${PORT:-}" ]; then
+    echo "NNODES=$NNODES: set the same PORT on every machine" >&2
+    exit 2
+fi
+port="${PORT:-$("$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')}"
+# Without it torchrun gives each process one thread, whatever the machine has.
+cores="$("$PYTHON" -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cores / count > 0 ? cores / count : 1))}"
+exec "$PYTHON" -m torch.distributed.run --nnodes "${NNODES:-1}" --node-rank "${NODE_RANK:-0}" \
+    --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "$port" --nproc-per-node "$count" "$@"

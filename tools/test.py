@@ -1,0 +1,53 @@
+"""Score a checkpoint: ``python tools/test.py CONFIG CHECKPOINT [--resolution 256 512] [--crop 256] [--max-images N]``."""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def parse_arguments(arguments=None):
+    from wfvae_toolkit.utils.options import add_config_arguments
+
+    parser = argparse.ArgumentParser(description='Score a checkpoint on the validation images of a config: '
+                                                 'summary.json, metrics.csv and side-by-side pictures.')
+    add_config_arguments(parser)
+    parser.add_argument('checkpoint', metavar='CHECKPOINT', help="a file, or a run's folder for its newest one")
+    parser.add_argument('--work-dir', help='where results go (default: evaluation/ beside the checkpoint)')
+    parser.add_argument('--resolution', type=int, nargs='+', metavar='PX',
+                        help='resize the short side to PX and crop the centre; several: one folder each')
+    parser.add_argument('--crop', type=int, metavar='PX',
+                        help='crop the centre; without --resolution nothing is resized')
+    parser.add_argument('--max-images', type=int, metavar='N', help='only the first N images')
+    parser.add_argument('--skip-bad', action='store_true', help='exit 0 although files could not be read')
+    parser.add_argument('--launcher', choices=('none', 'pytorch'), default='none', help='pytorch: started by torchrun')
+    return parser.parse_args(arguments)
+
+
+def main(arguments=None):
+    options = parse_arguments(arguments)
+    # Imported late: --help must not wait for torch.
+    from wfvae_toolkit.utils import distributed
+    from wfvae_toolkit.utils.config import load_config
+
+    cfg = load_config(options.config, options.cfg_options)
+    with distributed.process_group(options.launcher):
+        from wfvae_toolkit.evaluation import format_table
+        from wfvae_toolkit.inference.evaluation import evaluate_checkpoint
+
+        checkpoint = Path(options.checkpoint)
+        folder = Path(options.work_dir or (checkpoint if checkpoint.is_dir() else checkpoint.parent) / 'evaluation')
+        skipped = 0
+        for resolution in options.resolution or [None]:
+            place = folder / f'{resolution}px' if len(options.resolution or ()) > 1 else folder
+            summary = evaluate_checkpoint(cfg, checkpoint, place, resolution, options.crop, options.max_images)
+            skipped += len(summary.skipped)
+            if distributed.is_main():
+                print(f'{format_table(summary)}\n\nwritten to {place}/: summary.json, metrics.csv, pictures/')
+                for bad in summary.skipped:
+                    print(f'not scored: {bad["path"]}: {bad["reason"]}', file=sys.stderr)
+    if skipped and not options.skip_bad:
+        sys.exit(f'{skipped} files could not be read; --skip-bad accepts that')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,83 @@
+"""Scores of a checkpoint: what ``tools/test.py`` runs."""
+
+from pathlib import Path
+
+from wfvae_toolkit.checkpoints import build_from_checkpoint, load_training_checkpoint, resolve_checkpoint
+from wfvae_toolkit.datasets import build_dataloader
+from wfvae_toolkit.evaluation import evaluate, write_results
+from wfvae_toolkit.registry import EVALUATORS
+from wfvae_toolkit.utils import distributed
+from wfvae_toolkit.utils.device import default_device
+from wfvae_toolkit.utils.environment import describe_environment
+from wfvae_toolkit.utils.pictures import comparison_grid, write_picture
+
+
+def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max_images=None, max_pictures=16):
+    """Score the averaged and the raw weights of a checkpoint on the validation images of a config.
+
+    The network is built from what the checkpoint says of itself; data and metrics come from ``cfg``. The training
+    model, its losses and its optimizers are not built.
+
+    Args:
+        cfg (Config): ``val_dataloader`` and ``val_evaluator`` are read.
+        checkpoint (str | Path): a file, or a run's folder (its newest checkpoint).
+        folder (str | Path): gets summary.json, metrics.csv and pictures/; rank 0 writes the first two.
+        resolution (int): short side in px, resized to; None leaves the config's pipeline or only crops.
+        crop (int): edge in px of a centre crop; None with a ``resolution``: the same.
+        max_images (int): only the first ones.
+        max_pictures (int): side-by-side pictures, one an image.
+
+    Returns:
+        EvaluationSummary: the same on every rank. Files that could not be read are in ``skipped``.
+    """
+    path = resolve_checkpoint(checkpoint)
+    content = load_training_checkpoint(path)
+    names = {'': 'ema', 'raw': 'raw'} if 'ema_state_dict' in content else {'': 'raw'}
+    device = default_device()
+    autoencoders = {name: build_from_checkpoint(content, path, weights).to(device) for name, weights in names.items()}
+    loader_cfg = dict(cfg.val_dataloader)
+    loader_cfg['dataset'] = {**loader_cfg['dataset'], **_pipeline(resolution, crop)}
+    if max_images is not None:
+        loader_cfg['max_images'] = max_images
+    loader = build_dataloader(loader_cfg, training=False, rank=distributed.rank(), world_size=distributed.world_size())
+    evaluator = EVALUATORS.build(cfg.val_evaluator)
+    protocol = {
+        'checkpoint': path.name, 'iteration': content['meta']['iteration'], 'weights': names[''],
+        'precision': 'float32', 'data_root': str(loader_cfg['dataset'].get('data_root')),
+        'images_of': len(loader.dataset), 'pipeline': _describe(loader_cfg['dataset'].get('pipeline', ())),
+        'software': describe_environment()['packages']}
+    pictures = _Pictures(Path(folder) / 'pictures', max_pictures)
+    summary = evaluate(autoencoders, loader, evaluator, device, on_batch=pictures, protocol=protocol)
+    if distributed.is_main():
+        write_results(summary, folder)
+    return summary
+
+
+def _pipeline(resolution, crop):
+    """Replacement of the dataset's pipeline, or nothing."""
+    steps = []
+    if resolution is not None:
+        steps.append(dict(type='ResizeShortSide', size=resolution))
+    if resolution is not None or crop is not None:
+        steps.append(dict(type='CenterCrop', size=crop or resolution))
+    return {'pipeline': steps} if steps else {}
+
+
+def _describe(pipeline):
+    steps = [f'{step["type"]}({", ".join(f"{k}={v}" for k, v in step.items() if k != "type")})' for step in pipeline]
+    return ', '.join(steps) or 'none: whole images'
+
+
+class _Pictures:
+    """Writes input, reconstruction and error of the first images, named like their files."""
+
+    def __init__(self, folder, count):
+        self.folder, self.count = folder, count
+
+    def __call__(self, number, batch, target, reconstructions):
+        for row, (index, name) in enumerate(zip(batch.indices, batch.paths, strict=True)):
+            if index < self.count:
+                path = self.folder / Path(name).with_suffix('.png')
+                path.parent.mkdir(parents=True, exist_ok=True)
+                one = slice(row, row + 1)
+                write_picture(comparison_grid(target[one], reconstructions[''][one]), path)
