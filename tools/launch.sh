@@ -20,5 +20,6 @@ port="${PORT:-$("$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("", 0)
 # Without it torchrun gives each process one thread, whatever the machine has.
 cores="$("$PYTHON" -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cores / count > 0 ? cores / count : 1))}"
+export MKL_NUM_THREADS="${MKL_NUM_THREADS:-$OMP_NUM_THREADS}"
 exec "$PYTHON" -m torch.distributed.run --nnodes "${NNODES:-1}" --node-rank "${NODE_RANK:-0}" \
     --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "$port" --nproc-per-node "$count" "$@"

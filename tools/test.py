@@ -1,4 +1,4 @@
-"""Score a checkpoint: ``python tools/test.py CONFIG CHECKPOINT [--resolution 256 512] [--crop 256] [--max-images N]``."""
+"""Score a checkpoint: ``python tools/test.py CONFIG CHECKPOINT [--resolution 256 512] [--crop 256]``."""
 
 import argparse
 import sys

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from wfvae_toolkit.registry import AUTOENCODERS, DISCRIMINATORS
 
@@ -67,7 +67,8 @@ def _count(module):
 
 def _flops(function):
     # torch counts the GPU's fused attention, but not the CPU's.
-    fused = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: sdpa_flop}
+    fused = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
+             lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value)}
     with FlopCounterMode(display=False, custom_mapping=fused) as counter:
         result = function()
     return result, counter.get_total_flops()

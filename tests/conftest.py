@@ -1,0 +1,103 @@
+"""Fixtures that several test files share; --import-mode=importlib lets them import nothing from each other."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from wfvae_toolkit.checkpoints import convert_earlier_state
+from wfvae_toolkit.datasets.loader import Batch
+from wfvae_toolkit.losses import Step
+from wfvae_toolkit.models.posterior import DiagonalGaussian
+from wfvae_toolkit.training import AutoencoderTraining, TurnOptimizers
+
+DATA = Path(__file__).parent / 'data'
+
+
+class Reference:
+    """Numbers of the earlier implementation on one small model, and our configs and weights for the same model."""
+
+    def __init__(self, name):
+        self.numbers = json.loads((DATA / f'{name}.json').read_text(encoding='utf-8'))
+        self.io = load_file(DATA / f'{name}.io.safetensors')
+        self.earlier_weights = load_file(DATA / f'{name}.weights.safetensors')
+        self.earlier_discriminator = load_file(DATA / f'{name}.disc.safetensors')
+        self.weights = convert_earlier_state(self.earlier_weights, 'autoencoder')
+        config, loss = self.numbers['config'], self.numbers['loss']
+        self.autoencoder = dict(
+            type='WFVAE2Image', latent_channels=config['latent_dim'], widths=config['base_channels'],
+            encoder_layers=config['encoder_num_resblocks'], decoder_layers=config['decoder_num_resblocks'],
+            flow_width=config['encoder_energy_flow_size'], decoder_flow_width=config['decoder_energy_flow_size'],
+            norm=dict(type={'layernorm': 'LayerNorm2d', 'groupnorm': 'GroupNorm'}[config['norm_type']]))
+        self.discriminator = dict(type='PatchDiscriminator', num_layers=loss['disc_num_layers'])
+        self.losses = dict(
+            pixel=dict(type='L1Loss'), kl=dict(type='KLLoss', weight=loss['kl_weight']),
+            wavelet=dict(type='WaveletFlowLoss', weight=loss['wavelet_weight']),
+            adversarial=dict(type='AdversarialLoss', weight=loss['disc_weight'], balance=('pixel',)))
+
+    def training_model(self):
+        model = AutoencoderTraining(self.autoencoder, self.losses, self.discriminator)
+        model.autoencoder.load_state_dict(self.weights)
+        model.discriminator.load_state_dict(convert_earlier_state(self.earlier_discriminator, 'discriminator'))
+        return model.train()
+
+
+@pytest.fixture(scope='session', params=['layernorm_small', 'groupnorm_small'])
+def reference(request):
+    return Reference(request.param)
+
+
+@pytest.fixture
+def make_images():
+    """(count, 3, height, width) in [-1, 1], smooth enough to be picture-like."""
+    def make(count=2, height=24, width=32, seed=0):
+        coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
+        return torch.nn.functional.interpolate(coarse, (height, width), mode='bilinear') * 2 - 1
+    return make
+
+
+@pytest.fixture
+def make_model():
+    """A training model with a 4x autoencoder of few thousand parameters; keyword arguments over its config."""
+    def make(seed=0, autoencoder=None, **settings):
+        torch.manual_seed(seed)
+        config = dict(
+            autoencoder=dict(type='WFVAE2Image', latent_channels=3, widths=(8, 12), flow_width=4,
+                             **(autoencoder or {})),
+            discriminator=dict(type='PatchDiscriminator', num_layers=1, width=8),
+            losses=dict(pixel=dict(type='L1Loss'), kl=dict(type='KLLoss', weight=1e-3),
+                        wavelet=dict(type='WaveletFlowLoss', weight=0.1),
+                        adversarial=dict(type='AdversarialLoss', weight=0.5, balance=('pixel',))))
+        return AutoencoderTraining(**{**config, **settings}).train()
+    return make
+
+
+@pytest.fixture
+def make_optimizers():
+    """Plain SGD for both turns: an update is the gradient times the rate."""
+    def make(model, lr=1e-3, **options):
+        row = dict(optimizer=dict(type='SGD', lr=lr), **options)
+        return TurnOptimizers(dict(constructor='TurnOptimizers', autoencoder=row, discriminator=row))(model)
+    return make
+
+
+@pytest.fixture
+def make_batch():
+    """What the loader gives for images in [-1, 1]; sample i has seed ``first_seed + i``."""
+    def make(images, first_seed=0):
+        numbers = list(range(first_seed, first_seed + len(images)))
+        return Batch(((images + 1) * 127.5).round().to(torch.uint8), [f'{i}.png' for i in numbers], numbers, numbers,
+                     numbers, bad=[], upsampled=0)
+    return make
+
+
+@pytest.fixture
+def make_step():
+    """A Step of zeros, (2, 3, 4, 4) images and (2, 2, 1, 1) latents; keyword arguments replace fields."""
+    def make(**fields):
+        zeros = torch.zeros(2, 2, 1, 1)
+        return Step(**{**dict(target=torch.zeros(2, 3, 4, 4), reconstruction=torch.zeros(2, 3, 4, 4),
+                              latent_dist=DiagonalGaussian(zeros, zeros), latents=zeros), **fields})
+    return make
