@@ -78,7 +78,7 @@ def test_equals_pywavelets(name, float64):
 @pytest.mark.parametrize('name', NAMES)
 def test_inverse(name, float64):
     # dmey's filters are cut off, and PyWavelets holds some of the others to 12 digits only.
-    tolerance = 2e-2 if name == 'dmey' else 1e-6
+    tolerance = 3e-2 if name == 'dmey' else 1e-6
     wavelet = DiscreteWavelet(name)
     for size in SIZES:
         image = noise(2, 3, *size)

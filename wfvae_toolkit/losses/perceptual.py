@@ -11,15 +11,26 @@ class _PerceptualLoss(Loss):
     """The network's distance, one number an image, times C*H*W: as if it stood at every pixel value.
 
     The network is a constant: its weights enter no checkpoint, no optimizer and no gradient sync.
+
+    Args:
+        crop (int): edge in px of the centre crop that is compared, for a share of the cost; None: all of the image.
     """
 
-    def __init__(self, network, weight=1.0):
+    def __init__(self, network, weight=1.0, crop=None):
         super().__init__(weight)
+        if crop is not None and crop < network.min_size:
+            raise ValueError(f'{type(self).__name__}: crop={crop}; the network needs at least {network.min_size} px')
         self.network = as_constant(network)
+        self.crop = crop
 
     def forward(self, step):
-        distances = self.network(step.reconstruction, step.target)
+        distances = self.network(self._centre(step.reconstruction), self._centre(step.target))
         return distances.float().mean() * step.values_per_image
+
+    def _centre(self, images):
+        height, width = (min(size, self.crop or size) for size in images.shape[-2:])
+        top, left = (images.shape[-2] - height) // 2, (images.shape[-1] - width) // 2
+        return images[..., top:top + height, left:left + width]
 
 
 @LOSSES.register_module()
@@ -29,12 +40,13 @@ class LPIPSLoss(_PerceptualLoss):
     Args:
         net (str): ``'vgg'`` or ``'alex'``.
         trunk_weights (str): torchvision's weights of that network; None looks in torch hub's folder.
+        crop (int): centre crop in px that is compared; None: all of the image.
     """
 
-    def __init__(self, net='vgg', trunk_weights=None, weight=1.0):
+    def __init__(self, net='vgg', trunk_weights=None, weight=1.0, crop=None):
         from wfvae_toolkit.models.perceptual import LPIPS
 
-        super().__init__(LPIPS(net, trunk_weights), weight)
+        super().__init__(LPIPS(net, trunk_weights), weight, crop)
 
 
 @LOSSES.register_module()
@@ -43,12 +55,13 @@ class STLPIPSLoss(_PerceptualLoss):
 
     Args:
         net (str): ``'alex'`` (2.5 M parameters) or ``'vgg'`` (14.7 M).
+        crop (int): centre crop in px that is compared; None: all of the image.
     """
 
-    def __init__(self, net='alex', weight=1.0):
+    def __init__(self, net='alex', weight=1.0, crop=None):
         from wfvae_toolkit.models.perceptual import STLPIPS
 
-        super().__init__(STLPIPS(net), weight)
+        super().__init__(STLPIPS(net), weight, crop)
 
 
 def as_constant(network):

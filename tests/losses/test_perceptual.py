@@ -1,0 +1,82 @@
+import pytest
+import torch
+from torch import nn
+
+from wfvae_toolkit.losses import LPIPSLoss, STLPIPSLoss
+from wfvae_toolkit.losses.perceptual import as_constant
+from wfvae_toolkit.models.perceptual import LPIPS, STLPIPS
+from wfvae_toolkit.models.perceptual.network import PerceptualNetwork
+
+
+@pytest.fixture(scope='module')
+def trunk(tmp_path_factory):
+    """A random AlexNet trunk in torchvision's form."""
+    torch.manual_seed(0)
+    state = {}
+    convolutions = [module for module in PerceptualNetwork('alex', False, 31).modules()
+                    if isinstance(module, nn.Conv2d)]
+    for number, conv in enumerate(convolutions):
+        state[f'features.{number}.weight'] = torch.randn_like(conv.weight) * 0.05
+        state[f'features.{number}.bias'] = torch.randn_like(conv.bias) * 0.05
+    path = tmp_path_factory.mktemp('trunk') / 'alexnet.pth'
+    torch.save(state, path)
+    return path
+
+
+@pytest.fixture(scope='module')
+def pairs(trunk):
+    """(loss, network that it stands for)"""
+    return {'ST-LPIPS': (STLPIPSLoss(), STLPIPS('alex')),
+            'LPIPS': (LPIPSLoss('alex', trunk_weights=trunk), LPIPS('alex', trunk_weights=trunk))}
+
+
+@pytest.fixture
+def step(make_step):
+    target, reconstruction = torch.rand(2, 2, 3, 32, 36, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    return make_step(target=target, reconstruction=reconstruction.requires_grad_())
+
+
+@pytest.mark.parametrize('name', ['ST-LPIPS', 'LPIPS'])
+def test_is_the_distance_at_every_pixel_value(pairs, step, name):
+    loss, network = pairs[name]
+    expected = network(step.reconstruction, step.target).mean() * 3 * 32 * 36
+    assert expected > 100
+    torch.testing.assert_close(loss(step), expected)
+    ours, theirs = (torch.autograd.grad(value, step.reconstruction)[0] for value in (loss(step), expected))
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize('name', ['ST-LPIPS', 'LPIPS'])
+def test_network_is_a_constant(pairs, name):
+    loss, network = pairs[name]
+    assert not loss.state_dict()
+    assert not list(loss.parameters())
+    # It moves with its owner all the same.
+    values = list(network.parameters()) + list(network.buffers())
+    assert sum(b.numel() for b in loss.buffers()) == sum(value.numel() for value in values) > 2e6
+
+
+@pytest.mark.parametrize('name', ['ST-LPIPS', 'LPIPS'])
+def test_network_stays_in_evaluation_mode(pairs, name):
+    loss = pairs[name][0]
+    loss.train()
+    assert loss.training
+    assert not any(module.training for module in loss.network.network.modules())
+
+
+def test_any_network_becomes_a_constant():
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
+    expected = network.eval()(torch.ones(2, 3)).detach()
+    owner = nn.ModuleDict({'row': as_constant(network.train())}).train()
+    assert not owner.state_dict()
+    assert not list(owner.parameters())
+    x = torch.ones(2, 3, requires_grad=True)
+    assert torch.equal(owner['row'](x), expected)
+    owner['row'](x).sum().backward()
+    assert x.grad.any()
+    assert owner['row'].double()(x.double()).dtype == torch.float64
+
+
+def test_default_weight():
+    assert STLPIPSLoss().weight == 1.0
+    assert STLPIPSLoss(weight=0.1).weight == 0.1

@@ -1,0 +1,29 @@
+import pytest
+import torch
+
+from wfvae_toolkit.registry import LOSSES
+
+# 2 images of 48 values: 0.5 off everywhere in one, one value 3 off in the other.
+RECONSTRUCTION = torch.zeros(2, 3, 4, 4)
+RECONSTRUCTION[0] = -0.5
+RECONSTRUCTION[1, 2, 3, 1] = 3.0
+
+
+@pytest.mark.parametrize(('name', 'expected'), [('L1Loss', (48 * 0.5 + 3) / 2), ('L2Loss', (48 * 0.25 + 9) / 2)])
+def test_is_the_sum_per_image(make_step, name, expected):
+    loss = LOSSES.build(dict(type=name))
+    assert loss(make_step(reconstruction=RECONSTRUCTION)).item() == expected
+    assert loss(make_step(target=RECONSTRUCTION)).item() == expected
+    assert loss(make_step(target=RECONSTRUCTION, reconstruction=RECONSTRUCTION)).item() == 0
+    assert loss.weight == 1.0
+
+
+@pytest.mark.parametrize('name', ['L1Loss', 'L2Loss'])
+def test_gradient_does_not_depend_on_the_resolution(make_step, name):
+    gradients = []
+    for size in (4, 8):
+        reconstruction = torch.full((2, 3, size, size), 0.25, requires_grad=True)
+        LOSSES.build(dict(type=name))(make_step(target=torch.zeros(2, 3, size, size),
+                                                reconstruction=reconstruction)).backward()
+        gradients.append(reconstruction.grad.unique().item())
+    assert gradients[0] == gradients[1] == {'L1Loss': 0.5, 'L2Loss': 0.25}[name]
