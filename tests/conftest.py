@@ -1,6 +1,11 @@
 """Fixtures that several test files share; --import-mode=importlib lets them import nothing from each other."""
 
+import importlib.util
+import itertools
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +19,7 @@ from wfvae_toolkit.models.posterior import DiagonalGaussian
 from wfvae_toolkit.training import AutoencoderTraining, TurnOptimizers
 
 DATA = Path(__file__).parent / 'data'
+ROOT = Path(__file__).resolve().parents[1]
 
 
 class Reference:
@@ -101,3 +107,63 @@ def make_step():
         return Step(**{**dict(target=torch.zeros(2, 3, 4, 4), reconstruction=torch.zeros(2, 3, 4, 4),
                               latent_dist=DiagonalGaussian(zeros, zeros), latents=zeros), **fields})
     return make
+
+
+@pytest.fixture(scope='session')
+def photos(tmp_path_factory):
+    """A folder with ``train`` (9) and ``val`` (3): real photographs of 32 px."""
+    from PIL import Image
+    from skimage import data
+
+    folder = tmp_path_factory.mktemp('photos')
+    picture = data.astronaut()[::4, ::4]  # 128 px
+    for number in range(12):
+        top, left = 32 * (number // 4), 32 * (number % 4)
+        path = folder / ('val' if number % 4 == 1 else 'train') / f'{number:02}.png'
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(picture[top:top + 32, left:left + 32]).save(path)
+    return folder
+
+
+@pytest.fixture(scope='session')
+def tool():
+    """'train' -> main() of tools/train.py, called in this process with a list of arguments."""
+    def find(name):
+        spec = importlib.util.spec_from_file_location(f'tool_{Path(name).name}', ROOT / 'tools' / f'{name}.py')
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return lambda *arguments: module.main([str(argument) for argument in arguments])
+    return find
+
+
+@pytest.fixture(scope='session')
+def train(tool, photos):
+    """Trains ``config``, a name in tests/data/configs or a path, in this process; options by dotted key."""
+    main, numbers = tool('train'), itertools.count()
+
+    def run(config, work_dir, *arguments, **options):
+        config = config if os.sep in str(config) else DATA / 'configs' / f'{config}.py'
+        options = {'train_dataloader.dataset.data_root': photos / 'train',
+                   'val_dataloader.dataset.data_root': photos / 'val',
+                   # Runs that start in one second would share MMEngine's logger.
+                   'experiment_name': f'test_{next(numbers)}', **options}
+        main(config, '--work-dir', work_dir, *arguments,
+             '--cfg-options', *(f'{key}={value}' for key, value in options.items()))
+        return work_dir
+    return run
+
+
+@pytest.fixture(scope='session')
+def launch():
+    """Runs a command from the checkout, or ``cwd``, with tests/data/plugins importable; returns its CompletedProcess.
+
+    ``env`` is merged over the environment; its PYTHONPATH replaces the checkout's.
+    """
+    def run(*command, check=True, cwd=ROOT, env=None):
+        environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable,
+                       'PYTHONPATH': os.pathsep.join(map(str, [ROOT, DATA / 'plugins'])), **(env or {})}
+        done = subprocess.run([str(part) for part in command], cwd=cwd, env=environment, capture_output=True,
+                              text=True, timeout=600, check=False)
+        assert not check or done.returncode == 0, f'{done.stdout[-3000:]}\n{done.stderr[-5000:]}'
+        return done
+    return run

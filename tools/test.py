@@ -4,10 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from wfvae_toolkit.utils.options import add_config_arguments, friendly_errors
+
 
 def parse_arguments(arguments=None):
-    from wfvae_toolkit.utils.options import add_config_arguments
-
     parser = argparse.ArgumentParser(description='Score a checkpoint on the validation images of a config: '
                                                  'summary.json, metrics.csv and side-by-side pictures.')
     add_config_arguments(parser)
@@ -23,6 +23,7 @@ def parse_arguments(arguments=None):
     return parser.parse_args(arguments)
 
 
+@friendly_errors()
 def main(arguments=None):
     options = parse_arguments(arguments)
     # Imported late: --help must not wait for torch.

@@ -3,10 +3,10 @@
 import argparse
 from pathlib import Path
 
+from wfvae_toolkit.utils.options import add_config_arguments, friendly_errors
+
 
 def parse_arguments(arguments=None):
-    from wfvae_toolkit.utils.options import add_config_arguments
-
     parser = argparse.ArgumentParser(description='Train an autoencoder.')
     add_config_arguments(parser)
     parser.add_argument('--work-dir', help='where everything is written (default: work_dirs/<name of the config>)')
@@ -16,6 +16,7 @@ def parse_arguments(arguments=None):
     return parser.parse_args(arguments)
 
 
+@friendly_errors()
 def main(arguments=None):
     options = parse_arguments(arguments)
     # Imported late: --help must not wait for torch.

@@ -12,6 +12,8 @@ import inspect
 from mmengine import registry as engine
 from mmengine.registry import Registry
 
+from .utils.errors import UnknownName, UnknownSetting
+
 SCOPE = 'wfvae_toolkit'
 
 
@@ -29,7 +31,7 @@ def build_part(cfg, registry, **context):
         KeyError: nothing of that name is registered; the message lists what is.
     """
     if not isinstance(cfg, dict) or 'type' not in cfg:
-        raise TypeError(f"{registry.name}: expected dict(type='Name', ...), got {cfg!r}")
+        raise UnknownSetting(f"{registry.name}: expected dict(type='Name', ...), got {cfg!r}")
     arguments = {**context, **{key: value for key, value in cfg.items() if key != 'type'}}
     cls = cfg['type']
     if isinstance(cls, str):
@@ -38,7 +40,7 @@ def build_part(cfg, registry, **context):
         inspect.signature(cls).bind(**arguments)
     except TypeError as error:
         accepted = [name for name in inspect.signature(cls).parameters if name not in context]
-        raise TypeError(f'{registry.name} {cls.__name__}: {error}; its settings are {accepted}') from None
+        raise UnknownSetting(f'{registry.name} {cls.__name__}: {error}; its settings are {accepted}') from None
     return cls(**arguments)
 
 
@@ -47,13 +49,13 @@ def find_part(name, registry):
     try:
         cls = registry.get(name)
     except ImportError as error:
-        raise KeyError(f'{registry.name} {name!r}: {error}') from error
+        raise UnknownName(f'{registry.name} {name!r}: {error}') from error
     if cls is None:
         known = sorted(registered_names(registry))
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f'; did you mean {near[0]!r}?' if near else ''
-        raise KeyError(f'no {registry.name} is called {name!r}{hint} Registered: {", ".join(known)}. '
-                       'A dotted path (package.module.Class) works too.')
+        hint = f'; did you mean {near[0]!r}?' if near else '.'
+        raise UnknownName(f'no {registry.name} is called {name!r}{hint} Registered: {", ".join(known)}. '
+                          'A dotted path (package.module.Class) works too.')
     return cls
 
 
@@ -77,6 +79,9 @@ AUTOENCODERS = _own('autoencoder', 'models.autoencoders')
 WAVELETS = _own('wavelet', 'models.wavelets')
 NORM_LAYERS = _own('norm layer', 'models.layers')
 MID_BLOCKS = _own('mid block', 'models.layers')
+DOWNSAMPLERS = _own('downsampler', 'models.layers')
+UPSAMPLERS = _own('upsampler', 'models.layers')
+CHANNEL_ATTENTIONS = _own('channel attention', 'models.layers')
 DISCRIMINATORS = _own('discriminator', 'models.discriminators')
 LOSSES = _own('loss', 'losses')
 
@@ -96,6 +101,6 @@ VISBACKENDS = _child(engine.VISBACKENDS, 'visualization')
 VISUALIZERS = _child(engine.VISUALIZERS, 'visualization')
 
 BY_NAME = {registry.name: registry for registry in (
-    AUTOENCODERS, WAVELETS, NORM_LAYERS, MID_BLOCKS, DISCRIMINATORS, LOSSES, DATASETS, TRANSFORMS,
-    METRICS, EVALUATORS, MODELS, LOOPS, OPTIMIZERS, OPTIM_WRAPPERS, OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS, HOOKS,
-    VISBACKENDS, VISUALIZERS)}
+    AUTOENCODERS, WAVELETS, NORM_LAYERS, MID_BLOCKS, DOWNSAMPLERS, UPSAMPLERS, CHANNEL_ATTENTIONS, DISCRIMINATORS,
+    LOSSES, DATASETS, TRANSFORMS, METRICS, EVALUATORS, MODELS, LOOPS, OPTIMIZERS, OPTIM_WRAPPERS,
+    OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS, HOOKS, VISBACKENDS, VISUALIZERS)}

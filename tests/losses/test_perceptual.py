@@ -77,6 +77,19 @@ def test_any_network_becomes_a_constant():
     assert owner['row'].double()(x.double()).dtype == torch.float64
 
 
+@pytest.mark.parametrize('crop', [24, 34, 100])
+def test_centre_crop(step, crop):
+    top, left = max(0, (32 - crop) // 2), max(0, (36 - crop) // 2)
+    place = ..., slice(top, top + min(crop, 32)), slice(left, left + min(crop, 36))
+    expected = STLPIPS('alex')(step.reconstruction[place], step.target[place]).mean() * 3 * 32 * 36
+    torch.testing.assert_close(STLPIPSLoss(crop=crop)(step), expected)
+
+
+def test_a_crop_below_what_the_network_takes_is_refused():
+    with pytest.raises(ValueError, match='STLPIPSLoss: crop=20; the network needs at least 21 px'):
+        STLPIPSLoss(crop=20)
+
+
 def test_default_weight():
     assert STLPIPSLoss().weight == 1.0
     assert STLPIPSLoss(weight=0.1).weight == 0.1

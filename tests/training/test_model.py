@@ -131,9 +131,9 @@ def test_equals_the_plain_formulation_per_parameter_in_float64(make_model, make_
     plain = copy.deepcopy(model)
     model.autoencoder_turn(make_images().double(), sample_posterior=False)[0].backward()
     plain_turn(plain, make_images().double())
-    # The adaptive weight is float32.
+    # The adaptive weight is float32; keys' biases have no gradient but rounding, as softmax ignores them.
     for name, expected in gradients(plain.autoencoder).items():
-        assert (gradients(model.autoencoder)[name] - expected).norm() <= 1e-6 * expected.norm(), name
+        assert (gradients(model.autoencoder)[name] - expected).norm() <= 1e-6 * expected.norm() + 1e-9, name
 
 
 def test_gradient_scales_with_what_backward_is_given(make_model, make_images):
@@ -197,8 +197,8 @@ def test_isolation_across_optimizer_steps(make_model, make_images, make_batch, m
         before, before_other = weights(trained), weights(other)
         model.update(turn, [make_batch(make_images(seed=iteration))], optimizers)
         unchanged = {name for name, value in weights(trained).items() if torch.equal(value, before[name])}
-        # Inside both margins the hinge's slopes cancel at the last bias.
-        assert unchanged <= {'score.bias'}
+        # Inside both margins the hinge's slopes cancel at the last bias; softmax ignores a key's bias.
+        assert unchanged <= {'score.bias', 'encoder.mid.1.key.bias', 'decoder.mid.1.key.bias'}
         assert all(torch.equal(value, before_other[name]) for name, value in weights(other).items())
         assert all(gradient is None for gradient in gradients(model).values())
 

@@ -2,10 +2,11 @@
 
 import argparse
 
+from wfvae_toolkit.utils.options import add_config_arguments, friendly_errors
 
+
+@friendly_errors()
 def main(arguments=None):
-    from wfvae_toolkit.utils.options import add_config_arguments
-
     parser = argparse.ArgumentParser(description="Parameters, FLOPs and latent size of a config's autoencoder.")
     add_config_arguments(parser)
     parser.add_argument('--size', type=int, default=256, metavar='PX', help='edge of the image that is counted')

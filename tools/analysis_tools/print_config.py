@@ -2,10 +2,11 @@
 
 import argparse
 
+from wfvae_toolkit.utils.options import add_config_arguments, friendly_errors
 
+
+@friendly_errors()
 def main(arguments=None):
-    from wfvae_toolkit.utils.options import add_config_arguments
-
     parser = argparse.ArgumentParser(description='Print a config with everything that it inherits.')
     add_config_arguments(parser)
     options = parser.parse_args(arguments)

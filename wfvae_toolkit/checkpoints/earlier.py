@@ -1,4 +1,4 @@
-"""Key names of the earlier implementation (WFVAE2ImageModel and its PatchGAN) -> ours."""
+"""Key names of the earlier implementation (WFVAE2ImageModel, WFIVAE2Model and their PatchGAN) -> ours."""
 
 import re
 
@@ -14,6 +14,9 @@ _AUTOENCODER_RULES = [(re.compile(pattern), replacement) for pattern, replacemen
     (r'\.out_res_block\.', '.out_block.'),
     (r'\.down\.conv\.', '.downsample.conv.'),
     (r'\.up\.conv\.', '.upsample.conv.'),
+    (r'\.conv_down\.', '.downsample.conv.'),
+    (r'\.conv_up\.', '.upsample.conv.'),
+    (r'\.eca\.conv\.', '.attention.conv.'),
     (r'\.in_flow_conv\.', '.flow_in.'),
     (r'\.branch_conv\.', '.branch.'),
     (r'\.out_flow_conv\.0\.', '.flow_block.'),

@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from ..utils.errors import UserError
+
 
 class BadFile(NamedTuple):
     """A file that was asked for and not used."""
@@ -14,7 +16,7 @@ class BadFile(NamedTuple):
     reason: str
 
 
-class TooManyBadFiles(RuntimeError):
+class TooManyBadFiles(UserError, RuntimeError):
     """More distinct bad files than the run accepts."""
 
 

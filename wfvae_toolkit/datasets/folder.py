@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from ..registry import DATASETS
+from ..utils.errors import MissingFile, SettingError
 from .base import ImageDataset
 from .images import MAX_PIXELS
 
@@ -32,11 +33,11 @@ class ImageFolder(ImageDataset):
         if isinstance(extensions, str):
             raise TypeError(f'extensions={extensions!r}: use a list such as [{extensions!r}]')
         if not self.data_root.is_dir():
-            raise FileNotFoundError(f'there is no folder {str(data_root)!r}: set {option}')
+            raise MissingFile(f'there is no folder {str(data_root)!r}: set {option}')
         self.paths = scan_folder(self.data_root, extensions)
         if not self.paths:
-            raise ValueError(f'no image under {str(data_root)!r} ({option}); read are files ending in '
-                             f'{", ".join(extensions)}')
+            raise SettingError(f'no image under {str(data_root)!r} ({option}); read are files ending in '
+                               f'{", ".join(extensions)}')
 
     def __len__(self):
         return len(self.paths)

@@ -59,7 +59,7 @@ class LoaderSettings:
     dataset: dict
     num_workers: int = 0  # 0 reads in the main process
     shuffle: bool | None = None  # None: while training
-    pin_memory: bool = False
+    pin_memory: bool = False  # where there is a GPU
     prefetch_factor: int | None = None  # batches that a worker reads ahead; None: PyTorch's 2
     persistent_workers: bool = False
     timeout_s: float = 0  # 0 waits for ever
@@ -109,7 +109,8 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
     # With a generator of its own the loader does not draw its workers' seeds from the global one.
     return DataLoader(dataset, settings.batch_size, sampler=sampler, num_workers=settings.num_workers,
                       collate_fn=collate_training if training else collate_evaluation,
-                      pin_memory=settings.pin_memory, generator=torch.Generator().manual_seed(seed), **workers)
+                      pin_memory=settings.pin_memory and torch.cuda.is_available(),
+                      generator=torch.Generator().manual_seed(seed), **workers)
 
 
 def collate_training(samples):

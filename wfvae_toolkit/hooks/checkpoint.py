@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 from wfvae_toolkit.checkpoints import LAST, list_checkpoints, save_training_checkpoint
 from wfvae_toolkit.registry import HOOKS
 from wfvae_toolkit.utils import distributed
+from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.files import atomic_write
 
 
@@ -27,8 +28,8 @@ class CheckpointHook(Hook):
 
     def __init__(self, interval=1000, max_keep_ckpts=3, save_best=None, best_is_higher=True):
         if interval < 1 or max_keep_ckpts < 0:
-            raise ValueError(f'CheckpointHook: interval={interval} (1 or more), max_keep_ckpts={max_keep_ckpts} '
-                             '(0 keeps all)')
+            raise SettingError(f'CheckpointHook: interval={interval} (1 or more), max_keep_ckpts={max_keep_ckpts} '
+                               '(0 keeps all)')
         self.interval = interval
         self.max_keep_ckpts = max_keep_ckpts
         self.save_best = save_best

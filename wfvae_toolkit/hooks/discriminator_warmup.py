@@ -3,6 +3,7 @@
 from mmengine.hooks import Hook
 
 from wfvae_toolkit.registry import HOOKS
+from wfvae_toolkit.utils.errors import SettingError
 
 
 @HOOKS.register_module()
@@ -17,7 +18,7 @@ class DiscriminatorWarmupHook(Hook):
 
     def __init__(self, start_iter=0):
         if start_iter < 0:
-            raise ValueError(f'DiscriminatorWarmupHook: start_iter={start_iter}; 0 or more is needed')
+            raise SettingError(f'DiscriminatorWarmupHook: start_iter={start_iter}; 0 or more is needed')
         self.start_iter = start_iter
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):

@@ -7,6 +7,7 @@ from mmengine.hooks import Hook
 
 from wfvae_toolkit.checkpoints import CheckpointError
 from wfvae_toolkit.registry import HOOKS
+from wfvae_toolkit.utils.errors import SettingError
 
 
 @HOOKS.register_module()
@@ -25,7 +26,7 @@ class EMAHook(Hook):
 
     def __init__(self, decay=0.999):
         if not 0.0 < decay < 1.0:
-            raise ValueError(f'EMAHook: decay={decay}; a number between 0 and 1 is needed, such as 0.999')
+            raise SettingError(f'EMAHook: decay={decay}; a number between 0 and 1 is needed, such as 0.999')
         self.decay = decay
 
     def before_run(self, runner):

@@ -5,6 +5,7 @@ import math
 from mmengine.hooks import Hook
 
 from wfvae_toolkit.registry import HOOKS
+from wfvae_toolkit.utils.errors import SettingError
 
 DECAYS = ('constant', 'cosine')
 
@@ -25,10 +26,10 @@ class LearningRateHook(Hook):
 
     def __init__(self, warmup_iters=0, decay='constant', final_factor=0.0):
         if decay not in DECAYS:
-            raise ValueError(f'LearningRateHook: decay={decay!r}; one of {", ".join(DECAYS)}')
+            raise SettingError(f'LearningRateHook: decay={decay!r}; one of {", ".join(DECAYS)}')
         if warmup_iters < 0 or not 0.0 <= final_factor <= 1.0:
-            raise ValueError(f'LearningRateHook: warmup_iters={warmup_iters} (0 or more), '
-                             f'final_factor={final_factor} (0 to 1)')
+            raise SettingError(f'LearningRateHook: warmup_iters={warmup_iters} (0 or more), '
+                               f'final_factor={final_factor} (0 to 1)')
         self.warmup_iters = warmup_iters
         self.decay = decay
         self.final_factor = final_factor

@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from wfvae_toolkit.registry import HOOKS
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import peak_memory_bytes
+from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.visualization.records import RecordWriter
 
 # Shown in the console, in this order, when there; everything goes to the files.
@@ -33,7 +34,7 @@ class LoggerHook(Hook):
 
     def __init__(self, interval=50):
         if interval < 1:
-            raise ValueError(f'LoggerHook: interval={interval}; 1 or more is needed')
+            raise SettingError(f'LoggerHook: interval={interval}; 1 or more is needed')
         self.interval = interval
         self._sums, self._counts = {}, {}
 

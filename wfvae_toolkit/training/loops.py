@@ -10,6 +10,7 @@ from wfvae_toolkit.evaluation import evaluate
 from wfvae_toolkit.registry import EVALUATORS, LOOPS
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
+from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.seeding import mix_seed
 
 
@@ -34,7 +35,7 @@ class UpdateLoop(BaseLoop):
     def __init__(self, runner, dataloader, max_iters, val_interval=1000, accumulation=1, max_bad_files=100):
         for name, value in dict(max_iters=max_iters, val_interval=val_interval, accumulation=accumulation).items():
             if not isinstance(value, int) or value < 1:
-                raise ValueError(f'train_cfg.{name}={value!r}: a positive integer is needed')
+                raise SettingError(f'train_cfg.{name}={value!r}: a positive integer is needed')
         # Not BaseLoop's: it would build MMEngine's sampler, whose order knows no position.
         self._runner = runner
         self.dataloader = build_dataloader(dataloader, training=True, seed=runner.seed, rank=distributed.rank(),

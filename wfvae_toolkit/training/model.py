@@ -8,6 +8,7 @@ from wfvae_toolkit.losses import AdversarialLoss, Step, balanced_weight
 from wfvae_toolkit.models.posterior import DiagonalGaussian
 from wfvae_toolkit.registry import AUTOENCODERS, DISCRIMINATORS, LOSSES, MODELS
 from wfvae_toolkit.utils.distributed import average_over_ranks
+from wfvae_toolkit.utils.errors import SettingError
 
 from .passes import AutoencoderPass, DiscriminatorPass, KnownGradient, distribute, gradient_sync
 
@@ -34,23 +35,24 @@ class AutoencoderTraining(BaseModel):
                  data_preprocessor=None):
         super().__init__(data_preprocessor or dict(type='wfvae_toolkit.ImagePreprocessor'))
         if precision not in PRECISIONS:
-            raise ValueError(f'precision={precision!r}: one of {", ".join(PRECISIONS)}')
+            raise SettingError(f'precision={precision!r}: one of {", ".join(PRECISIONS)}')
         self.autoencoder_config = autoencoder
         self.autoencoder = AUTOENCODERS.build(autoencoder)
         self.losses = nn.ModuleDict({name: LOSSES.build(cfg) for name, cfg in losses.items() if cfg is not None})
         if not self.losses:
-            raise ValueError('losses: at least one row is needed, such as pixel=dict(type="L1Loss")')
+            raise SettingError('losses: at least one row is needed, such as pixel=dict(type="L1Loss")')
         self.adversarial = _adversarial_row(self.losses, known_rows=set(losses))
         if self.adversarial and discriminator is None:
-            raise ValueError(f'losses.{self.adversarial} needs model.discriminator, such as '
-                             "dict(type='PatchDiscriminator'); set the row to None to train without")
+            raise SettingError(f'losses.{self.adversarial} needs model.discriminator, such as '
+                               "dict(type='PatchDiscriminator'); set the row to None to train without")
         self.discriminator = DISCRIMINATORS.build(discriminator) if self.adversarial else None
         self.normalize = normalize
         self.precision = precision
         # Whether adversarial terms count yet; DiscriminatorWarmupHook derives it from the iteration.
         self.discriminator_started = True
         # Not submodules: their state is autoencoder's and discriminator's.
-        object.__setattr__(self, '_passes', {'autoencoder': AutoencoderPass(self.autoencoder)})
+        object.__setattr__(self, '_plain_pass', AutoencoderPass(self.autoencoder))
+        object.__setattr__(self, '_passes', {'autoencoder': self._plain_pass})
         if self.discriminator is not None:
             self._passes['discriminator'] = DiscriminatorPass(self.discriminator)
 
@@ -126,7 +128,7 @@ class AutoencoderTraining(BaseModel):
         if self.discriminator is None:
             raise RuntimeError('discriminator_turn: this model has no adversarial loss row')
         with torch.no_grad(), self._autocast():
-            fake = AutoencoderPass(self.autoencoder)(images, sample_posterior, sample_seeds)[0]
+            fake = self._plain_pass(images, sample_posterior, sample_seeds)[0]
         with self._autocast():
             real_scores, fake_scores = self._passes['discriminator'](images, fake)
         loss = self.losses[self.adversarial].discriminator_loss(real_scores, fake_scores)
@@ -218,14 +220,15 @@ def _adversarial_row(losses, known_rows):
     """Name of the adversarial row or None; checks its ``balance``."""
     rows = [name for name, loss in losses.items() if isinstance(loss, AdversarialLoss)]
     if len(rows) > 1:
-        raise ValueError(f'losses: {" and ".join(rows)} are both adversarial; keep one')
+        raise SettingError(f'losses: {" and ".join(rows)} are both adversarial; keep one')
     if not rows:
         return None
     balance = losses[rows[0]].balance
     unknown = set(balance) - known_rows
     if unknown:
-        raise ValueError(f'losses.{rows[0]}.balance names {", ".join(sorted(unknown))}; rows: {", ".join(known_rows)}')
+        raise SettingError(f'losses.{rows[0]}.balance names {", ".join(sorted(unknown))}; rows: '
+                           f'{", ".join(known_rows)}')
     if balance and not set(balance) & set(losses):
-        raise ValueError(f'losses.{rows[0]}.balance={balance}: every row in it is None; name one that is there, '
-                         'or balance=() for a constant weight')
+        raise SettingError(f'losses.{rows[0]}.balance={balance}: every row in it is None; name one that is there, '
+                           'or balance=() for a constant weight')
     return rows[0]

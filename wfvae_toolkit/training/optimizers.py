@@ -4,6 +4,7 @@ import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
 
 from wfvae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from wfvae_toolkit.utils.errors import SettingError
 
 TURNS = ('autoencoder', 'discriminator')
 
@@ -37,7 +38,7 @@ class TurnOptimizers:
         self.rows = {name: row for name, row in optim_wrapper_cfg.items() if name not in ('type', 'constructor')}
         unknown = set(self.rows) - set(TURNS)
         if unknown:
-            raise ValueError(f'optim_wrapper.{sorted(unknown)[0]}: the rows are {" and ".join(TURNS)}')
+            raise SettingError(f'optim_wrapper.{sorted(unknown)[0]}: the rows are {" and ".join(TURNS)}')
 
     def __call__(self, model):
         wrappers = {}
@@ -46,8 +47,8 @@ class TurnOptimizers:
             if network is None:
                 continue
             if self.rows.get(turn) is None:
-                raise ValueError(f'optim_wrapper.{turn} is missing, such as '
-                                 "dict(optimizer=dict(type='AdamW', lr=1e-5))")
+                raise SettingError(f'optim_wrapper.{turn} is missing, such as '
+                                   "dict(optimizer=dict(type='AdamW', lr=1e-5))")
             wrapper = build_optim_wrapper(network, dict(self.rows[turn]))
             wrappers[turn] = TurnOptimizer(wrapper.optimizer, clip_grad=wrapper.clip_grad_kwargs)
         extra = [p for p in model.losses.parameters() if p.requires_grad]

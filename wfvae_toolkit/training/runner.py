@@ -6,6 +6,7 @@ from wfvae_toolkit.checkpoints import CheckpointError, find_resumable, load_trai
 from wfvae_toolkit.registry import RUNNERS
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
+from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.seeding import mix_seed
 
 
@@ -26,7 +27,7 @@ class TrainingRunner(Runner):
 
     def set_randomness(self, seed=None, **kwargs):
         if seed is None:
-            raise ValueError('randomness.seed is needed: the order of samples and all noise derive from it')
+            raise SettingError('randomness.seed is needed: the order of samples and all noise derive from it')
         super().set_randomness(seed, **kwargs)
         # The model is built next; every rank starts from the same weights.
         import torch

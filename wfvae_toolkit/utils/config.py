@@ -6,6 +6,8 @@ import importlib.util
 import inspect
 from pathlib import Path
 
+from .errors import MissingFile, UnknownName
+
 # Dicts of named rows: a new name is a new row, if the options give its type as well.
 _OPEN_ROWS = ('model.losses', 'val_evaluator.metrics', 'default_hooks')
 _OPTIONAL_KEYS = ('custom_imports', 'custom_hooks', 'experiment_name', 'load_from', 'work_dir')
@@ -51,12 +53,12 @@ def find_config(path):
         if not Path(path).is_file():
             name = Path(path).name
             shipped = (configs_folder('wfvae_toolkit') / name).is_file()
-            raise FileNotFoundError(f'no config file {path}' + (f'; there is wfvae_toolkit::{name}' if shipped else ''))
+            raise MissingFile(f'no config file {path}' + (f'; there is wfvae_toolkit::{name}' if shipped else ''))
         return str(path)
     folder = configs_folder(package)
     if not (folder / name).is_file():
         there = ', '.join(sorted(str(file.relative_to(folder)) for file in folder.rglob('*.py')))
-        raise FileNotFoundError(f'{package} ships no config {name}; there are: {there}')
+        raise MissingFile(f'{package} ships no config {name}; there are: {there}')
     return str(folder / name)
 
 
@@ -64,12 +66,12 @@ def configs_folder(package):
     """The folder ``configs`` in an installed package, or beside it in a checkout."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise FileNotFoundError(f'{package}:: names a package that is not installed')
+        raise MissingFile(f'{package}:: names a package that is not installed')
     root = Path(next(iter(spec.submodule_search_locations)))
     for folder in (root / 'configs', root.parent / 'configs'):
         if folder.is_dir():
             return folder
-    raise FileNotFoundError(f'package {package} has no configs folder')
+    raise MissingFile(f'package {package} has no configs folder')
 
 
 def check_option(cfg, key, options=()):
@@ -84,7 +86,7 @@ def check_option(cfg, key, options=()):
                 node[part] is not None or depth == len(parts) - 1):
             node = node[part]
             continue
-        known = _known_keys(node, top=depth == 0)
+        known = _known_keys(node, top=depth == 0, new_type=dict(options).get(f'{parent}.type'))
         if isinstance(node, dict) and part in known and part not in node:
             return
         row = f'{parent}.{part}'
@@ -94,13 +96,13 @@ def check_option(cfg, key, options=()):
         hint = f'; did you mean {f"{parent}." if parent else ""}{near[0]}?' if near else ''
         if isinstance(node, dict) and part in node:
             hint = f': {row} is None; give {row}.type as well'
-        raise KeyError(f'--cfg-options {key}: {parent or "the config"} has no {part}{hint}')
+        raise UnknownName(f'--cfg-options {key}: {parent or "the config"} has no {part}{hint}')
 
 
 _ABSENT = object()
 
 
-def _known_keys(node, top):
+def _known_keys(node, top, new_type):
     """Keys of a config node and, if it names a part, the settings of that part."""
     if not isinstance(node, dict):
         return []
@@ -109,8 +111,8 @@ def _known_keys(node, top):
         return [*known, *_OPTIONAL_KEYS]
     if 'optimizer' in node:
         known += ['clip_grad', 'paramwise_cfg']
-    if isinstance(node.get('type'), str):
-        known += _settings(node['type'])
+    if isinstance(name := new_type or node.get('type'), str):
+        known += _settings(name)
     return known
 
 

@@ -6,6 +6,12 @@ import os
 import torch
 from torch import distributed
 
+from .errors import UserError
+
+
+class LaunchError(UserError, RuntimeError):
+    """Processes that were not started as told."""
+
 
 def is_distributed():
     return distributed.is_available() and distributed.is_initialized()
@@ -41,7 +47,7 @@ def process_group(launcher='none'):
     """Join the processes that torchrun started (``launcher='pytorch'``): NCCL with GPUs, gloo without.
 
     Raises:
-        RuntimeError: ``pytorch`` without torchrun's environment variables.
+        LaunchError: ``pytorch`` without torchrun's environment variables.
     """
     if launcher == 'none':
         yield
@@ -49,8 +55,8 @@ def process_group(launcher='none'):
     missing = [name for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
                if name not in os.environ]
     if missing:
-        raise RuntimeError(f'--launcher pytorch: {", ".join(missing)} not set; start with torchrun or '
-                           'tools/dist_train.sh, or use --launcher none')
+        raise LaunchError(f'--launcher pytorch: {", ".join(missing)} not set; start with torchrun or '
+                          'tools/dist_train.sh, or use --launcher none')
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
         distributed.init_process_group('nccl')

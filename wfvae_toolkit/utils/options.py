@@ -2,6 +2,10 @@
 
 import argparse
 import ast
+import contextlib
+import sys
+
+from .errors import UserError
 
 
 def add_config_arguments(parser):
@@ -34,3 +38,12 @@ def parse_value(text):
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
+
+
+@contextlib.contextmanager
+def friendly_errors():
+    """End the program with ``error: MESSAGE`` and status 1 on a UserError; bugs keep their traceback."""
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f'error: {error}')

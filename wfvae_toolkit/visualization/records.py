@@ -40,7 +40,8 @@ class RecordWriter:
         for phase in ('train', 'val'):
             path = self.folder / f'{phase}.csv'
             if path.is_file():
-                _write_csv(path, _header(path), [row for row in _read_csv(path) if int(row['iteration']) <= iteration])
+                # Not from the table itself: of a last row cut to "2" nobody could tell that it was iteration 200.
+                _write_csv(path, _header(path), [row for row in rows if row['phase'] == phase])
 
 
 def read_records(folder):
@@ -68,6 +69,6 @@ def _read_csv(path):
 
 def _write_csv(path, columns, rows):
     with atomic_write(path, 'w') as file:
-        writer = csv.DictWriter(file, columns)
+        writer = csv.DictWriter(file, columns, extrasaction='ignore')
         writer.writeheader()
         writer.writerows(rows)

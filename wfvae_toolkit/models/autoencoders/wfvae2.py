@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from wfvae_toolkit.registry import AUTOENCODERS, MID_BLOCKS, NORM_LAYERS, WAVELETS
+from wfvae_toolkit.registry import AUTOENCODERS, DOWNSAMPLERS, MID_BLOCKS, NORM_LAYERS, UPSAMPLERS, WAVELETS
 
-from ..layers import NearestUpsample, ResidualBlock, StridedDownsample
+from ..layers import ResidualBlock
 from ..posterior import DiagonalGaussian, at_least_float32
 from .outputs import DecoderOutput, EncoderOutput
 
@@ -39,6 +39,13 @@ class WFVAE2Image(nn.Module):
         norm (dict): NORM_LAYERS config.
         mid_blocks (list[dict]): MID_BLOCKS configs, at the latent's size in encoder and decoder.
         dropout (float): in the stages' residual blocks; mid blocks set their own.
+        channel_attention (dict): CHANNEL_ATTENTIONS config, likewise.
+        downsample (dict): DOWNSAMPLERS config of the encoder's stages; None: StridedDownsample.
+        upsample (dict): UPSAMPLERS config of the decoder's stages; None: NearestUpsample.
+        latent_shortcuts (bool): encoder output += mid output averaged over channel groups; decoder's first conv
+            += latents repeated to its width.
+        output_activation (bool): SiLU between the decoder's last norm and last conv. The earlier 8x system had
+            none, its 32x successor has it; weights work only with their own.
 
     Raises:
         ValueError: settings that cannot work; the message names what would.
@@ -46,10 +53,12 @@ class WFVAE2Image(nn.Module):
 
     def __init__(self, latent_channels=8, widths=(128, 256, 512), decoder_widths=None, encoder_layers=2,
                  decoder_layers=2, energy_flow=True, flow_width=128, decoder_flow_width=None, wavelet=None,
-                 norm=None, mid_blocks=DEFAULT_MID, dropout=0.0):
+                 norm=None, mid_blocks=DEFAULT_MID, dropout=0.0, channel_attention=None, downsample=None,
+                 upsample=None, latent_shortcuts=False, output_activation=False):
         super().__init__()
         wavelet = wavelet or dict(type='Haar')
-        parts = dict(norm=norm or dict(type='LayerNorm2d'), mid_blocks=mid_blocks, dropout=dropout)
+        norm = norm or dict(type='LayerNorm2d')
+        block = dict(norm=norm, dropout=dropout, channel_attention=channel_attention)
         decoder_widths = widths if decoder_widths is None else decoder_widths
         decoder_flow_width = flow_width if decoder_flow_width is None else decoder_flow_width
         _check_positive(latent_channels=latent_channels)
@@ -58,16 +67,20 @@ class WFVAE2Image(nn.Module):
         if len(decoder_widths) != len(widths):
             raise ValueError(f'{len(decoder_widths)} decoder_widths for {len(widths)} widths: each entry is one '
                              'halving of the size, so both need the same number')
+        if latent_shortcuts:
+            _check_shortcuts(latent_channels, widths[-1], decoder_widths[-1])
         if energy_flow:
             _check_positive(flow_width=flow_width, decoder_flow_width=decoder_flow_width)
         stages = len(widths) - 1
         self.latent_channels = latent_channels
         self.downsample_factor = 2 ** len(widths)
         self.encoder = Encoder(latent_channels, widths, layers_per_stage('encoder_layers', encoder_layers, stages, 1),
-                               flow_width if energy_flow else 0, WAVELETS.build(wavelet), **parts)
+                               flow_width if energy_flow else 0, WAVELETS.build(wavelet), mid_blocks, block,
+                               downsample or dict(type='StridedDownsample'), latent_shortcuts)
         self.decoder = Decoder(latent_channels, decoder_widths,
                                layers_per_stage('decoder_layers', decoder_layers, stages, 2),
-                               decoder_flow_width if energy_flow else 0, WAVELETS.build(wavelet), **parts)
+                               decoder_flow_width if energy_flow else 0, WAVELETS.build(wavelet), mid_blocks, block,
+                               upsample or dict(type='NearestUpsample'), latent_shortcuts, output_activation)
         self.to(memory_format=torch.channels_last)
 
     @property
@@ -95,15 +108,17 @@ class WFVAE2Image(nn.Module):
 class Encoder(nn.Module):
     """Image (B, 3, H, W) -> moments (B, 2*latent_channels, H/f, W/f) and the wavelet bands of each stage."""
 
-    def __init__(self, latent_channels, widths, layers, flow_width, wavelet, norm, mid_blocks, dropout):
+    def __init__(self, latent_channels, widths, layers, flow_width, wavelet, mid_blocks, block, downsample,
+                 latent_shortcuts):
         super().__init__()
         self.wavelet = wavelet
+        self.latent_shortcuts = latent_shortcuts
         self.conv_in = nn.Conv2d(BAND_CHANNELS, widths[0], 3, padding=1)
         self.stages = nn.ModuleList(
-            EncoderStage(width, next_width, count, flow_width, wavelet, norm, dropout)
+            EncoderStage(width, next_width, count, flow_width, wavelet, block, downsample)
             for (width, next_width), count in zip(pairwise(widths), layers, strict=True))
-        self.mid = _build_mid(mid_blocks, widths[-1], norm)
-        self.norm_out = NORM_LAYERS.build(norm, channels=widths[-1])
+        self.mid = _build_mid(mid_blocks, widths[-1], block['norm'])
+        self.norm_out = NORM_LAYERS.build(block['norm'], channels=widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], 2 * latent_channels, 3, padding=1)
 
     def forward(self, x):
@@ -113,20 +128,23 @@ class Encoder(nn.Module):
         for stage in self.stages:
             h, coefficients = stage(h, coefficients)
             bands.append(coefficients)
-        h = self.conv_out(F.silu(self.norm_out(self.mid(h))))
-        return h, tuple(band for band in bands if band is not None)
+        h = self.mid(h)
+        moments = self.conv_out(F.silu(self.norm_out(h)))
+        if self.latent_shortcuts:
+            moments = moments + h.unflatten(1, (moments.shape[1], -1)).mean(2)
+        return moments, tuple(band for band in bands if band is not None)
 
 
 class EncoderStage(nn.Module):
     """Features (B, width, H, W) -> (B, next_width, H/2, W/2), joined by the next wavelet level of the low band."""
 
-    def __init__(self, width, next_width, layers, flow_width, wavelet, norm, dropout):
+    def __init__(self, width, next_width, layers, flow_width, wavelet, block, downsample):
         super().__init__()
         self.wavelet = wavelet
-        self.blocks = nn.Sequential(*(ResidualBlock(width, norm, dropout=dropout) for _ in range(layers - 1)))
-        self.downsample = StridedDownsample(width)
+        self.blocks = nn.Sequential(*(ResidualBlock(width, **block) for _ in range(layers - 1)))
+        self.downsample = DOWNSAMPLERS.build(downsample, channels=width, next_channels=next_width)
         self.flow_in = nn.Conv2d(BAND_CHANNELS, flow_width, 3, padding=1) if flow_width else None
-        self.out_block = ResidualBlock(width + flow_width, norm, out_channels=next_width, dropout=dropout)
+        self.out_block = ResidualBlock(self.downsample.out_channels + flow_width, out_channels=next_width, **block)
 
     def forward(self, h, coefficients):
         h = self.downsample(self.blocks(h))
@@ -140,42 +158,47 @@ class EncoderStage(nn.Module):
 class Decoder(nn.Module):
     """Latents (B, latent_channels, h, w) -> image (B, 3, f*h, f*w) and the wavelet bands of each stage."""
 
-    def __init__(self, latent_channels, widths, layers, flow_width, wavelet, norm, mid_blocks, dropout):
+    def __init__(self, latent_channels, widths, layers, flow_width, wavelet, mid_blocks, block, upsample,
+                 latent_shortcuts, output_activation):
         super().__init__()
         self.wavelet = wavelet
+        self.latent_shortcuts = latent_shortcuts
+        self.activation_out = nn.SiLU() if output_activation else nn.Identity()
         widths = widths[::-1]
         self.conv_in = nn.Conv2d(latent_channels, widths[0], 3, padding=1)
-        self.mid = _build_mid(mid_blocks, widths[0], norm)
+        self.mid = _build_mid(mid_blocks, widths[0], block['norm'])
         self.stages = nn.ModuleList(
-            DecoderStage(width, next_width, count, flow_width, wavelet, norm, dropout)
+            DecoderStage(width, next_width, count, flow_width, wavelet, block, upsample)
             for (width, next_width), count in zip(pairwise(widths), layers, strict=True))
-        self.norm_out = NORM_LAYERS.build(norm, channels=widths[-1])
+        self.norm_out = NORM_LAYERS.build(block['norm'], channels=widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], BAND_CHANNELS, 3, padding=1)
 
     def forward(self, z):
-        h = self.mid(self.conv_in(z.contiguous(memory_format=torch.channels_last)))
+        h = self.conv_in(z.contiguous(memory_format=torch.channels_last))
+        if self.latent_shortcuts:
+            h = h + z.repeat_interleave(h.shape[1] // z.shape[1], dim=1)
+        h = self.mid(h)
         bands, low = [], None
         for stage in self.stages:
             h, low, coefficients = stage(h, low)
             bands.append(coefficients)
-        # No activation before conv_out, unlike the encoder: earlier weights were trained so.
-        coefficients = add_low(at_least_float32(self.conv_out(self.norm_out(h))), low)
+        coefficients = add_low(at_least_float32(self.conv_out(self.activation_out(self.norm_out(h)))), low)
         return self.wavelet.synthesize(coefficients), tuple(band for band in bands if band is not None)
 
 
 class DecoderStage(nn.Module):
     """Features (B, width, H, W) -> (B, next_width, 2H, 2W); its flow channels give this level's wavelet bands."""
 
-    def __init__(self, width, next_width, layers, flow_width, wavelet, norm, dropout):
+    def __init__(self, width, next_width, layers, flow_width, wavelet, block, upsample):
         super().__init__()
         self.wavelet = wavelet
         self.split = [width, flow_width]
-        self.branch = ResidualBlock(width, norm, out_channels=width + flow_width, dropout=dropout)
-        self.flow_block = ResidualBlock(flow_width, norm, dropout=dropout) if flow_width else None
+        self.branch = ResidualBlock(width, out_channels=width + flow_width, **block)
+        self.flow_block = ResidualBlock(flow_width, **block) if flow_width else None
         self.flow_out = nn.Conv2d(flow_width, BAND_CHANNELS, 3, padding=1) if flow_width else None
-        self.blocks = nn.Sequential(*(ResidualBlock(width, norm, dropout=dropout) for _ in range(layers - 2)))
-        self.upsample = NearestUpsample(width)
-        self.out_block = ResidualBlock(width, norm, out_channels=next_width, dropout=dropout)
+        self.blocks = nn.Sequential(*(ResidualBlock(width, **block) for _ in range(layers - 2)))
+        self.upsample = UPSAMPLERS.build(upsample, channels=width, next_channels=next_width)
+        self.out_block = ResidualBlock(self.upsample.out_channels, out_channels=next_width, **block)
 
     def forward(self, h, low):
         h = self.branch(h)
@@ -216,6 +239,12 @@ def layers_per_stage(name, layers, stages, least):
 
 def _build_mid(mid_blocks, channels, norm):
     return nn.Sequential(*(MID_BLOCKS.build(cfg, channels=channels, norm=norm) for cfg in mid_blocks))
+
+
+def _check_shortcuts(latent_channels, encoder_width, decoder_width):
+    if encoder_width % (2 * latent_channels) or decoder_width % latent_channels:
+        raise ValueError(f'latent_shortcuts: 2 * latent_channels = {2 * latent_channels} must divide the last encoder '
+                         f'width {encoder_width}, and latent_channels the last decoder width {decoder_width}')
 
 
 def _check_widths(name, widths):

@@ -1,26 +1,95 @@
-"""Halving and doubling of feature maps."""
+"""Halving and doubling of feature maps.
+
+DOWNSAMPLERS and UPSAMPLERS parts take ``channels`` and ``next_channels``, the widths of this stage and the next,
+and say in ``out_channels`` which of them they give.
+"""
 
 import torch.nn.functional as F
 from torch import nn
 
+from wfvae_toolkit.registry import DOWNSAMPLERS, UPSAMPLERS
 
+
+@DOWNSAMPLERS.register_module()
 class StridedDownsample(nn.Module):
     """(B, C, H, W) -> (B, C, H/2, W/2): zero-pad right and bottom by 1, 3x3 conv with stride 2."""
 
-    def __init__(self, channels):
+    def __init__(self, channels, next_channels=None):
         super().__init__()
+        self.out_channels = channels
         self.conv = nn.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x):
         return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
+@UPSAMPLERS.register_module()
 class NearestUpsample(nn.Module):
     """(B, C, H, W) -> (B, C, 2H, 2W): nearest neighbour, 3x3 conv."""
 
-    def __init__(self, channels):
+    def __init__(self, channels, next_channels=None):
         super().__init__()
+        self.out_channels = channels
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode='nearest'))
+
+
+@DOWNSAMPLERS.register_module()
+class ResidualDownsample(nn.Module):
+    """(B, C, H, W) -> (B, next, H/2, W/2): 3x3 conv and pixel-unshuffle, plus the unshuffled input itself.
+
+    The shortcut has no weights: 4C channels are averaged over consecutive groups, or repeated as a whole, to the
+    next width (DC-AE, Chen et al. 2024, arXiv 2410.10733, figure 4).
+
+    Raises:
+        ValueError: widths that neither average nor repeat evenly.
+    """
+
+    def __init__(self, channels, next_channels):
+        super().__init__()
+        if next_channels % 4:
+            raise ValueError(f'ResidualDownsample: {next_channels} channels after it; a multiple of 4 is needed')
+        _check_ratio('ResidualDownsample', 4 * channels, next_channels)
+        self.out_channels = next_channels
+        self.conv = nn.Conv2d(channels, next_channels // 4, 3, padding=1)
+
+    def forward(self, x):
+        return F.pixel_unshuffle(self.conv(x), 2) + average_or_tile(F.pixel_unshuffle(x, 2), self.out_channels)
+
+
+@UPSAMPLERS.register_module()
+class ResidualUpsample(nn.Module):
+    """(B, C, H, W) -> (B, next, 2H, 2W): 3x3 conv and pixel-shuffle, plus the input repeated and shuffled.
+
+    Source as of ``ResidualDownsample``.
+
+    Raises:
+        ValueError: C does not divide 4 * next.
+    """
+
+    def __init__(self, channels, next_channels):
+        super().__init__()
+        if 4 * next_channels % channels:
+            raise ValueError(f'ResidualUpsample: {channels} -> {next_channels} channels; {channels} must divide '
+                             f'{4 * next_channels}')
+        self.out_channels = next_channels
+        self.repeats = 4 * next_channels // channels
+        self.conv = nn.Conv2d(channels, 4 * next_channels, 3, padding=1)
+
+    def forward(self, x):
+        return F.pixel_shuffle(self.conv(x) + x.repeat_interleave(self.repeats, dim=1), 2)
+
+
+def average_or_tile(x, channels):
+    """(B, C, H, W) -> (B, channels, H, W): means of consecutive groups, or the whole repeated when C is smaller."""
+    if x.shape[1] >= channels:
+        return x.unflatten(1, (channels, -1)).mean(2)
+    return x.repeat(1, channels // x.shape[1], 1, 1)
+
+
+def _check_ratio(name, channels, next_channels):
+    if channels % next_channels and next_channels % channels:
+        raise ValueError(f'{name}: its shortcut brings {channels} channels to {next_channels}; one must divide the '
+                         'other')

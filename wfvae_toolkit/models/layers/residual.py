@@ -1,9 +1,9 @@
-"""Residual block: norm, SiLU, 3x3 conv, norm, SiLU, dropout, 3x3 conv, plus the input."""
+"""Residual block: norm, SiLU, 3x3 conv, norm, SiLU, dropout, 3x3 conv (, channel attention), plus the input."""
 
 import torch.nn.functional as F
 from torch import nn
 
-from wfvae_toolkit.registry import MID_BLOCKS, NORM_LAYERS
+from wfvae_toolkit.registry import CHANNEL_ATTENTIONS, MID_BLOCKS, NORM_LAYERS
 
 
 @MID_BLOCKS.register_module()
@@ -15,9 +15,10 @@ class ResidualBlock(nn.Module):
         norm (dict): NORM_LAYERS config.
         out_channels (int): channels that go out; None keeps them.
         dropout (float): probability before the second conv.
+        channel_attention (dict): CHANNEL_ATTENTIONS config, at the end of the branch; None: none.
     """
 
-    def __init__(self, channels, norm, out_channels=None, dropout=0.0):
+    def __init__(self, channels, norm, out_channels=None, dropout=0.0, channel_attention=None):
         super().__init__()
         out_channels = out_channels or channels
         self.norm1 = NORM_LAYERS.build(norm, channels=channels)
@@ -25,9 +26,11 @@ class ResidualBlock(nn.Module):
         self.norm2 = NORM_LAYERS.build(norm, channels=out_channels)
         self.dropout = nn.Dropout(dropout)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.attention = (nn.Identity() if channel_attention is None
+                          else CHANNEL_ATTENTIONS.build(channel_attention, channels=out_channels))
         self.shortcut = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, x):
         h = self.conv1(F.silu(self.norm1(x)))
-        h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        h = self.attention(self.conv2(self.dropout(F.silu(self.norm2(h)))))
         return self.shortcut(x) + h

@@ -12,12 +12,13 @@ import torch
 from torch import distributed
 
 from wfvae_toolkit.utils.distributed import is_distributed, is_main
+from wfvae_toolkit.utils.errors import MissingFile
 
 DOWNLOAD_FOLDER = 'https://download.pytorch.org/models/'
 CONNECT_TIMEOUT_S = 5
 
 
-class PerceptualWeightsMissing(FileNotFoundError):
+class PerceptualWeightsMissing(MissingFile):
     """Trained weights that a perceptual network needs are not on this machine; the message says what to do."""
 
 

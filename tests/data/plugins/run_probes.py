@@ -1,0 +1,61 @@
+"""Hooks of the tests' own, named in configs by their dotted path."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+from mmengine.hooks import Hook
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+
+from wfvae_toolkit.utils import distributed
+
+
+class Interrupted(Exception):
+    """A crash on purpose."""
+
+
+class StopAt(Hook):
+    """Ends a run after ``iteration`` updates: 'stop' asks the loop to, 'raise' crashes, 'kill' leaves no time."""
+
+    priority = 'LOWEST'  # after the checkpoint
+
+    def __init__(self, iteration, how='stop'):
+        self.iteration = iteration
+        self.how = how
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if batch_idx + 1 != self.iteration:
+            return
+        if self.how == 'raise':
+            raise Interrupted
+        if self.how == 'kill':
+            os.kill(os.getpid(), signal.SIGKILL)
+        runner.train_loop.stop_training = True
+
+
+class RankRecord(Hook):
+    """Writes ``rank_R.json``: an entry an update with its turn, logged values and all-reduces of gradients."""
+
+    priority = 'LOWEST'
+
+    def before_train(self, runner):
+        self.rows, self.reduced = [], {}
+        for name, network_pass in runner.model._passes.items():
+            if hasattr(network_pass, 'register_comm_hook'):
+                network_pass.register_comm_hook(name, self._count)
+
+    def _count(self, name, bucket):
+        self.reduced[name] = self.reduced.get(name, 0) + bucket.buffer().numel()
+        return allreduce_hook(None, bucket)
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.rows.append({'turn': outputs['turn'], 'reduced': self.reduced,
+                          'log': {name: value.item() for name, value in outputs['log'].items()}})
+        self.reduced = {}
+
+    def after_train(self, runner):
+        sizes = {name: sum(p.numel() for p in network_pass.parameters() if p.requires_grad)
+                 for name, network_pass in runner.model._passes.items()}
+        path = Path(runner.work_dir) / f'rank_{distributed.rank()}.json'
+        path.write_text(json.dumps({'sizes': sizes, 'rows': self.rows}), encoding='utf-8')

@@ -1,0 +1,51 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from wfvae_toolkit.utils.pictures import comparison_grid, error_picture, to_bytes, write_picture
+
+
+def test_every_grey_level_survives_the_round_trip():
+    levels = torch.arange(256, dtype=torch.uint8)
+    for dtype in (torch.float32, torch.float64):
+        assert torch.equal(to_bytes(levels.to(dtype) / 127.5 - 1), levels)
+        # What training feeds: div_ and sub_ in float32.
+        assert torch.equal(to_bytes(levels.to(dtype).div_(127.5).sub_(1.0)), levels)
+
+
+def test_rounds_to_the_nearest_and_clamps():
+    levels = torch.tensor([-5.0, -0.4, 0.4, 0.6, 99.4, 99.6, 255.4, 300.0])
+    assert to_bytes(levels / 127.5 - 1).tolist() == [0, 0, 0, 1, 99, 100, 255, 255]
+
+
+def test_error_is_black_where_equal_and_white_at_a_quarter_of_the_range():
+    target = torch.zeros(3, 1, 4)
+    reconstruction = torch.tensor([0.0, 0.25, -0.5, 1.0]).expand(3, 1, 4)
+    assert error_picture(target, reconstruction)[0, 0].tolist() == [-1, 0, 1, 1]
+
+
+@pytest.mark.parametrize('gap', [0, 4])
+def test_comparison_grid(gap):
+    generator = torch.Generator().manual_seed(0)
+    target, reconstruction = torch.rand(2, 2, 3, 5, 7, generator=generator) * 2 - 1
+    grid = comparison_grid(target, reconstruction, gap=gap)
+    assert grid.shape == (2 * 5 + gap, 3 * 7 + 2 * gap, 3)
+    assert grid.dtype == np.uint8
+    covered = np.zeros(grid.shape[:2], dtype=bool)
+    for i in range(2):
+        row = [target[i], reconstruction[i], error_picture(target[i], reconstruction[i])]
+        for j, picture in enumerate(row):
+            place = slice(i * (5 + gap), i * (5 + gap) + 5), slice(j * (7 + gap), j * (7 + gap) + 7)
+            np.testing.assert_array_equal(grid[place], to_bytes(picture).permute(1, 2, 0).numpy())
+            covered[place] = True
+    assert (grid[~covered] == 255).all()
+
+
+def test_a_picture_is_written_without_loss(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    write_picture(pixels, tmp_path / 'a.png')
+    with Image.open(tmp_path / 'a.png') as image:
+        assert image.format == 'PNG'
+        np.testing.assert_array_equal(np.asarray(image), pixels)
+    assert [file.name for file in tmp_path.iterdir()] == ['a.png']
