@@ -6,6 +6,7 @@ import torch
 
 from wfvae_toolkit.checkpoints import LAST, list_checkpoints, load_training_checkpoint
 from wfvae_toolkit.hooks import CheckpointHook
+from wfvae_toolkit.visualization.records import RecordWriter
 
 
 @pytest.fixture
@@ -98,6 +99,20 @@ def test_a_resumed_run_knows_the_best(start, tmp_path):
     runner.iter = 4
     resumed.after_val_epoch(runner, {'PSNR': 29.0})
     assert load_training_checkpoint(tmp_path / 'best_PSNR.pth')['meta']['iteration'] == 1
+
+
+def test_the_score_of_the_resumed_iteration_counts(start, tmp_path):
+    # Its checkpoint was written before it was validated; what a lost continuation scored does not count.
+    writer = RecordWriter(tmp_path)
+    for iteration, value in ((2, 20.0), (4, 30.0), (6, 40.0)):
+        writer.write('val', {'iteration': iteration, 'PSNR': value})
+    hook, runner = start(save_best='PSNR')
+    hook.after_load_checkpoint(runner, {'best': 20.0})
+    runner.iter = 4
+    hook.before_train(runner)
+    for value in (29.0, 31.0):
+        hook.after_val_epoch(runner, {'PSNR': value})
+        assert (tmp_path / 'best_PSNR.pth').exists() == (value > 30)
 
 
 @pytest.mark.parametrize('settings', [dict(interval=0), dict(max_keep_ckpts=-1)])

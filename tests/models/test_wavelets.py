@@ -3,7 +3,7 @@ import pytest
 import pywt
 import torch
 
-from wfvae_toolkit.models.wavelets import DiscreteWavelet, Haar, split_bands
+from wfvae_toolkit.models.wavelets import DiscreteWavelet, Haar, PixelUnshuffle, split_bands
 from wfvae_toolkit.registry import WAVELETS
 
 NAMES = pywt.wavelist(kind='discrete')
@@ -61,6 +61,15 @@ def test_haar_equals_the_general_transform(float64):
     torch.testing.assert_close(Haar().analyze(image), DiscreteWavelet('haar').analyze(image))
 
 
+# no wavelet
+
+def test_pixel_unshuffle_moves_pixels_band_major():
+    bands = PixelUnshuffle().analyze(torch.arange(1.0, 9).reshape(1, 2, 2, 2))
+    assert bands.flatten().tolist() == [1, 5, 2, 6, 3, 7, 4, 8]
+    image = noise(2, 3, 6, 8)
+    assert torch.equal(PixelUnshuffle().synthesize(PixelUnshuffle().analyze(image)), image)
+
+
 # PyWavelets' families
 
 @pytest.mark.parametrize('name', NAMES)
@@ -110,13 +119,13 @@ def test_float32_inverse(name):
 
 # contract
 
-@pytest.mark.parametrize('wavelet', [Haar(), DiscreteWavelet('db3')])
+@pytest.mark.parametrize('wavelet', [Haar(), PixelUnshuffle(), DiscreteWavelet('db3')])
 def test_holds_no_weights(wavelet):
     assert not wavelet.state_dict()
     assert not list(wavelet.parameters())
 
 
-@pytest.mark.parametrize('wavelet', [Haar(), DiscreteWavelet('db3')])
+@pytest.mark.parametrize('wavelet', [Haar(), PixelUnshuffle(), DiscreteWavelet('db3')])
 @pytest.mark.parametrize('size', [(3, 4), (4, 5)])
 def test_odd_sizes_are_refused(wavelet, size):
     with pytest.raises(ValueError, match=rf'{size[1]}x{size[0]}: .*use even sizes'):

@@ -400,3 +400,20 @@ def test_state_dict_holds_networks_only(make_model):
 def test_forward_reconstructs_through_the_mean(make_model, make_images):
     model = make_model()
     assert torch.equal(model(make_images()), model.autoencoder(make_images()))
+
+
+@pytest.mark.parametrize(('balance', 'message'), [
+    (('adversarial',), 'rows: kl, perceptual, pixel, wavelet'),
+    (('nonsense',), 'rows: kl, perceptual, pixel, wavelet')])
+def test_balance_names_other_rows_only(make_model, balance, message):
+    losses = dict(pixel=dict(type='L1Loss'), perceptual=None, kl=dict(type='KLLoss'), wavelet=None,
+                  adversarial=dict(type='AdversarialLoss', balance=balance))
+    with pytest.raises(ValueError, match=message):
+        make_model(losses=losses)
+
+
+def test_balance_against_what_does_not_touch_the_image(make_model, make_images):
+    model = make_model(losses=dict(pixel=dict(type='L1Loss'), kl=dict(type='KLLoss'),
+                                   adversarial=dict(type='AdversarialLoss', balance=('kl',))))
+    with pytest.raises(ValueError, match='none of these rows depends on the reconstruction'):
+        model.autoencoder_turn(make_images(2))

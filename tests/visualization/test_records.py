@@ -33,6 +33,7 @@ def test_new_columns_are_added_at_the_end(tmp_path, restart):
         writer = RecordWriter(tmp_path)
     writer.write('train', {'iteration': 2, 'discriminator': 0.5})
     writer.write('train', {'iteration': 3, 'discriminator': 0.25, 'loss': 3.0})
+    assert (tmp_path / 'train.csv').read_text().splitlines()[0] == 'iteration,loss,discriminator'
     assert table(tmp_path / 'train.csv') == [
         {'iteration': '1', 'loss': '1.0', 'discriminator': ''},
         {'iteration': '2', 'loss': '', 'discriminator': '0.5'},

@@ -9,10 +9,11 @@ from .native import (
     list_checkpoints,
     load_autoencoder,
     load_training_checkpoint,
+    plain_data,
     resolve_checkpoint,
     save_training_checkpoint,
 )
 
 __all__ = ['LAST', 'CheckpointError', 'build_from_checkpoint', 'convert_earlier_state', 'find_resumable',
-           'list_checkpoints', 'load_autoencoder', 'load_training_checkpoint', 'resolve_checkpoint',
+           'list_checkpoints', 'load_autoencoder', 'load_training_checkpoint', 'plain_data', 'resolve_checkpoint',
            'save_training_checkpoint']

@@ -59,8 +59,9 @@ def load_training_checkpoint(path, map_location='cpu'):
     meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
     if not isinstance(meta, dict) or meta.get('format') != FORMAT:
         raise CheckpointError(f'{path}: not a checkpoint of this toolkit (its meta says no {FORMAT!r})')
-    if meta['format_version'] > FORMAT_VERSION:
-        raise CheckpointError(f'{path}: format {meta["format_version"]}, this version reads up to {FORMAT_VERSION}; '
+    version = meta.get('format_version')
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise CheckpointError(f'{path}: format {version}, this version reads up to {FORMAT_VERSION}; '
                               'update wfvae_toolkit')
     return checkpoint
 

@@ -9,6 +9,7 @@ from wfvae_toolkit.registry import HOOKS
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.files import atomic_write
+from wfvae_toolkit.visualization.records import read_records
 
 
 @HOOKS.register_module()
@@ -36,6 +37,15 @@ class CheckpointHook(Hook):
         self.best_is_higher = best_is_higher
         self.best = None
 
+    def before_train(self, runner):
+        # A checkpoint is written before the validation at its iteration, whose score it therefore lacks.
+        scores = [row[self.save_best] for row in read_records(runner.work_dir)
+                  if 0 < row['iteration'] <= runner.iter and row['phase'] == 'val'
+                  and row.get(self.save_best) is not None]
+        if scores:
+            self.best = (max if self.best_is_higher else min)(scores)
+        self.best = distributed.of_main(self.best)
+
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         iteration = batch_idx + 1
         if iteration % self.interval == 0 or iteration == runner.max_iters:
@@ -48,7 +58,9 @@ class CheckpointHook(Hook):
             with atomic_write(path.parent / LAST, 'w') as file:
                 file.write(path.name + '\n')
             if self.max_keep_ckpts:
-                for old in list_checkpoints(path.parent)[:-self.max_keep_ckpts]:
+                # Higher numbers are of another run in this folder: not ours to count or remove.
+                paths = list_checkpoints(path.parent)
+                for old in paths[:paths.index(path) + 1][:-self.max_keep_ckpts]:
                     old.unlink()
             runner.logger.info(f'saved {path}')
         distributed.barrier()

@@ -1,6 +1,7 @@
 """Loss curves as a picture in the run's folder."""
 
 import collections
+import math
 from pathlib import Path
 
 from mmengine.hooks import Hook
@@ -39,7 +40,7 @@ class LossCurvesHook(Hook):
 
     def after_log(self, runner, phase, row):
         for name, value in row.items():
-            if isinstance(value, float):
+            if isinstance(value, float) and math.isfinite(value):
                 self.curves[phase, name].add(row['iteration'], value)
 
     def after_val_epoch(self, runner, metrics=None):

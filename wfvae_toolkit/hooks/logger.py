@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 
 from wfvae_toolkit.registry import HOOKS
 from wfvae_toolkit.utils import distributed
-from wfvae_toolkit.utils.device import peak_memory_bytes
+from wfvae_toolkit.utils.device import default_device, peak_memory_bytes
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.visualization.records import RecordWriter
 
@@ -62,27 +62,31 @@ class LoggerHook(Hook):
         self._start_clock(runner.iter)  # validation is no training time
 
     def before_save_checkpoint(self, runner, checkpoint):
-        names, means = self._means()
-        checkpoint['log_window'] = {name: (mean, self._counts[name]) for name, mean in zip(names, means, strict=True)}
+        names, sums = self._mean_sums()
+        checkpoint['log_window'] = {name: (total, self._counts[name]) for name, total in zip(names, sums, strict=True)}
+        # Ranks go on from their mean, as a resumed run does: then both print the same digits.
+        self.after_load_checkpoint(runner, checkpoint)
 
     def after_load_checkpoint(self, runner, checkpoint):
         window = checkpoint.get('log_window', {})
         self._counts = {name: count for name, (_, count) in window.items()}
-        self._sums = {name: mean * count for name, (mean, count) in window.items()}
+        self._sums = {name: torch.tensor(total, dtype=torch.float64, device=default_device())
+                      for name, (total, _) in window.items()}
 
-    def _means(self):
-        """Names and their means over the window and all ranks, a float64 tensor; one transfer, one all-reduce."""
+    def _mean_sums(self):
+        """Names and their sums over the window, the mean of all ranks; one transfer, one all-reduce."""
         names = sorted(self._sums)
         if not names:
-            return [], torch.empty(0)
-        means = torch.stack([torch.as_tensor(self._sums[name] / self._counts[name]) for name in names])
-        distributed.average_over_ranks([means])
-        return names, means.cpu()
+            return [], []
+        sums = torch.stack([self._sums[name] for name in names])
+        distributed.average_over_ranks([sums])
+        return names, sums.tolist()
 
     def _report(self, runner, iteration):
-        names, means = self._means()
+        names, sums = self._mean_sums()
+        row = {'iteration': iteration}
+        row.update((name, total / self._counts[name]) for name, total in zip(names, sums, strict=True))
         self._sums, self._counts = {}, {}
-        row = {'iteration': iteration, **dict(zip(names, means.tolist(), strict=True))}
         for turn, wrapper in runner.optim_wrapper.items():
             row[f'learning_rate/{turn}'] = wrapper.param_groups[0]['lr']
         elapsed = time.perf_counter() - self._clock

@@ -1,11 +1,11 @@
 """Losses of the autoencoder's turn: one small class a row of the config."""
 
-from .adversarial import AdversarialLoss, balanced_weight
+from .adversarial import AdversarialLoss, FeatureMatchingLoss, balanced_weight, mean_score
 from .base import Loss, Step
 from .kl import KLLoss
 from .perceptual import LPIPSLoss, STLPIPSLoss
 from .pixel import L1Loss, L2Loss
 from .wavelet import WaveletFlowLoss
 
-__all__ = ['AdversarialLoss', 'KLLoss', 'L1Loss', 'L2Loss', 'LPIPSLoss', 'Loss', 'STLPIPSLoss', 'Step',
-           'WaveletFlowLoss', 'balanced_weight']
+__all__ = ['AdversarialLoss', 'FeatureMatchingLoss', 'KLLoss', 'L1Loss', 'L2Loss', 'LPIPSLoss', 'Loss', 'STLPIPSLoss',
+           'Step', 'WaveletFlowLoss', 'balanced_weight', 'mean_score']

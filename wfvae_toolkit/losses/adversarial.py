@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 
+from wfvae_toolkit.models.discriminators import score_maps
 from wfvae_toolkit.registry import LOSSES
 
 from .base import Loss
@@ -11,28 +12,86 @@ from .base import Loss
 _RATIO_EPS = 1e-6
 
 
+def hinge(real, fake):
+    """0.5 * (mean relu(1 - real) + mean relu(1 + fake)) (Lim and Ye 2017, arXiv 1705.02894)."""
+    return 0.5 * (F.relu(1.0 - real).mean() + F.relu(1.0 + fake).mean())
+
+
+def vanilla(real, fake):
+    """0.5 * (mean softplus(-real) + mean softplus(fake)) (Goodfellow et al. 2014, arXiv 1406.2661)."""
+    return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
+
+
+OBJECTIVES = {'hinge': hinge, 'vanilla': vanilla}
+
+
 @LOSSES.register_module()
 class AdversarialLoss(Loss):
-    """-mean(D(reconstruction)) for the autoencoder, hinge for the discriminator.
+    """-mean(D(reconstruction)) for the autoencoder; ``objective`` for the discriminator. Means over scales, if several.
 
     Its factor in the objective is ``weight * clamp(|d nll/dW| / (|d adv/dW| + 1e-6), 0, max_ratio)``, nll the sum of
     the rows in ``balance``, W the weight of the decoder's last conv (``adaptive_weight`` in the log).
 
     Args:
         balance (tuple[str]): rows of ``losses`` to balance against; empty: the factor is ``weight``.
+        objective (str): 'hinge' or 'vanilla'.
+
+    Raises:
+        ValueError: another objective.
     """
 
-    def __init__(self, weight=0.5, balance=('pixel', 'perceptual'), max_ratio=1e6):
+    needs_discriminator = True
+
+    def __init__(self, weight=0.5, balance=('pixel', 'perceptual'), max_ratio=1e6, objective='hinge'):
         super().__init__(weight)
+        if objective not in OBJECTIVES:
+            raise ValueError(f'AdversarialLoss: objective={objective!r}; one of {", ".join(OBJECTIVES)}')
+        self.objective = OBJECTIVES[objective]
         self.balance = tuple(balance)
         self.max_ratio = max_ratio
 
     def forward(self, step):
-        return -step.discriminator(step.reconstruction).mean()
+        return -mean_score(step.discriminator(step.reconstruction))
 
     def discriminator_loss(self, real_scores, fake_scores):
-        """Scores (B, 1, h, w) -> 0.5 * (mean relu(1 - real) + mean relu(1 + fake))."""
-        return 0.5 * (F.relu(1.0 - real_scores).mean() + F.relu(1.0 + fake_scores).mean())
+        """Scores of real and reconstructed images, (B, 1, h, w) or one map a scale -> scalar."""
+        pairs = list(zip(score_maps(real_scores), score_maps(fake_scores), strict=True))
+        return sum(self.objective(real, fake) for real, fake in pairs) / len(pairs)
+
+
+@LOSSES.register_module()
+class FeatureMatchingLoss(Loss):
+    """mean |D_l(reconstruction) - D_l(target)| over the layers l of the discriminator but the scores.
+
+    sum over scales and layers, times 4 / layers, divided by the scales (pix2pixHD, arXiv 1711.11585, equation 3);
+    the target's features take no gradient. It starts with the adversarial row and is not balanced.
+    """
+
+    needs_discriminator = True
+
+    def __init__(self, weight=10.0):
+        super().__init__(weight)
+
+    def forward(self, step):
+        with torch.no_grad():
+            real_scales = as_scales(step.discriminator.features(step.target))
+        fake_scales = as_scales(step.discriminator.features(step.reconstruction))
+        total = 0.0
+        for real_layers, fake_layers in zip(real_scales, fake_scales, strict=True):
+            pairs = list(zip(real_layers[:-1], fake_layers[:-1], strict=True))
+            total = total + sum((fake.float() - real.float()).abs().mean() for real, fake in pairs) * 4.0 / len(pairs)
+        return total / len(real_scales)
+
+
+def mean_score(scores):
+    """Scores, one map or one a scale -> scalar: mean over scales of their means."""
+    maps = score_maps(scores)
+    return sum(scale.mean() for scale in maps) / len(maps)
+
+
+def as_scales(features):
+    """Layers of one scale, or a list of them a scale -> list of scales."""
+    return features if isinstance(features[0], (list, tuple)) else [features]
 
 
 def balanced_weight(balance_gradient, adversarial_gradient, max_ratio):

@@ -36,7 +36,11 @@ class Loss(nn.Module):
 
     ``forward(step)`` gives a scalar: the sum over an image, averaged over the batch, without
     ``weight``, which the training model applies.
+
+    needs_discriminator: rows that look at ``step.discriminator`` wait until it has started.
     """
+
+    needs_discriminator = False
 
     def __init__(self, weight=1.0):
         super().__init__()

@@ -4,6 +4,7 @@ import torch
 from mmengine.model import BaseModel
 from torch import nn
 
+from wfvae_toolkit.checkpoints import plain_data
 from wfvae_toolkit.losses import AdversarialLoss, Step, balanced_weight
 from wfvae_toolkit.models.posterior import DiagonalGaussian
 from wfvae_toolkit.registry import AUTOENCODERS, DISCRIMINATORS, LOSSES, MODELS
@@ -36,7 +37,7 @@ class AutoencoderTraining(BaseModel):
         super().__init__(data_preprocessor or dict(type='wfvae_toolkit.ImagePreprocessor'))
         if precision not in PRECISIONS:
             raise SettingError(f'precision={precision!r}: one of {", ".join(PRECISIONS)}')
-        self.autoencoder_config = autoencoder
+        self.autoencoder_config = plain_data(autoencoder)  # checked now, written with every checkpoint
         self.autoencoder = AUTOENCODERS.build(autoencoder)
         self.losses = nn.ModuleDict({name: LOSSES.build(cfg) for name, cfg in losses.items() if cfg is not None})
         if not self.losses:
@@ -169,6 +170,9 @@ class AutoencoderTraining(BaseModel):
             return torch.tensor(float(row.weight), device=graph.reconstruction.device)
         balance = _weighted_sum([(self.losses[name].weight, gradients[name][graph.reconstruction_index])
                                  for name in row.balance if name in gradients])
+        if balance is None:
+            raise SettingError(f'losses.{self.adversarial}.balance={row.balance}: none of these rows depends on the '
+                               'reconstruction; balance=() gives a constant weight')
         at_last_layer = [
             torch.autograd.grad(graph.reconstruction, self.autoencoder.last_layer, gradient, retain_graph=True)[0]
             for gradient in (balance, gradients[self.adversarial][graph.reconstruction_index])]
@@ -224,10 +228,10 @@ def _adversarial_row(losses, known_rows):
     if not rows:
         return None
     balance = losses[rows[0]].balance
-    unknown = set(balance) - known_rows
+    unknown = set(balance) - known_rows | set(balance) & set(rows)
     if unknown:
         raise SettingError(f'losses.{rows[0]}.balance names {", ".join(sorted(unknown))}; rows: '
-                           f'{", ".join(known_rows)}')
+                           f'{", ".join(sorted(known_rows - set(rows)))}')
     if balance and not set(balance) & set(losses):
         raise SettingError(f'losses.{rows[0]}.balance={balance}: every row in it is None; name one that is there, '
                            'or balance=() for a constant weight')

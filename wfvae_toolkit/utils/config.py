@@ -10,6 +10,12 @@ from .errors import MissingFile, UnknownName
 
 # Dicts of named rows: a new name is a new row, if the options give its type as well.
 _OPEN_ROWS = ('model.losses', 'val_evaluator.metrics', 'default_hooks')
+# Nodes without a type, known by a key that they always have, and what else they take.
+_UNTYPED = {
+    'optimizer': ['clip_grad', 'paramwise_cfg'],
+    'batch_size': ['num_workers', 'shuffle', 'pin_memory', 'prefetch_factor', 'persistent_workers', 'timeout_s',
+                   'max_images'],
+}
 _OPTIONAL_KEYS = ('custom_imports', 'custom_hooks', 'experiment_name', 'load_from', 'work_dir')
 
 
@@ -19,7 +25,7 @@ def load_config(path, options=None):
     Args:
         path (str | Path): a file, or ``package::file.py`` for a config that an installed package ships.
             ``_base_`` entries take both forms.
-        options (dict): dotted key -> value, merged over the file.
+        options (dict): dotted key -> value; a value takes the place of what stood there, dicts and lists too.
 
     Returns:
         mmengine.Config: plain-text style; imports of ``custom_imports`` are done.
@@ -39,7 +45,8 @@ def load_config(path, options=None):
     if options:
         for key in options:
             check_option(cfg._cfg_dict, key, options)
-        cfg.merge_from_dict(options)
+        for key in options:
+            _assign(cfg._cfg_dict, key.split('.'), options[key])
         if 'custom_imports' in options:
             from mmengine.utils import import_modules_from_strings
             import_modules_from_strings(**cfg.custom_imports)
@@ -99,6 +106,17 @@ def check_option(cfg, key, options=()):
         raise UnknownName(f'--cfg-options {key}: {parent or "the config"} has no {part}{hint}')
 
 
+def _assign(node, parts, value):
+    *path, last = parts
+    for part in path:
+        child = node[int(part)] if isinstance(node, list) else node.get(part)
+        if not isinstance(child, (dict, list)):
+            child = list(child) if isinstance(child, tuple) else {}  # a row that is None or new
+            _assign(node, [part], child)
+        node = node[int(part)] if isinstance(node, list) else node[part]
+    node[int(last) if isinstance(node, list) else last] = value
+
+
 _ABSENT = object()
 
 
@@ -109,8 +127,9 @@ def _known_keys(node, top, new_type):
     known = list(node)
     if top:
         return [*known, *_OPTIONAL_KEYS]
-    if 'optimizer' in node:
-        known += ['clip_grad', 'paramwise_cfg']
+    for mark, keys in _UNTYPED.items():
+        if mark in node:
+            known += keys
     if isinstance(name := new_type or node.get('type'), str):
         known += _settings(name)
     return known

@@ -37,6 +37,14 @@ def average_over_ranks(tensors):
             tensor.div_(world_size())
 
 
+def of_main(value):
+    """Rank 0's ``value``, on every rank; anything that pickles."""
+    box = [value]
+    if is_distributed():
+        distributed.broadcast_object_list(box)
+    return box[0]
+
+
 def barrier():
     if is_distributed():
         distributed.barrier()

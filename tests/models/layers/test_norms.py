@@ -2,6 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from wfvae_toolkit.models.layers import GroupNorm, LayerNorm2d, RMSNorm2d
 
@@ -67,6 +68,22 @@ def test_autocast_keeps_the_dtype_of_the_features(norm, plain, dtype):
     assert y.dtype == dtype
     tolerance = dict(rtol=2e-2, atol=2e-2) if dtype == torch.bfloat16 else dict(rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(y.float(), plain(norm, x.float()), **tolerance)
+
+
+@pytest.mark.parametrize(('norm', 'plain'), CASES)
+def test_autocast_is_off_inside(norm, plain):
+    # On a GPU it would widen the features to float32 and keep them so for backward.
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            if function.__name__ in ('layer_norm', 'rms_norm', 'group_norm'):
+                states.append(torch.is_autocast_enabled('cpu'))
+            return function(*args, **(kwargs or {}))
+
+    states = []
+    with torch.autocast('cpu', torch.bfloat16), Watch():
+        norm(torch.randn(2, 8, 4, 4))
+    assert states
+    assert not any(states)
 
 
 def test_pixels_are_independent_but_for_groups():

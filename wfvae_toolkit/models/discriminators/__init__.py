@@ -1,5 +1,5 @@
-"""Discriminators: images (B, 3, H, W) -> patch scores (B, 1, h, w), higher for real."""
+"""Discriminators: images (B, 3, H, W) -> patch scores (B, 1, h, w), higher for real, or one map a scale."""
 
-from .patch import PatchDiscriminator
+from .patch import MultiScaleDiscriminator, PatchDiscriminator, score_maps
 
-__all__ = ['PatchDiscriminator']
+__all__ = ['MultiScaleDiscriminator', 'PatchDiscriminator', 'score_maps']

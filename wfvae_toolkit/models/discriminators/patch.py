@@ -1,59 +1,125 @@
-"""PatchGAN discriminator (Isola et al. 2017, arXiv 1611.07004)."""
+"""PatchGAN discriminators, at one scale (Isola et al. 2017, arXiv 1611.07004) and several (Wang et al. 2018)."""
 
 from itertools import pairwise
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.utils import spectral_norm
 
 from wfvae_toolkit.registry import DISCRIMINATORS
 
+from ..posterior import at_least_float32
+
+NORMS = {
+    'spectral': nn.Identity,
+    'none': nn.Identity,
+    'batch': nn.BatchNorm2d,
+    'instance': lambda channels: nn.InstanceNorm2d(channels, affine=True),
+}
+
 
 @DISCRIMINATORS.register_module()
 class PatchDiscriminator(nn.Module):
-    """(B, 3, H, W) -> (B, 1, h, w) patch scores; every conv 4x4 and spectrally normalised.
+    """(B, 3, H, W) -> (B, 1, h, w) patch scores; every conv 4x4.
 
-    ``num_layers`` convs of stride 2 (width doubling up to 8x), one of stride 1, one to the score,
-    LeakyReLU 0.2 between. Each forward in training mode advances the power iteration by one step
+    ``num_layers`` convs of stride 2 (width doubling up to ``max_width``), one of stride 1, one to the score,
+    LeakyReLU 0.2 between.
+
+    With spectral norm, on every conv, each forward in training mode advances the power iteration by one step
     (Miyato et al. 2018, arXiv 1802.05957), v from u first: torch.nn.utils.parametrizations starts with
-    u from v, and weights trained the one way score up to 8 % differently the other way.
+    u from v, and weights trained the one way score up to 8 % differently the other way. The other norms stand
+    after the convs between the first and the score; before batch norm a conv has no bias.
 
     Args:
         num_layers (int): convs of stride 2, at least 1.
         width (int): channels of the first one.
+        norm (str): 'spectral', 'batch' (synchronised over ranks on GPUs), 'instance' (affine) or 'none'.
+        padding (int): of every conv.
+        max_width (int): None: eight times ``width``.
     """
 
-    def __init__(self, num_layers=4, width=64):
+    def __init__(self, num_layers=4, width=64, norm='spectral', padding=1, max_width=None):
         super().__init__()
         if num_layers < 1 or width < 1:
             raise ValueError(f'num_layers={num_layers}, width={width}: both must be at least 1')
-        widths = [3, *(width * min(2**i, 8) for i in range(num_layers + 1))]
+        if norm not in NORMS:
+            raise ValueError(f'norm={norm!r}: one of {", ".join(NORMS)}')
+        widths = [3, *(min(width * 2**i, max_width or 8 * width) for i in range(num_layers + 1))]
         strides = [2] * num_layers + [1]
+        wrap = spectral_norm if norm == 'spectral' else nn.Identity()
+        last = len(strides) - 1
         self.convs = nn.ModuleList(
-            spectral_norm(_conv(before, after, stride))
-            for (before, after), stride in zip(pairwise(widths), strides, strict=True))
-        self.score = spectral_norm(_conv(widths[-1], 1, stride=1))
+            wrap(_conv(before, after, stride, padding, bias=i == 0 or norm != 'batch'))
+            for i, ((before, after), stride) in enumerate(zip(pairwise(widths), strides, strict=True)))
+        self.norms = nn.ModuleList(NORMS[norm](widths[i + 1]) if i else nn.Identity() for i in range(last + 1))
+        self.score = wrap(_conv(widths[-1], 1, 1, padding))
         self.activation = nn.LeakyReLU(0.2)
-        self.smallest_image = _smallest_image(num_layers)
+        self.smallest_image = _smallest_image(num_layers, padding)
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images):
         """Raises ValueError for images that shrink to nothing on the way."""
+        return self.features(images)[-1]
+
+    def features(self, images):
+        """(B, 3, H, W) -> output of every layer, the scores last."""
         if min(images.shape[-2:]) < self.smallest_image:
             raise ValueError(f'{images.shape[-1]}x{images.shape[-2]} px is too small for num_layers='
                              f'{len(self.convs) - 1}: use at least {self.smallest_image} px or fewer layers')
         h = images.contiguous(memory_format=torch.channels_last)
-        for conv in self.convs:
-            h = self.activation(conv(h))
-        return self.score(h).float()
+        outputs = []
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            h = self.activation(norm(conv(h)))
+            outputs.append(h)
+        return [*outputs, at_least_float32(self.score(h))]
 
 
-def _conv(before, after, stride):
-    conv = nn.Conv2d(before, after, 4, stride=stride, padding=1)
+@DISCRIMINATORS.register_module()
+class MultiScaleDiscriminator(nn.Module):
+    """(B, 3, H, W) -> one score map a scale, full resolution first (pix2pixHD, arXiv 1711.11585, section 3.2).
+
+    Each further PatchGAN sees the image average-pooled once more (3x3, stride 2, padding not counted).
+
+    Args:
+        scales (int): how many.
+        num_layers, width, norm, padding, max_width: of each PatchDiscriminator.
+    """
+
+    def __init__(self, scales=3, num_layers=3, width=64, norm='spectral', padding=2, max_width=512):
+        super().__init__()
+        if scales < 1:
+            raise ValueError(f'scales={scales}: at least 1')
+        self.scales = nn.ModuleList(PatchDiscriminator(num_layers, width, norm, padding, max_width)
+                                    for _ in range(scales))
+
+    def forward(self, images):
+        return [features[-1] for features in self.features(images)]
+
+    def features(self, images):
+        """(B, 3, H, W) -> for every scale the output of every layer, the scores last."""
+        outputs = []
+        for number, discriminator in enumerate(self.scales):
+            if number:
+                images = F.avg_pool2d(images, 3, stride=2, padding=1, count_include_pad=False)
+            outputs.append(discriminator.features(images))
+        return outputs
+
+
+def score_maps(scores):
+    """What a discriminator returns, one map or a list with one a scale -> list."""
+    return list(scores) if isinstance(scores, (list, tuple)) else [scores]
+
+
+def _conv(before, after, stride, padding, bias=True):
+    conv = nn.Conv2d(before, after, 4, stride=stride, padding=padding, bias=bias)
     nn.init.normal_(conv.weight, 0.0, 0.02)
     return conv
 
 
-def _smallest_image(num_layers):
-    """Edge in px that leaves one score: two convs of stride 1 take a pixel each, the others halve."""
-    return 3 * 2**num_layers
+def _smallest_image(num_layers, padding):
+    """Edge in px that leaves one score: each conv needs its kernel of 4 within the padded input."""
+    size = 1
+    for stride in [1, 1] + [2] * num_layers:
+        size = max(1, (size - 1) * stride + 4 - 2 * padding)
+    return size
