@@ -28,10 +28,8 @@ train_dataloader = dict(
     dataset=dict(
         type='ImageFolder',
         data_root='data/demo/train',
-        pipeline=[
-            dict(type='RandomScale', low=0.4, high=1.0, min_size=128),
-            dict(type='RandomCrop', size=128),
-            dict(type='RandomFlip')]))
+        cache_mib=100,
+        pipeline=[dict(type='RandomCrop', size=64, scale=(0.4, 1.0)), dict(type='RandomFlip')]))
 
 val_dataloader = dict(
     batch_size=1,

@@ -9,8 +9,7 @@ from wfvae_toolkit.datasets import BadFile, Batch, ImageDataset, SampleError, bu
 from wfvae_toolkit.datasets import base as base_module
 from wfvae_toolkit.registry import DATASETS
 
-PIPELINE = [{'type': 'RandomScale', 'low': 0.6, 'high': 1.2, 'min_size': 16}, {'type': 'RandomCrop', 'size': 16},
-            {'type': 'RandomFlip'}]
+PIPELINE = [{'type': 'RandomCrop', 'size': 16, 'scale': (0.6, 1.2)}, {'type': 'RandomFlip'}]
 
 
 @pytest.fixture(scope='module')
@@ -212,3 +211,23 @@ def test_wrong_settings_say_what_is_right(folder, change, error, message):
         build_dataloader({**config(folder), **change}, training=True)
     with pytest.raises(TypeError, match="'batch_size'; its settings"):
         build_dataloader({'dataset': {}}, training=True)
+
+
+@pytest.mark.parametrize('cache_mib', [0.003, 10])
+def test_a_cache_of_decoded_pictures_changes_nothing_but_the_reads(folder, monkeypatch, cache_mib):
+    reads = []
+    monkeypatch.setattr(base_module, 'load_rgb', lambda path, *rest: reads.append(path.name) or load_rgb(path, *rest))
+
+    def batches(**dataset):
+        reads.clear()
+        loader = iter(build_dataloader(config(folder, **dataset), training=True, seed=1))
+        return [next(loader).images for _ in range(12)], list(reads)
+
+    plain, plain_reads = batches()
+    cached, cached_reads = batches(cache_mib=cache_mib)
+    assert all(torch.equal(a, b) for a, b in zip(plain, cached, strict=True))
+    good = [name for name in cached_reads if name not in ('04.png', '05.png')]
+    if cache_mib == 10:
+        assert len(good) == len(set(good))
+    else:  # room for the first one or two
+        assert len(set(good)) < len(good) < len([name for name in plain_reads if name not in ('04.png', '05.png')])

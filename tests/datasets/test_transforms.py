@@ -10,7 +10,6 @@ from wfvae_toolkit.datasets import (
     CenterCrop,
     RandomCrop,
     RandomFlip,
-    RandomScale,
     ResizeShortSide,
     was_upsampled,
 )
@@ -73,23 +72,50 @@ def test_random_flip():
     assert 200 < flips < 300
 
 
-def test_random_scale_is_log_uniform_and_keeps_the_crop_possible():
+def ramp(width=256, height=200):
+    """Red is x, green is y: a crop shows which region it came from."""
+    x, y = np.meshgrid(np.arange(width, dtype=np.uint8), np.arange(height, dtype=np.uint8))
+    return Image.fromarray(np.stack([x, y, 0 * x], axis=-1))
+
+
+def region(crop):
+    """Left, top, width and height in source pixels, from the pixels' centres."""
+    red, green = (np.asarray(crop)[..., channel].astype(float) for channel in (0, 1))
+    step = (red[0, -1] - red[0, 0]) / (crop.width - 1)
+    return red[0, 0] - step / 2, green[0, 0] - step / 2, step * crop.width, step * crop.height
+
+
+def test_random_crop_of_a_random_scale_is_log_uniform():
     with seeded(0):
-        factors = [RandomScale(0.25, 4, min_size=1)(picture(100, 100)).width / 100 for _ in range(400)]
-    assert min(factors) >= 0.25
-    assert max(factors) <= 4
-    assert abs(np.median(factors) - 1) < 0.2
-    assert abs(np.mean([math.log2(factor) > 1 for factor in factors]) - 0.25) < 0.06
+        crops = [RandomCrop(16, scale=(0.25, 1))(ramp()) for _ in range(400)]
+    assert {crop.size for crop in crops} == {(16, 16)}
+    edges = np.array([region(crop)[2] for crop in crops])
+    assert edges.min() > 15
+    assert edges.max() < 65.5
+    assert abs(np.median(edges) - 32) < 4
+    lefts = np.array([region(crop)[0] for crop in crops])
+    assert lefts.min() < 10
+    assert lefts.max() > 190
+
+
+def test_random_crop_of_a_random_scale_is_the_resized_region():
+    image = picture(64, 64)
+    with seeded(1):
+        crop = RandomCrop(32, scale=(0.5, 0.5))(image)
+    assert np.array_equal(np.asarray(crop), np.asarray(image.resize((32, 32), Image.Resampling.BICUBIC)))
+
+
+def test_random_scale_keeps_the_crop_possible():
     with seeded(0):
-        sizes = [RandomScale(0.25, 1, min_size=64)(picture(100, 150)).size for _ in range(100)]
-    assert min(min(size) for size in sizes) == 64
-    assert max(size[0] for size in sizes) > 90
-    assert all(abs(size[1] - 1.5 * size[0]) <= 1 for size in sizes)
+        for _ in range(50):
+            left, top, width, height = region(RandomCrop(64, scale=(0.1, 0.2))(ramp(150, 100)))
+            assert abs(width - 100) < 3
+            assert -2 < top < 2
 
 
 @pytest.mark.parametrize('transform', [
     lambda **too_small: ResizeShortSide(32, **too_small), lambda **too_small: CenterCrop(32, **too_small),
-    lambda **too_small: RandomCrop(32, **too_small), lambda **too_small: RandomScale(0.5, 1, 32, **too_small)])
+    lambda **too_small: RandomCrop(32, **too_small), lambda **too_small: RandomCrop(32, (0.5, 1), **too_small)])
 def test_too_small_is_enlarged_dropped_or_an_error(transform):
     small, enough = picture(20, 40), picture(32, 64)
     image = transform()(small)
@@ -106,9 +132,7 @@ def test_too_small_is_enlarged_dropped_or_an_error(transform):
 
 
 def test_asked_for_enlarging_is_not_counted():
-    image = RandomScale(2, 2, min_size=32)(picture(40, 40))
-    assert image.size == (80, 80)
-    assert not was_upsampled(image)
+    assert not was_upsampled(RandomCrop(32, scale=(2, 2))(picture(40, 40)))
 
 
 def test_a_thin_line_is_no_bomb():
@@ -118,7 +142,7 @@ def test_a_thin_line_is_no_bomb():
 
 @pytest.mark.parametrize('size', [0, -1, 1.5, True, '256', None])
 def test_sizes_are_validated(size):
-    for build in (ResizeShortSide, CenterCrop, RandomCrop, lambda size: RandomScale(0.5, 1, size)):
+    for build in (ResizeShortSide, CenterCrop, RandomCrop):
         with pytest.raises(ValueError, match='whole number of pixels from 1, such as 256'):
             build(size)
 
@@ -130,12 +154,12 @@ def test_other_settings_are_validated():
         RandomFlip(2)
     for low, high in ((0, 1), (2, 1), (1, math.inf)):
         with pytest.raises(ValueError, match='0 < low <= high'):
-            RandomScale(low, high, 8)
+            RandomCrop(8, (low, high))
 
 
 def test_randomness_comes_from_torchs_generator_alone():
     image = picture(64, 48)
-    for transform in (RandomCrop(32), RandomFlip(), RandomScale(0.7, 1.4, 32)):
+    for transform in (RandomCrop(32), RandomFlip(), RandomCrop(32, (0.7, 1.4))):
         draws = []
         for _ in range(2):
             torch.manual_seed(3)
@@ -144,6 +168,5 @@ def test_randomness_comes_from_torchs_generator_alone():
 
 
 def test_registered():
-    assert isinstance(TRANSFORMS.build({'type': 'RandomScale', 'low': 0.5, 'high': 1, 'min_size': 8}), RandomScale)
     for name in ('ResizeShortSide', 'CenterCrop', 'RandomCrop', 'RandomFlip'):
         assert TRANSFORMS.get(name).__name__ == name

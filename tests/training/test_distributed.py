@@ -52,16 +52,18 @@ def read_csv(path):
 
 @pytest.mark.parametrize('part', ['autoencoder', 'discriminator', 'average'])
 def test_two_ranks_train_the_weights_of_one_process(runs, part):
-    start, states = None, []
+    states = []
     for run in ('one', 'two'):
         checkpoint = torch.load(runs / run / f'iter_{LENGTH}.pth', weights_only=True)
         assert checkpoint['meta']['consumed'] == LENGTH * 2 * 4
         state = checkpoint['ema_state_dict'] if part == 'average' else {
             key: value for key, value in checkpoint['state_dict'].items() if key.startswith(f'{part}.')}
-        states.append(torch.cat([value.double().flatten() for value in state.values()]))
+        # A bias on the keys adds the same to every logit of a query, which the softmax does not see: its gradient is
+        # rounding noise, and AdamW makes steps of full size of it.
+        states.append(torch.cat([value.double().flatten() for key, value in state.items()
+                                 if not key.endswith('key.bias')]))
     one, two = states
-    # Only the order of float32 sums differs; AdamW carries that on. Measured: MEASURED
-    print(part, (one - two).norm() / one.norm(), start)
+    # Only the order of float32 sums differs. Measured: 1.1e-7, 4.5e-7, 7e-8 (average).
     assert (one - two).norm() <= 1e-5 * one.norm()
 
 

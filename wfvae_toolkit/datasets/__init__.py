@@ -6,11 +6,11 @@ from .folder import EXTENSIONS, ImageFolder, scan_folder
 from .images import MAX_PIXELS, BadImage, load_rgb, rgb_colour, to_rgb
 from .loader import Batch, LoaderSettings, build_dataloader, collate_evaluation, collate_training
 from .sampler import PositionSampler, SequentialSampler
-from .transforms import CenterCrop, RandomCrop, RandomFlip, RandomScale, ResizeShortSide, was_upsampled
+from .transforms import CenterCrop, RandomCrop, RandomFlip, ResizeShortSide, was_upsampled
 
 __all__ = [
     'EXTENSIONS', 'MAX_PIXELS', 'BadFile', 'BadFileLog', 'BadImage', 'Batch', 'CenterCrop', 'ImageDataset',
-    'ImageFolder', 'LoaderSettings', 'PositionSampler', 'RandomCrop', 'RandomFlip', 'RandomScale', 'ResizeShortSide',
+    'ImageFolder', 'LoaderSettings', 'PositionSampler', 'RandomCrop', 'RandomFlip', 'ResizeShortSide',
     'Sample', 'SampleError', 'SampleKey', 'SequentialSampler', 'TooManyBadFiles', 'build_dataloader',
     'collate_evaluation', 'collate_training', 'evaluation_key', 'load_rgb', 'rgb_colour', 'scan_folder', 'to_rgb',
     'was_upsampled',

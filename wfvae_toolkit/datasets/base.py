@@ -61,9 +61,11 @@ class ImageDataset(Dataset):
             over; 'report' gives a sample without image.
         background (str | tuple): what alpha is composed over.
         max_pixels (int): larger pictures are bad files.
+        cache_mib (float): decoded pictures kept in memory, the first ones that fit, a worker; for small sets.
     """
 
-    def __init__(self, data_root='', pipeline=(), on_bad='substitute', background='white', max_pixels=MAX_PIXELS):
+    def __init__(self, data_root='', pipeline=(), on_bad='substitute', background='white', max_pixels=MAX_PIXELS,
+                 cache_mib=0):
         if on_bad not in ON_BAD:
             raise ValueError(f'on_bad={on_bad!r}: use one of {ON_BAD}')
         self.data_root = Path(data_root)
@@ -71,6 +73,7 @@ class ImageDataset(Dataset):
         self.on_bad = on_bad
         self.background = rgb_colour(background)
         self.max_pixels = max_pixels
+        self._cache, self._cache_bytes_left = {}, cache_mib * 2**20
 
     def __len__(self):
         raise NotImplementedError(f'{type(self).__name__} lacks __len__')
@@ -110,12 +113,20 @@ class ImageDataset(Dataset):
             raise RuntimeError(f'none of the {length} files can be used; the first: {bad[0].path}: {bad[0].reason}')
         return Sample(None, self.path(key.index), key.index, key.position, key.seed, tuple(bad))
 
+    def _load_rgb(self, index):
+        image = self.load(index)
+        if image.mode != 'RGB':
+            image = to_rgb(image, self.background)
+        size_bytes = 3 * image.width * image.height
+        if size_bytes <= self._cache_bytes_left:
+            self._cache_bytes_left -= size_bytes
+            self._cache[index] = image
+        return image
+
     def _transformed(self, index, key):
         try:
             with seeded(key.seed):
-                image = self.load(index)
-                if image.mode != 'RGB':
-                    image = to_rgb(image, self.background)
+                image = self._cache.get(index) or self._load_rgb(index)
                 for transform in self.pipeline:
                     image = transform(image)
             if not isinstance(image, Image.Image) or image.mode != 'RGB':

@@ -19,7 +19,7 @@ class ImageFolder(ImageDataset):
         data_root (str | Path): the folder.
         extensions (sequence of str): which files are pictures, in any case.
         option (str): name of the setting that holds ``data_root``, for the message.
-        pipeline, on_bad, background, max_pixels: see `ImageDataset`.
+        pipeline, on_bad, background, max_pixels, cache_mib: see `ImageDataset`.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -27,9 +27,9 @@ class ImageFolder(ImageDataset):
     """
 
     def __init__(self, data_root, pipeline=(), extensions=EXTENSIONS, on_bad='substitute', background='white',
-                 max_pixels=MAX_PIXELS,
+                 max_pixels=MAX_PIXELS, cache_mib=0,
                  option='train_dataloader.dataset.data_root or val_dataloader.dataset.data_root'):
-        super().__init__(data_root, pipeline, on_bad, background, max_pixels)
+        super().__init__(data_root, pipeline, on_bad, background, max_pixels, cache_mib)
         if isinstance(extensions, str):
             raise TypeError(f'extensions={extensions!r}: use a list such as [{extensions!r}]')
         if not self.data_root.is_dir():

@@ -81,12 +81,31 @@ class CenterCrop(_Sized):
 
 @TRANSFORMS.register_module()
 class RandomCrop(_Sized):
-    """``size`` x ``size`` px from anywhere, every place as likely."""
+    """``size`` x ``size`` px from anywhere, every place as likely, of the picture or of a random scale of it.
+
+    Args:
+        scale (tuple[float, float]): bounds of the factor, log-uniform: halving is as likely as doubling. Only the
+            crop's region is resized. A factor that would leave the short side below ``size`` is raised to fit.
+    """
+
+    def __init__(self, size, scale=None, too_small='upsample'):
+        super().__init__(size, too_small)
+        if scale is not None and not (len(scale) == 2 and 0 < scale[0] <= scale[1] < float('inf')):
+            raise ValueError(f'RandomCrop: scale={scale!r}: use two factors, 0 < low <= high, such as (0.5, 1)')
+        self.scale = scale
 
     def __call__(self, image):
         image = self._large_enough(image)
-        left, top = (int(torch.randint(side - self.size + 1, ())) for side in image.size)
-        return self._crop(image, left, top)
+        if self.scale is None:
+            left, top = (int(torch.randint(side - self.size + 1, ())) for side in image.size)
+            return self._crop(image, left, top)
+        low, high = self.scale
+        factor, *place = torch.rand(3).tolist()
+        edge = min(self.size / (low * (high / low) ** factor), *image.size)
+        left, top = (share * (side - edge) for share, side in zip(place, image.size, strict=True))
+        crop = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=(left, top, left + edge, top + edge))
+        crop.info.update(image.info)
+        return crop
 
 
 @TRANSFORMS.register_module()
@@ -101,27 +120,3 @@ class RandomFlip:
     def __call__(self, image):
         flip = float(torch.rand(())) < self.probability
         return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else image
-
-
-@TRANSFORMS.register_module()
-class RandomScale(_Sized):
-    """Both sides times a factor from ``low`` to ``high``, log-uniform: halving is as likely as doubling.
-
-    Args:
-        low, high (float): bounds of the factor.
-        min_size (int): the crop that follows; a factor that would leave the short side below it
-            is raised to fit.
-        too_small (str): what becomes of a picture that is below ``min_size`` to begin with.
-    """
-
-    def __init__(self, low, high, min_size, too_small='upsample'):
-        super().__init__(min_size, too_small)
-        if not 0 < low <= high < float('inf'):
-            raise ValueError(f'RandomScale: low={low!r}, high={high!r}: use 0 < low <= high, such as 0.5 and 1')
-        self.low = low
-        self.high = high
-
-    def __call__(self, image):
-        factor = self.low * (self.high / self.low) ** float(torch.rand(()))
-        self._must_enlarge(image)
-        return self._scale(image, max(factor, self.size / min(image.size)))

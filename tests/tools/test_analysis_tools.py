@@ -1,0 +1,73 @@
+import sys
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = sorted((ROOT / 'tools').rglob('*.py'))
+
+# Runs a tool as a command would, then says on stderr which heavy packages it has loaded.
+WATCH = ('import atexit, runpy, sys\n'
+         'heavy = {"torch", "mmengine", "torchvision", "matplotlib"}\n'
+         'atexit.register(lambda: print("loaded:", *sorted(heavy & set(sys.modules)), file=sys.stderr))\n'
+         'sys.argv = sys.argv[1:]\n'
+         'runpy.run_path(sys.argv[0], run_name="__main__")')
+
+
+@pytest.mark.parametrize('path', TOOLS, ids=lambda path: path.relative_to(ROOT / 'tools').as_posix())
+def test_help_waits_for_no_heavy_package(launch, path):
+    done = launch(sys.executable, '-c', WATCH, path, '--help')
+    assert done.stdout.startswith(f'usage: {path.name}')
+    assert done.stderr.strip() == 'loaded:'
+
+
+def test_watch_would_see_torch(launch):
+    done = launch(sys.executable, '-c', WATCH, 'tools/train.py', 'nowhere.py', check=False)
+    assert 'torch' in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize('script', ['dist_train.sh', 'dist_test.sh'])
+def test_launchers_say_how_they_are_called(launch, script):
+    done = launch(f'tools/{script}', check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith('usage: ')
+
+
+@pytest.mark.parametrize('count', ['0', 'two', '-1'])
+def test_launcher_refuses_a_number_of_processes_that_is_none(launch, count):
+    done = launch('tools/dist_train.sh', 'wfvae_toolkit::wfvae2_demo.py', count, check=False)
+    assert done.returncode == 2
+    assert f"N is '{count}': a number of processes from 1 is needed" in done.stderr
+
+
+def test_print_config_prints_what_loads_again(tool, capsys):
+    tool('analysis_tools/print_config')('wfvae_toolkit::wfvae2_demo.py', '--cfg-options', 'train_cfg.max_iters=7',
+                                        'model.losses.wavelet=None')
+    printed = Config.fromstring(capsys.readouterr().out, '.py')
+    assert (printed.train_cfg.max_iters, printed.model.losses.wavelet) == (7, None)
+    assert printed.model.losses.perceptual.type == 'STLPIPSLoss'  # its own
+    assert printed.optim_wrapper.autoencoder.optimizer.type == 'AdamW'  # inherited
+
+
+@pytest.mark.parametrize('name', ['analysis_tools/print_config', 'analysis_tools/model_summary'])
+def test_unknown_config_is_one_line(tool, name):
+    with pytest.raises(SystemExit, match='^error: wfvae_toolkit ships no config nowhere.py; there are: .*wfvae2_1024'):
+        tool(name)('wfvae_toolkit::nowhere.py')
+
+
+def test_model_summary_counts_wfvae2_1024(tool, capsys):
+    """Against the figures of the earlier implementation of the same network."""
+    tool('analysis_tools/model_summary')('wfvae_toolkit::wfvae2_1024.py', '--size', '256')
+    lines = capsys.readouterr().out.splitlines()
+    assert '256x256 px, one image: encoder 64.6 GFLOP, decoder 130.3 GFLOP' in lines
+    assert 'latent 8x32x32 (f8), 24 image values a latent value' in lines
+    counts = {name: int(count.replace(',', '')) for name, count in (
+        line.split() for line in lines[1:lines.index('')])}
+    for network in ('encoder', 'decoder', 'discriminator'):
+        parts = [count for name, count in counts.items() if name.startswith(f'{network}.')]
+        assert sum(parts) == counts[network]
+    assert {name: counts[name] for name in ('encoder', 'decoder', 'discriminator')} == COUNTS
+
+
+COUNTS = {}

@@ -1,0 +1,146 @@
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ROOT / 'tests/data/configs/tiny.py'
+
+
+@pytest.fixture(scope='module')
+def run(train, tmp_path_factory):
+    """A run's folder with iter_2 and iter_4."""
+    return train('tiny', tmp_path_factory.mktemp('run'), **{
+        'train_cfg.max_iters': 4, 'default_hooks.checkpoint.interval': 2, 'default_hooks.curves': None,
+        'default_hooks.pictures': None})
+
+
+@pytest.fixture
+def score(tool, photos, tmp_path):
+    """Scores a checkpoint on the validation photos; returns the folder of its results."""
+    def call(checkpoint, *arguments, data=photos / 'val', **options):
+        options = {'val_dataloader.dataset.data_root': data, **options}
+        tool('test')(TINY, checkpoint, '--work-dir', tmp_path, *arguments,
+                     '--cfg-options', *(f'{key}={value}' for key, value in options.items()))
+        return tmp_path
+    return call
+
+
+def read(folder):
+    """summary.json and the rows of metrics.csv."""
+    with open(folder / 'metrics.csv', encoding='utf-8', newline='') as file:
+        return json.loads((folder / 'summary.json').read_text(encoding='utf-8')), list(csv.DictReader(file))
+
+
+def test_files_hold_scores_of_averaged_and_raw_weights(score, run, capsys):
+    folder = score(run, **{'val_evaluator.metrics.STLPIPS': dict(type='STLPIPS')})
+    summary, rows = read(folder)
+    columns = [prefix + name for prefix in ('', 'raw/') for name in ('PSNR', 'SSIM', 'STLPIPS')]
+    assert list(summary) == ['images', 'protocol', 'metrics', 'not_computed', 'skipped']
+    assert (summary['images'], summary['not_computed'], summary['skipped']) == (3, {}, [])
+    assert list(summary['metrics']) == columns
+    assert list(rows[0]) == ['path', *columns]
+    assert [row['path'] for row in rows] == ['01.png', '05.png', '09.png']
+    for name, entry in summary['metrics'].items():
+        values = [float(row[name]) for row in rows]
+        assert entry['mean'] == pytest.approx(sum(values) / 3)
+        assert entry['ci95'] > 0
+        assert entry['higher_is_better'] is not name.endswith('STLPIPS')
+    assert summary['metrics']['PSNR']['mean'] != summary['metrics']['raw/PSNR']['mean']
+    protocol = summary['protocol']
+    assert (protocol['checkpoint'], protocol['iteration'], protocol['weights']) == ('iter_4.pth', 4, 'ema')
+    assert (protocol['latent'], protocol['pipeline']) == ("the posterior's mean", 'CenterCrop(size=32)')
+    printed = capsys.readouterr().out
+    assert f'{summary["metrics"]["PSNR"]["mean"]:.4f}' in printed
+    assert "latent: the posterior's mean" in printed
+
+
+def test_pictures_show_input_reconstruction_and_error(score, run, photos):
+    folder = score(run / 'iter_2.pth')
+    assert read(folder)[0]['protocol']['iteration'] == 2
+    assert sorted(path.name for path in (folder / 'pictures').iterdir()) == ['01.png', '05.png', '09.png']
+    with Image.open(folder / 'pictures/05.png') as picture, Image.open(photos / 'val/05.png') as photo:
+        assert picture.size == (3 * 32 + 2 * 4, 32)
+        assert picture.crop((0, 0, 32, 32)).tobytes() == photo.convert('RGB').tobytes()
+
+
+def test_a_metric_without_its_weights_is_named_and_the_others_are_there(score, run, tmp_path, capsys):
+    missing = dict(type='LPIPS', trunk_weights=str(tmp_path / 'alexnet.pth'))
+    folder = score(run, **{'val_evaluator.metrics.LPIPS': {**missing, 'optional': True}})
+    summary, _ = read(folder)
+    assert list(summary['not_computed']) == ['LPIPS']
+    assert str(tmp_path / 'alexnet.pth') in summary['not_computed']['LPIPS']
+    assert list(summary['metrics']) == ['PSNR', 'SSIM', 'raw/PSNR', 'raw/SSIM']
+    assert 'not computed: LPIPS: ' in capsys.readouterr().out
+    with pytest.raises(SystemExit, match='^error: LPIPS needs the trunk weights .*alexnet.pth'):
+        score(run, **{'val_evaluator.metrics.LPIPS': missing})
+
+
+def test_each_resolution_has_a_folder(score, run):
+    folder = score(run, '--resolution', 16, 24)
+    results = {path.name: read(path)[0] for path in folder.iterdir()}
+    assert set(results) == {'16px', '24px'}
+    assert results['16px']['protocol']['pipeline'] == 'ResizeShortSide(size=16), CenterCrop(size=16)'
+    assert results['16px']['metrics']['PSNR'] != results['24px']['metrics']['PSNR']
+    with Image.open(folder / '24px/pictures/01.png') as picture:
+        assert picture.size == (3 * 24 + 2 * 4, 24)
+
+
+def test_crop_alone_resizes_nothing(score, run, photos):
+    folder = score(run, '--crop', 16)
+    assert read(folder)[0]['protocol']['pipeline'] == 'CenterCrop(size=16)'
+    with Image.open(folder / 'pictures/01.png') as picture, Image.open(photos / 'val/01.png') as photo:
+        assert picture.crop((0, 0, 16, 16)).tobytes() == photo.convert('RGB').crop((8, 8, 24, 24)).tobytes()
+
+
+def test_max_images_takes_the_first_ones(score, run):
+    summary, rows = read(score(run, '--max-images', 2))
+    assert summary['images'] == 2
+    assert [row['path'] for row in rows] == ['01.png', '05.png']
+
+
+def test_a_bad_file_is_listed_and_not_accepted_in_silence(score, run, photos, tmp_path, capsys):
+    data = tmp_path / 'data'
+    shutil.copytree(photos / 'val', data)
+    (data / '05.png').write_bytes((data / '05.png').read_bytes()[:200])
+    with pytest.raises(SystemExit, match='1 files could not be read; --skip-bad accepts that'):
+        score(run, data=data)
+    assert 'not scored: 05.png: ' in capsys.readouterr().err
+    summary, rows = read(tmp_path)
+    assert [row['path'] for row in rows] == ['01.png', '09.png']
+    assert [bad['path'] for bad in summary['skipped']] == ['05.png']
+    assert summary['skipped'][0]['reason']
+    assert read(score(run, '--skip-bad', data=data))[0] == summary
+
+
+@pytest.mark.parametrize(('checkpoint', 'message'), [
+    ('nowhere.pth', 'nowhere.pth: no such file'),
+    ('.', 'no iter_N.pth in it'),
+    ('words.pth', 'words.pth: damaged or no checkpoint|words.pth: refused'),
+])
+def test_no_checkpoint_is_one_line(score, tmp_path, checkpoint, message):
+    (tmp_path / 'words.pth').write_text('no checkpoint')
+    with pytest.raises(SystemExit, match=f'^error: .*({message})') as exit_:
+        score(tmp_path / checkpoint)
+    assert len(exit_.value.code.splitlines()) == 1
+
+
+def test_no_data_is_one_line(score, run, tmp_path):
+    with pytest.raises(SystemExit, match='^error: there is no folder .*: set val_dataloader.dataset.data_root$'):
+        score(run, data=tmp_path / 'nowhere')
+    (tmp_path / 'empty').mkdir()
+    with pytest.raises(SystemExit, match='^error: no image under .*val_dataloader.dataset.data_root'):
+        score(run, data=tmp_path / 'empty')
+
+
+def test_as_a_command_results_lie_beside_the_checkpoint(launch, run, photos):
+    launch(sys.executable, 'tools/test.py', TINY, run / 'iter_4.pth', '--cfg-options',
+           f'val_dataloader.dataset.data_root={photos}/val')
+    assert read(run / 'evaluation')[0]['images'] == 3
+    failed = launch(sys.executable, 'tools/test.py', TINY, run / 'iter_5.pth', check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.strip() == f'error: {run}/iter_5.pth: no such file'
