@@ -1,8 +1,12 @@
+import json
 import sys
 from pathlib import Path
 
 import pytest
 from mmengine.config import Config
+from PIL import Image
+
+from wfvae_toolkit.visualization.records import RecordWriter
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = sorted((ROOT / 'tools').rglob('*.py'))
@@ -69,3 +73,33 @@ def test_model_summary_counts_wfvae2_1024(tool, capsys):
         assert sum(parts) == counts[network]
     assert {name: counts[name] for name in ('encoder', 'decoder', 'discriminator')} == {
         'encoder': 18_336_016, 'decoder': 25_774_500, 'discriminator': 6_959_553}
+
+
+def test_list_parts_prints_and_writes_the_same(tool, capsys, tmp_path):
+    tool('analysis_tools/list_parts')('--registry', 'NORM_LAYERS', '--json', tmp_path / 'parts.json')
+    printed = capsys.readouterr().out
+    names = [part['name'] for part in json.loads((tmp_path / 'parts.json').read_text())]
+    assert {'GroupNorm', 'LayerNorm2d'} <= set(names)
+    assert all(f'  {name} ' in printed for name in names)
+
+
+def test_list_parts_imports_what_it_is_told(tool, capsys):
+    with pytest.raises(SystemExit, match='^error: --import no_such_module: No module named'):
+        tool('analysis_tools/list_parts')('--import', 'no_such_module')
+
+
+def test_plot_log_draws_a_panel_a_name(tool, capsys, tmp_path):
+    for name, psnr in (('one', 20.0), ('two', 30.0)):
+        (tmp_path / name).mkdir()
+        for iteration in (1, 2):
+            RecordWriter(tmp_path / name).write('val', {'iteration': iteration, 'PSNR': psnr, 'SSIM': 0.5})
+    sizes = {}
+    for names in (['PSNR'], ['PSNR', 'SSIM']):
+        tool('analysis_tools/plot_log')(tmp_path / 'one', tmp_path / 'two', '--output', tmp_path / 'runs.png',
+                                        '--names', *names)
+        with Image.open(tmp_path / 'runs.png') as picture:
+            sizes[len(names)] = picture.size
+    assert sizes[2][1] > sizes[1][1]
+    assert 'val/PSNR, val/SSIM' in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="^error: no run has logged 'x'; there are: val/PSNR, val/SSIM"):
+        tool('analysis_tools/plot_log')(tmp_path / 'one', '--names', 'x')

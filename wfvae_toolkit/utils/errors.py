@@ -26,3 +26,7 @@ class UnknownName(UserError, KeyError):
 
 class MissingFile(UserError, FileNotFoundError):
     """A file or folder that was named and is not there."""
+
+
+class MissingPackage(UserError, ImportError):
+    """A package that a part needs is not installed."""
