@@ -5,12 +5,7 @@
 set -euo pipefail
 count="$1"
 shift
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
-if [ -z "${PYTHON:-}" ]; then
-    PYTHON=python3
-    if [ -n "${VIRTUAL_ENV:-}" ]; then PYTHON="$VIRTUAL_ENV/bin/python"
-    elif [ -x "$root/.venv/bin/python" ]; then PYTHON="$root/.venv/bin/python"; fi
-fi
+. "$(dirname "${BASH_SOURCE[0]}")/find_python.sh"
 case "$count" in ''|*[!0-9]*|0) echo "N is '$count': a number of processes from 1 is needed" >&2; exit 2 ;; esac
 if [ "${NNODES:-1}" -gt 1 ] && [ -z "${PORT:-}" ]; then
     echo "NNODES=$NNODES: set the same PORT on every machine" >&2

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from wfvae_toolkit.utils.options import add_config_arguments, friendly_errors
+from wfvae_toolkit.utils.options import add_config_arguments, add_launcher_argument, friendly_errors
 
 
 def parse_arguments(arguments=None):
@@ -19,7 +19,7 @@ def parse_arguments(arguments=None):
                         help='crop the centre; without --resolution nothing is resized')
     parser.add_argument('--max-images', type=int, metavar='N', help='only the first N images')
     parser.add_argument('--skip-bad', action='store_true', help='exit 0 although files could not be read')
-    parser.add_argument('--launcher', choices=('none', 'pytorch'), default='none', help='pytorch: started by torchrun')
+    add_launcher_argument(parser)
     return parser.parse_args(arguments)
 
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from wfvae_toolkit.utils.options import add_config_arguments, friendly_errors
+from wfvae_toolkit.utils.options import add_config_arguments, add_launcher_argument, friendly_errors
 
 
 def parse_arguments(arguments=None):
@@ -12,7 +12,7 @@ def parse_arguments(arguments=None):
     parser.add_argument('--work-dir', help='where everything is written (default: work_dirs/<name of the config>)')
     parser.add_argument('--resume', nargs='?', const=True, default=False, metavar='CHECKPOINT',
                         help='go on from CHECKPOINT, or from the newest one of the work dir; from iteration 0 if none')
-    parser.add_argument('--launcher', choices=('none', 'pytorch'), default='none', help='pytorch: started by torchrun')
+    add_launcher_argument(parser)
     return parser.parse_args(arguments)
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import subprocess
 
 import torch
 from torch import distributed
@@ -52,21 +53,24 @@ def barrier():
 
 @contextlib.contextmanager
 def process_group(launcher='none'):
-    """Join the processes that torchrun started (``launcher='pytorch'``): NCCL with GPUs, gloo without.
+    """Join the processes that torchrun (``'pytorch'``) or srun (``'slurm'``) started: NCCL with GPUs, gloo without.
 
     Raises:
-        LaunchError: ``pytorch`` without torchrun's environment variables.
+        LaunchError: without the environment variables of that launcher.
     """
     if launcher == 'none':
         yield
         return
+    if launcher == 'slurm':
+        os.environ.update(_torchrun_variables(os.environ))
     missing = [name for name in ('RANK', 'WORLD_SIZE', 'LOCAL_RANK', 'MASTER_ADDR', 'MASTER_PORT')
                if name not in os.environ]
     if missing:
         raise LaunchError(f'--launcher pytorch: {", ".join(missing)} not set; start with torchrun or '
                           'tools/dist_train.sh, or use --launcher none')
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
+        # srun --gpus-per-task shows each process its own GPU alone.
+        torch.cuda.set_device(int(os.environ['LOCAL_RANK']) if torch.cuda.device_count() > 1 else 0)
         distributed.init_process_group('nccl')
     else:
         distributed.init_process_group('gloo')
@@ -76,3 +80,28 @@ def process_group(launcher='none'):
         distributed.barrier()
     finally:
         distributed.destroy_process_group()
+
+
+def _torchrun_variables(slurm):
+    """Variables of a process that srun started -> those that torchrun would have set.
+
+    The first host of the step meets the others, unless MASTER_ADDR is set; the port is PORT, else one of
+    15000 to 29999, below those that systems hand out themselves, from the job's number.
+    """
+    missing = [name for name in ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID', 'SLURM_JOB_ID', 'SLURM_STEP_NODELIST')
+               if name not in slurm]
+    if missing:
+        raise LaunchError(f'--launcher slurm: {", ".join(missing)} not set; start with srun or tools/slurm_train.sh, '
+                          'or use --launcher none')
+    return {'RANK': slurm['SLURM_PROCID'], 'WORLD_SIZE': slurm['SLURM_NTASKS'], 'LOCAL_RANK': slurm['SLURM_LOCALID'],
+            'MASTER_ADDR': slurm.get('MASTER_ADDR') or _first_host(slurm['SLURM_STEP_NODELIST']),
+            'MASTER_PORT': slurm.get('PORT') or str(15_000 + int(slurm['SLURM_JOB_ID']) % 15_000)}
+
+
+def _first_host(nodes):
+    """'gpu[07-08,11]' -> 'gpu07'; Slurm itself knows how."""
+    try:
+        hosts = subprocess.run(['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise LaunchError(f'--launcher slurm: no first host of {nodes} ({error}); set MASTER_ADDR') from error
+    return hosts.stdout.split()[0]

@@ -16,6 +16,12 @@ def add_config_arguments(parser):
                         help='override settings: model.losses.kl.weight=1e-5 model.losses.wavelet=None')
 
 
+def add_launcher_argument(parser):
+    """``--launcher``: who started the processes."""
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none',
+                        help='pytorch: started by torchrun; slurm: by srun')
+
+
 class ParseOptions(argparse.Action):
     """``a.b=1 c=[1,2] d=name`` -> {'a.b': 1, 'c': [1, 2], 'd': 'name'}: Python literals, else text."""
 
