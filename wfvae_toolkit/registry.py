@@ -97,7 +97,7 @@ OPTIM_WRAPPERS = _child(engine.OPTIM_WRAPPERS)
 OPTIM_WRAPPER_CONSTRUCTORS = _child(engine.OPTIM_WRAPPER_CONSTRUCTORS, 'training')
 RUNNERS = _child(engine.RUNNERS, 'training')
 HOOKS = _child(engine.HOOKS, 'hooks')
-VISBACKENDS = _child(engine.VISBACKENDS, 'visualization')
+VISBACKENDS = _child(engine.VISBACKENDS, 'visualization.backends')
 VISUALIZERS = _child(engine.VISUALIZERS, 'visualization')
 
 BY_NAME = {registry.name: registry for registry in (

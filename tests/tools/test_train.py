@@ -83,7 +83,8 @@ def test_pictures_curves_and_tensorboard_events_are_there(finished):
     assert sorted(path.name for path in (work_dir / 'pictures').iterdir()) == ['iter_3.png', 'iter_6.png',
                                                                                'iter_7.png']
     with Image.open(work_dir / 'pictures/iter_7.png') as picture:
-        assert picture.size == (3 * 32 + 2 * 4, 2 * 32 + 4)  # input, reconstruction, error; 2 images
+        # Input, reconstruction, error, patch scores over the first two; 2 images.
+        assert picture.size == (5 * 32 + 4 * 4, 2 * 32 + 4)
     with Image.open(work_dir / 'curves.png') as picture:
         assert len(picture.convert('L').getcolors(256)) > 10
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from wfvae_toolkit.utils.pictures import comparison_grid, error_picture, to_bytes, write_picture
+from wfvae_toolkit.utils.pictures import comparison_grid, error_picture, score_overlay, to_bytes, write_picture
 
 
 def test_every_grey_level_survives_the_round_trip():
@@ -40,6 +40,36 @@ def test_comparison_grid(gap):
             np.testing.assert_array_equal(grid[place], to_bytes(picture).permute(1, 2, 0).numpy())
             covered[place] = True
     assert (grid[~covered] == 255).all()
+
+
+def test_more_columns_follow_the_error():
+    target, reconstruction, more = torch.rand(3, 1, 3, 5, 7, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    grid = comparison_grid(target, reconstruction, more, more, gap=0)
+    np.testing.assert_array_equal(grid[:, :21], comparison_grid(target, reconstruction, gap=0))
+    for left in (21, 28):
+        np.testing.assert_array_equal(grid[:, left:left + 7], to_bytes(more[0]).permute(1, 2, 0).numpy())
+
+
+def test_overlay_is_red_above_zero_and_blue_below():
+    images = torch.zeros(1, 3, 4, 6)
+    red, green, blue = score_overlay(images, torch.tensor([[2.0, 0.0, -2.0]]).reshape(1, 1, 1, 3), limit=2.0)[0]
+    # Nearest: each score covers its two columns; green goes to black under both.
+    for up, down, columns in ((red, blue, slice(0, 2)), (blue, red, slice(4, 6))):
+        assert (up[:, columns] > 0.5).all()
+        assert (down[:, columns] < -0.5).all()
+    assert (green[:, [0, 1, 4, 5]] < -0.5).all()
+    assert not torch.stack([red, green, blue])[:, :, 2:4].any()
+
+
+def test_overlay_is_symmetric_and_in_proportion():
+    images = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    scores = torch.tensor([1.0, -1.0, 4.0, -4.0]).reshape(1, 1, 2, 2)
+    change = (score_overlay(images, scores, limit=4.0) - images).abs()
+    unchanged = score_overlay(images, 0 * scores, limit=4.0)
+    assert torch.equal(unchanged, images)
+    torch.testing.assert_close(4 * score_overlay(images, scores.abs(), 16.0).sub(images),
+                               score_overlay(images, scores.abs(), 4.0).sub(images))
+    assert change[..., :2, :].max() < change[..., 2:, :].max()
 
 
 def test_a_picture_is_written_without_loss(tmp_path):

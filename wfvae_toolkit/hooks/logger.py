@@ -46,6 +46,10 @@ class LoggerHook(Hook):
             self.records.cut(runner.iter)
         self._start_clock(runner.iter)
 
+    def after_run(self, runner):
+        if self.records is not None:
+            runner.visualizer.close()
+
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         for name, value in outputs['log'].items():
             self._sums[name] = self._sums.get(name, 0.0) + value.double()

@@ -1,19 +1,23 @@
-"""Validation pictures: input, reconstruction, error."""
+"""Validation pictures: input, reconstruction, error, and what the discriminator thinks of them."""
 
 from pathlib import Path
 
+import torch
 from mmengine.hooks import Hook
 
+from wfvae_toolkit.models.discriminators import score_maps
 from wfvae_toolkit.registry import HOOKS
 from wfvae_toolkit.utils import distributed
-from wfvae_toolkit.utils.pictures import comparison_grid, write_picture
+from wfvae_toolkit.utils.pictures import comparison_grid, score_overlay, write_picture
 
 
 @HOOKS.register_module()
 class PicturesHook(Hook):
     """Writes ``pictures/iter_N.png`` at each validation: one row an image, of the averaged weights if there are any.
 
-    The error column shows |difference| times 4. The same picture goes to the visualizer (TensorBoard and so on).
+    The error column shows |difference| times 4. Once the discriminator has started, two more columns show its patch
+    scores over input and reconstruction: red for real, blue for reconstructed, strongest at the highest magnitude in
+    the picture, which the log states. The same picture goes to the visualizer (TensorBoard and so on).
 
     Args:
         count (int): images, the first of the validation set that rank 0 sees.
@@ -36,10 +40,36 @@ class PicturesHook(Hook):
         rows = [row for row in getattr(self, '_rows', []) if row[0].shape == self._rows[0][0].shape]
         if not rows:
             return
-        import torch
-
-        pixels = comparison_grid(*(torch.stack(column) for column in zip(*rows, strict=True)))
-        folder = Path(runner.work_dir) / 'pictures'
-        folder.mkdir(exist_ok=True)
-        write_picture(pixels, folder / f'iter_{runner.iter}.png')
+        target, reconstruction = (torch.stack(column) for column in zip(*rows, strict=True))
+        path = Path(runner.work_dir) / 'pictures' / f'iter_{runner.iter}.png'
+        overlays = []
+        if runner.model.discriminator is not None and runner.model.discriminator_started:
+            scores = [patch_scores(runner.model.discriminator, images) for images in (target, reconstruction)]
+            limit = max(part.abs().max().item() for part in scores) or 1.0
+            overlays = [score_overlay(images, part, limit)
+                        for images, part in zip((target, reconstruction), scores, strict=True)]
+            runner.logger.info(f'{path}: patch scores from {-limit:.3g} (blue) to {limit:.3g} (red)')
+        pixels = comparison_grid(target, reconstruction, *overlays)
+        path.parent.mkdir(exist_ok=True)
+        write_picture(pixels, path)
         runner.visualizer.add_image('val/input_reconstruction_error', pixels, step=runner.iter)
+
+
+@torch.no_grad()
+def patch_scores(discriminator, images):
+    """Images (B, 3, H, W) in [-1, 1] -> finite scores (B, 1, h, w) on the CPU, of several maps the first.
+
+    The discriminator is left as it was: it scores in evaluation mode, where spectral norm makes no power iteration,
+    and one image at a time.
+    """
+    device = next(discriminator.parameters()).device
+    modes = {module: module.training for module in discriminator.modules()}
+    discriminator.eval()
+    try:
+        scores = torch.cat([score_maps(discriminator(image[None].to(device)))[0].float() for image in images])
+    finally:
+        for module, training in modes.items():
+            module.training = training
+    # Scores of whole images become a map of one place.
+    place = scores.shape[2:] if scores.ndim == 4 else (1, 1)
+    return scores.reshape(len(images), -1, *place).mean(1, keepdim=True).nan_to_num(posinf=0.0, neginf=0.0).cpu()

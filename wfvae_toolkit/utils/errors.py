@@ -4,6 +4,8 @@ Raise one where the message says all that there is to know. Anything else that g
 traceback.
 """
 
+import importlib
+
 
 class UserError(Exception):
     """Base of them; each is a built-in error as well."""
@@ -30,3 +32,13 @@ class MissingFile(UserError, FileNotFoundError):
 
 class MissingPackage(UserError, ImportError):
     """A package that a part needs is not installed."""
+
+
+def import_extra(package, extra=None):
+    """The module ``package``; without it a MissingPackage that names the extra to install (default: of its name)."""
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise MissingPackage(f"{package} is not installed: pip install 'wfvae_toolkit[{extra or package}]'") from error

@@ -3,6 +3,7 @@
 import torch
 
 ERROR_GAIN = 4.0  # an error of a quarter of the range is white
+OVERLAY_OPACITY = 0.7  # of the strongest score: the image stays visible
 
 
 def to_bytes(images):
@@ -15,9 +16,19 @@ def error_picture(target, reconstruction):
     return (target - reconstruction).abs().mul(ERROR_GAIN / 2).clamp(0.0, 1.0).mul(2.0).sub(1.0)
 
 
-def comparison_grid(target, reconstruction, gap=4):
-    """(B, 3, H, W) twice, in [-1, 1] -> uint8 (B*H + gaps, 3*W + gaps, 3): input, reconstruction, error a row."""
-    rows = torch.stack([target, reconstruction, error_picture(target, reconstruction)], dim=1)
+def score_overlay(images, scores, limit):
+    """Images in [-1, 1] (B, 3, H, W) under patch scores (B, 1, h, w): red above 0, blue below, strongest at ``limit``.
+
+    Scores are upsampled to the nearest pixel; where one is 0 the image shows unchanged.
+    """
+    scores = torch.nn.functional.interpolate(scores / limit, images.shape[-2:], mode='nearest').clamp(-1.0, 1.0)
+    red_or_blue = torch.cat([scores, -torch.ones_like(scores), -scores], dim=1).sign()
+    return torch.lerp(images, red_or_blue, OVERLAY_OPACITY * scores.abs())
+
+
+def comparison_grid(target, reconstruction, *more, gap=4):
+    """(B, 3, H, W) each, in [-1, 1] -> uint8 (B*H + gaps, 3*W + gaps, 3): input, reconstruction, error, more a row."""
+    rows = torch.stack([target, reconstruction, error_picture(target, reconstruction), *more], dim=1)
     count, columns, channels, height, width = rows.shape
     canvas = torch.full((channels, count * (height + gap) - gap, columns * (width + gap) - gap), 255,
                         dtype=torch.uint8)
