@@ -1,7 +1,11 @@
 """Weights & Biases and MLflow, one line of config each: ``visualizer.vis_backends``.
 
-MMEngine's own, changed where they lose something: W&B counted its own steps, and an MLflow picture needs a file name.
+MMEngine's own, changed where they fail today: W&B counts its own steps there, MLflow takes no picture without a file
+name and no store of files, and both upload files from the working folder that nobody named.
 """
+
+import os
+from pathlib import Path
 
 from mmengine.visualization import vis_backend as stock
 
@@ -48,13 +52,28 @@ class WandbVisBackend(stock.WandbVisBackend):
 class MLflowVisBackend(stock.MLflowVisBackend):
     """Scalars, the config and pictures (``NAME/iter_N.png``) in MLflow; settings as of MMEngine's.
 
+    Without ``tracking_uri`` and the variable MLFLOW_TRACKING_URI: ``mlflow.db`` and ``mlartifacts/`` in ``vis_data/``.
+    MMEngine's default, a folder of files, is refused by MLflow 3.
+
     Raises:
         ImportError: mlflow is not installed.
     """
 
     def _init_env(self):
         import_extra('mlflow')
+        self._tracking_uri = self._tracking_uri or os.environ.get('MLFLOW_TRACKING_URI')
+        if self._tracking_uri is None:
+            folder = Path(self._save_dir).resolve()
+            self._tracking_uri = f'sqlite:///{folder}/mlflow.db'
+            self._artifact_location = self._artifact_location or f'{folder}/mlartifacts'
+        # The experiment 'Default' is always there already, with its artifacts in the working folder.
+        self._exp_name = self._exp_name or 'wfvae_toolkit'
         super()._init_env()
 
     def add_image(self, name, image, step=0, **kwargs):
         self.experiment.log_image(image, f'{name}/iter_{step}.png')
+
+    def close(self):
+        # Without MMEngine's upload of every log and config under the run's folder, this store among them.
+        if hasattr(self, '_mlflow'):
+            self._mlflow.end_run()
