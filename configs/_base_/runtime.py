@@ -27,6 +27,7 @@ default_hooks = dict(
     discriminator=dict(type='DiscriminatorWarmupHook', start_iter=0),
     ema=dict(type='EMAHook', decay=0.999),
     pictures=dict(type='PicturesHook', count=4),
+    flat_fields=dict(type='FlatFieldHook', interval=1),
     logger=dict(type='LoggerHook', interval=50),
     curves=dict(type='LossCurvesHook'),
     checkpoint=dict(type='CheckpointHook', interval=5000, max_keep_ckpts=3, save_best='PSNR'))

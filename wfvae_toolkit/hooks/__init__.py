@@ -4,10 +4,11 @@ from .checkpoint import CheckpointHook
 from .curves import LossCurvesHook
 from .discriminator_warmup import DiscriminatorWarmupHook
 from .ema import EMAHook
+from .flat_fields import FlatFieldHook
 from .header import RunHeaderHook
 from .learning_rate import LearningRateHook
 from .logger import LoggerHook
 from .pictures import PicturesHook
 
-__all__ = ['CheckpointHook', 'DiscriminatorWarmupHook', 'EMAHook', 'LearningRateHook', 'LoggerHook', 'LossCurvesHook',
-           'PicturesHook', 'RunHeaderHook']
+__all__ = ['CheckpointHook', 'DiscriminatorWarmupHook', 'EMAHook', 'FlatFieldHook', 'LearningRateHook', 'LoggerHook',
+           'LossCurvesHook', 'PicturesHook', 'RunHeaderHook']

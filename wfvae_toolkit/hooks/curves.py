@@ -19,6 +19,7 @@ _PANELS = {
     'discriminator': ('train', ('discriminator', 'adversarial')),
     'validation PSNR, dB': ('val', ('PSNR', 'raw/PSNR')),
     'validation, perceptual distance': ('val', ('LPIPS', 'STLPIPS', 'raw/LPIPS', 'raw/STLPIPS')),
+    'flat fields, 8-bit levels RMS': ('val', ('flat/grid', 'flat/stripes')),
 }
 
 

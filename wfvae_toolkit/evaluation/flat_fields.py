@@ -1,0 +1,84 @@
+"""Grids and stripes that an autoencoder draws into areas of one colour."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+# Greys and colours off the ends of the range, where clipping would hide half of a pattern.
+LEVELS = (32, 96, 160, 224, (192, 64, 64), (64, 192, 64), (64, 64, 192))
+_TILES = 4  # periods an axis over which a pattern is averaged
+
+
+@dataclass
+class FlatField:
+    """What became of one colour, in 8-bit levels.
+
+    Attributes:
+        colour (tuple[int, int, int]): RGB, 0 to 255.
+        grid (float): RMS of the pattern that repeats along both axes.
+        stripes (float): RMS of the pattern that repeats along one axis and is constant along the other.
+        rest (float): RMS of what repeats along neither.
+        offset (float): largest error of the mean over the three channels.
+    """
+
+    colour: tuple[int, int, int]
+    grid: float
+    stripes: float
+    rest: float
+    offset: float
+
+
+@torch.inference_mode()
+def measure_flat_fields(autoencoder, levels=LEVELS, device='cpu'):
+    """Reconstruct images of one colour through the posterior's mean, one at a time -> list of FlatField.
+
+    An image is 16 f x 16 f px, f the autoencoder's factor; 3 f px at each border do not count. Values are neither
+    clipped nor rounded. Periods are those that divide 2 f: strides of the network, and a latent that alternates.
+
+    Args:
+        autoencoder (nn.Module): in evaluation mode.
+        levels (Sequence[int | tuple[int, int, int]]): greys or RGB, 0 to 255.
+    """
+    factor = autoencoder.downsample_factor
+    fields = []
+    for level in levels:
+        colour = (level,) * 3 if isinstance(level, int) else tuple(level)
+        pixels = torch.tensor(colour, dtype=torch.float32, device=device)[:, None, None]
+        image = (pixels / 127.5 - 1.0).expand(1, 3, 16 * factor, 16 * factor)
+        decoded = autoencoder.decode(autoencoder.encode(image).latent_dist.mode()).sample
+        levels_off = (decoded[0].double() + 1.0) * 127.5 - pixels
+        inner = levels_off[:, 3 * factor:-3 * factor, 3 * factor:-3 * factor]
+        grid, stripes, rest = periodic_parts(inner, 2 * factor)
+        fields.append(FlatField(colour, grid, stripes, rest, inner.mean((1, 2)).abs().max().item()))
+    return fields
+
+
+def periodic_parts(field, period):
+    """(C, H, W), H = W = 5 periods -> RMS of its grid, its stripes and the rest, over channels.
+
+    The mean over a period around each pixel is taken off, which no pattern of that period has and every slope is
+    made of. Four by four periods of what remains are averaged into one tile: that is the pattern. Its mean rows and
+    columns are stripes: the energy that both directions have counts as grid, as does what is neither, and the
+    difference as stripes; the three energies sum to the field's. White noise leaves 1/16 of its energy in the tile,
+    which is taken off.
+    """
+    # Half weights at both ends keep the window symmetric, so that slopes vanish too.
+    window = torch.full((period + 1,), 1.0 / period, dtype=field.dtype, device=field.device)
+    window[[0, -1]] /= 2
+    smooth = F.conv2d(F.conv2d(field[:, None], window[None, None, :, None]), window[None, None, None, :])[:, 0]
+    half = period // 2
+    detail = field[:, half:-half, half:-half] - smooth
+    detail = detail - detail.mean((1, 2), keepdim=True)
+    tiles = detail.unflatten(2, (_TILES, period)).unflatten(1, (_TILES, period))  # C, tile, y, tile, x
+    tile = tiles.mean((1, 3))
+    noise = (detail.square().mean() - tile.square().mean()) / (_TILES**2 - 1)
+    rows, columns = tile.mean(2, keepdim=True), tile.mean(1, keepdim=True)
+    # Share of the tile's degrees of freedom: period - 1 each for rows and columns, of period^2.
+    line = noise * (period - 1) / period**2
+    by_rows, by_columns = ((part.square().mean() - line).clamp(min=0.0) for part in (rows, columns))
+    neither = ((tile - rows - columns).square().mean() - noise * (period - 1)**2 / period**2).clamp(min=0.0)
+    grid = neither + 2.0 * torch.minimum(by_rows, by_columns)
+    stripes = (by_rows - by_columns).abs()
+    rest = noise * _TILES**2
+    return grid.sqrt().item(), stripes.sqrt().item(), rest.sqrt().item()

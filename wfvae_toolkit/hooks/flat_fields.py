@@ -1,0 +1,58 @@
+"""Early warning of grids and stripes in flat areas."""
+
+from mmengine.hooks import Hook
+
+from wfvae_toolkit.evaluation.flat_fields import LEVELS, measure_flat_fields
+from wfvae_toolkit.registry import HOOKS
+from wfvae_toolkit.utils import distributed
+from wfvae_toolkit.utils.device import default_device
+from wfvae_toolkit.utils.errors import SettingError
+
+# RMS in 8-bit levels. A sine of it has a height of 0.7: more than half a level, so it survives rounding to 8 bits, and
+# at mid grey a contrast of 2.2 * 0.7 / 128 = 1.2 %, twice what the eye sees at best (0.5 %, Campbell and Robson 1968).
+VISIBLE = 0.5
+
+
+@HOOKS.register_module()
+class FlatFieldHook(Hook):
+    """Adds ``flat/grid``, ``flat/stripes`` and ``flat/offset`` to a validation's metrics, in 8-bit levels.
+
+    They are the worst of images of one colour that the averaged weights reconstruct (``evaluation/flat_fields.py``);
+    a pattern above VISIBLE is a warning in the console.
+
+    Args:
+        interval (int): updates between checks, each at the first validation after; 1: at every one.
+        levels (Sequence[int | tuple[int, int, int]]): greys or RGB, 0 to 255.
+
+    Raises:
+        ValueError: an interval below 1, no levels, or one out of range.
+    """
+
+    def __init__(self, interval=1, levels=LEVELS):
+        values = [value for level in levels for value in ([level] if isinstance(level, int) else level)]
+        if interval < 1 or not values or not all(0 <= value <= 255 for value in values):
+            raise SettingError(f'FlatFieldHook: interval={interval} (1 or more), levels={levels} (greys or RGB, 0 to '
+                               '255)')
+        self.interval = interval
+        self.levels = tuple(levels)
+
+    def after_val_epoch(self, runner, metrics=None):
+        since = runner.iter - runner.train_loop.val_interval
+        if runner.iter // self.interval == since // self.interval and runner.iter != runner.max_iters:
+            return
+        fields = None
+        if distributed.is_main():
+            averaged = runner.averaged_autoencoder
+            autoencoder = runner.model.autoencoder if averaged is None else averaged
+            fields = measure_flat_fields(autoencoder, self.levels, default_device())
+        fields = distributed.of_main(fields)
+        worst = {name: max(fields, key=lambda field, name=name: getattr(field, name))
+                 for name in ('grid', 'stripes', 'offset')}
+        # Into the metrics themselves: logged, drawn and published with the scores.
+        metrics.update({f'flat/{name}': getattr(field, name) for name, field in worst.items()})
+        for name in ('grid', 'stripes'):
+            value = getattr(worst[name], name)
+            if value > VISIBLE:
+                runner.logger.warning(
+                    f'flat areas: {name} of {value:.2f} levels RMS at RGB {worst[name].colour} (visible from '
+                    f'{VISIBLE}; other noise {worst[name].rest:.2f}); usual at the start, a fault if it stays or grows')
