@@ -50,9 +50,8 @@ class FlatFieldHook(Hook):
                  for name in ('grid', 'stripes', 'offset')}
         # Into the metrics themselves: logged, drawn and published with the scores.
         metrics.update({f'flat/{name}': getattr(field, name) for name, field in worst.items()})
-        for name in ('grid', 'stripes'):
-            value = getattr(worst[name], name)
-            if value > VISIBLE:
-                runner.logger.warning(
-                    f'flat areas: {name} of {value:.2f} levels RMS at RGB {worst[name].colour} (visible from '
-                    f'{VISIBLE}; other noise {worst[name].rest:.2f}); usual at the start, a fault if it stays or grows')
+        patterns = [f'{name} of {getattr(worst[name], name):.2f} levels RMS at RGB {worst[name].colour}'
+                    for name in ('grid', 'stripes') if getattr(worst[name], name) > VISIBLE]
+        if patterns:
+            runner.logger.warning(f'flat areas: {", ".join(patterns)}; visible from {VISIBLE}, usual early in a run, a '
+                                  'fault if it stays or grows')
