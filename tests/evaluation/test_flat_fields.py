@@ -103,7 +103,7 @@ def test_a_pattern_of_one_colour_is_found_there():
 
     fields = measure_flat_fields(Reds(lambda y, x: wave(y, 8, 2.0)))
     assert [field.colour for field in fields] == [(level,) * 3 if isinstance(level, int) else level for level in LEVELS]
-    assert [field.stripes > 1 for field in fields] == [field.colour == (192, 64, 64) for field in fields]
+    assert [field.stripes > 1 for field in fields] == [field.colour == (160, 96, 96) for field in fields]
 
 
 def test_every_channel_counts():

@@ -102,6 +102,7 @@ def test_slurm_trains_on_all_its_processes(by_slurm):
     assert (folder / 'iter_4.pth').is_file()
 
 
+@pytest.mark.slow
 def test_two_machines_log_what_two_processes_of_slurm_do(by_slurm, by_two_machines):
     first, second = by_two_machines
     assert [row['iteration'] for row in logged(first)] == ['2', '4', '3', '4']

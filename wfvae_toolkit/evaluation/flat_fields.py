@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-# Greys and colours off the ends of the range, where clipping would hide half of a pattern.
-LEVELS = (32, 96, 160, 224, (192, 64, 64), (64, 192, 64), (64, 64, 192))
+# Greys, and colours as dull as those of photographs; off the ends of the range, where clipping hides half a pattern.
+LEVELS = (32, 96, 160, 224, (160, 96, 96), (96, 160, 96), (96, 96, 160))
 _TILES = 4  # periods an axis over which a pattern is averaged
 
 

@@ -50,7 +50,9 @@ class WandbVisBackend(stock.WandbVisBackend):
 
 @VISBACKENDS.register_module()
 class MLflowVisBackend(stock.MLflowVisBackend):
-    """Scalars, the config and pictures (``NAME/iter_N.png``) in MLflow; settings as of MMEngine's, without ``artifact_suffix``.
+    """Scalars, the config and pictures (``NAME/iter_N.png``) in MLflow; settings as of MMEngine's.
+
+    Its ``artifact_suffix`` has no effect: files of the run's folder stay there.
 
     Without ``tracking_uri`` and the variable MLFLOW_TRACKING_URI: ``mlflow.db`` and ``mlartifacts/`` in ``vis_data/``.
     MMEngine's default, a folder of files, is refused by MLflow 3.
