@@ -64,11 +64,11 @@ def test_overlay_is_red_above_zero_and_blue_below():
 def test_overlay_is_symmetric_and_in_proportion():
     images = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 2 - 1
     scores = torch.tensor([1.0, -1.0, 4.0, -4.0]).reshape(1, 1, 2, 2)
-    change = (score_overlay(images, scores, limit=4.0) - images).abs()
-    unchanged = score_overlay(images, 0 * scores, limit=4.0)
-    assert torch.equal(unchanged, images)
-    torch.testing.assert_close(4 * score_overlay(images, scores.abs(), 16.0).sub(images),
-                               score_overlay(images, scores.abs(), 4.0).sub(images))
+    grey = score_overlay(images, 0 * scores, limit=4.0)
+    torch.testing.assert_close(grey, images.mean(1, keepdim=True).expand_as(images))
+    change = (score_overlay(images, scores, limit=4.0) - grey).abs()
+    torch.testing.assert_close(4 * score_overlay(images, scores, 16.0).sub(grey),
+                               score_overlay(images, scores, 4.0).sub(grey))
     assert change[..., :2, :].max() < change[..., 2:, :].max()
 
 

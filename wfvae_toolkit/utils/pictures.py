@@ -19,11 +19,12 @@ def error_picture(target, reconstruction):
 def score_overlay(images, scores, limit):
     """Images in [-1, 1] (B, 3, H, W) under patch scores (B, 1, h, w): red above 0, blue below, strongest at ``limit``.
 
-    Scores are upsampled to the nearest pixel; where one is 0 the image shows unchanged.
+    Scores are upsampled to the nearest pixel. The image is grey, so that every colour is a score's.
     """
+    grey = images.mean(1, keepdim=True).expand_as(images)
     scores = torch.nn.functional.interpolate(scores / limit, images.shape[-2:], mode='nearest').clamp(-1.0, 1.0)
     red_or_blue = torch.cat([scores, -torch.ones_like(scores), -scores], dim=1).sign()
-    return torch.lerp(images, red_or_blue, OVERLAY_OPACITY * scores.abs())
+    return torch.lerp(grey, red_or_blue, OVERLAY_OPACITY * scores.abs())
 
 
 def comparison_grid(target, reconstruction, *more, gap=4):
