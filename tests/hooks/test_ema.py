@@ -2,6 +2,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+
+from wfvae_toolkit.training.model import Update
 from torch import nn
 
 from wfvae_toolkit.checkpoints import CheckpointError
@@ -33,7 +35,7 @@ def start(runner, decay=0.9):
 def update(hook, runner, iteration, value, turn='autoencoder'):
     nn.init.constant_(runner.model.autoencoder.weight, value)
     runner.model.autoencoder.steps.fill_(iteration)
-    hook.after_train_iter(runner, iteration, outputs=dict(turn=turn))
+    hook.after_train_iter(runner, iteration, outputs=Update((turn,), {}))
     return runner.averaged_autoencoder.weight.item()
 
 

@@ -34,7 +34,7 @@ class EMAHook(Hook):
         runner.averaged_autoencoder = self.average
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if outputs['turn'] != 'autoencoder':
+        if 'autoencoder' not in outputs.turns:
             return
         source, average = runner.model.autoencoder.state_dict(), self.average.state_dict()
         moving = [name for name, value in average.items() if value.is_floating_point()]
