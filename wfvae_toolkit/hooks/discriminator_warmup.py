@@ -8,7 +8,7 @@ from wfvae_toolkit.utils.errors import SettingError
 
 @HOOKS.register_module()
 class DiscriminatorWarmupHook(Hook):
-    """The autoencoder's adversarial terms begin at iteration ``start_iter``, the discriminator's turns at ``train_iter``.
+    """Adversarial terms begin at iteration ``start_iter``, the discriminator's turns at ``train_iter``.
 
     Args:
         start_iter (int): updates of the autoencoder without adversarial terms before it.

@@ -43,6 +43,10 @@ class EMAHook(Hook):
         for name in average.keys() - set(moving):
             average[name].copy_(source[name])
 
+    def after_load_weights(self, runner):
+        """A run that starts from given weights averages from them on."""
+        self.average.load_state_dict(runner.model.autoencoder.state_dict())
+
     def before_save_checkpoint(self, runner, checkpoint):
         checkpoint['ema_state_dict'] = self.average.state_dict()
 

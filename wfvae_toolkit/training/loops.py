@@ -66,9 +66,9 @@ class UpdateLoop(BaseLoop):
     def images_per_iteration(self):
         return self.accumulation * self.dataloader.batch_size * distributed.world_size()
 
-    def restore(self, iteration, consumed):
+    def restore(self, iteration, consumed, skipped):
         """Continue after ``iteration`` updates and ``consumed`` samples; nothing is read to get there."""
-        self.iter, self.consumed = iteration, consumed
+        self.iter, self.consumed, self.skipped = iteration, consumed, skipped
 
     def run(self):
         """Train to ``max_iters``; returns the model."""
