@@ -9,7 +9,8 @@ model_wrapper_cfg = None  # options of DDP
 log_level = 'INFO'
 
 # An iteration is one update of weights; with alternate turns both networks' updates count.
-train_cfg = dict(type='UpdateLoop', max_iters=1_000_000, val_interval=5000, accumulation=1, max_bad_files=100, max_skipped=20)
+train_cfg = dict(type='UpdateLoop', max_iters=1_000_000, val_interval=5000, accumulation=1, max_bad_files=100,
+                 max_skipped=20)
 val_cfg = dict(type='EvaluationLoop')
 
 optim_wrapper = dict(

@@ -2,12 +2,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-
-from wfvae_toolkit.training.model import Update
 from torch import nn
 
 from wfvae_toolkit.checkpoints import CheckpointError
 from wfvae_toolkit.hooks import EMAHook
+from wfvae_toolkit.training.model import Update
 
 
 class Counter(nn.Linear):

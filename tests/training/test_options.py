@@ -146,7 +146,7 @@ def test_checkpointed_activations_give_the_same_gradients(make_model, make_image
     for checkpointed in (False, True):
         model = make_model(autoencoder=dict(checkpoint_activations=checkpointed))
         saved = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, saved=saved: saved.append(t.numel()) or t, lambda t: t):
             loss, _ = model.autoencoder_turn(make_images(), sample_seeds=[1, 2])
         loss.backward()
         found.append((gradients(model.autoencoder), sum(saved)))
@@ -179,7 +179,7 @@ def test_frozen_weights_stay_bit_identical(make_model, make_images, make_batch):
 
 
 def test_freezing_is_checked(make_model, make_images):
-    with pytest.raises(ValueError, match=r"freeze='encoder\.\*' matches no parameter; names start with autoencoder.dec"):
+    with pytest.raises(ValueError, match=r"freeze='encoder\.\*' matches no parameter; names start with"):
         make_model(freeze=['encoder.*'])
     with pytest.raises(ValueError, match='last layer.*balance=\\(\\)'):
         make_model(freeze=['autoencoder.decoder.conv_out.*'])
