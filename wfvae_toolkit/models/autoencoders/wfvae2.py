@@ -10,6 +10,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from wfvae_toolkit.registry import AUTOENCODERS, DOWNSAMPLERS, MID_BLOCKS, NORM_LAYERS, UPSAMPLERS, WAVELETS
 
@@ -46,6 +47,7 @@ class WFVAE2Image(nn.Module):
             += latents repeated to its width.
         output_activation (bool): SiLU between the decoder's last norm and last conv. The earlier 8x system had
             none, its 32x successor has it; weights work only with their own.
+        checkpoint_activations (bool): compute the stages again in backward instead of keeping their activations.
 
     Raises:
         ValueError: settings that cannot work; the message names what would.
@@ -54,7 +56,7 @@ class WFVAE2Image(nn.Module):
     def __init__(self, latent_channels=8, widths=(128, 256, 512), decoder_widths=None, encoder_layers=2,
                  decoder_layers=2, energy_flow=True, flow_width=128, decoder_flow_width=None, wavelet=None,
                  norm=None, mid_blocks=DEFAULT_MID, dropout=0.0, channel_attention=None, downsample=None,
-                 upsample=None, latent_shortcuts=False, output_activation=False):
+                 upsample=None, latent_shortcuts=False, output_activation=False, checkpoint_activations=False):
         super().__init__()
         wavelet = wavelet or dict(type='Haar')
         norm = norm or dict(type='LayerNorm2d')
@@ -81,6 +83,7 @@ class WFVAE2Image(nn.Module):
                                layers_per_stage('decoder_layers', decoder_layers, stages, 2),
                                decoder_flow_width if energy_flow else 0, WAVELETS.build(wavelet), mid_blocks, block,
                                upsample or dict(type='NearestUpsample'), latent_shortcuts, output_activation)
+        self.encoder.checkpoint_activations = self.decoder.checkpoint_activations = checkpoint_activations
         self.to(memory_format=torch.channels_last)
 
     @property
@@ -105,7 +108,17 @@ class WFVAE2Image(nn.Module):
         return self.decode(self.encode(x).latent_dist.mode()).sample
 
 
-class Encoder(nn.Module):
+class _Stages(nn.Module):
+    checkpoint_activations = False
+
+    def run_stage(self, stage, *inputs):
+        if self.checkpoint_activations and torch.is_grad_enabled():
+            # The re-entrant form knows no autograd.grad, which the adaptive weight needs.
+            return checkpoint(stage, *inputs, use_reentrant=False)
+        return stage(*inputs)
+
+
+class Encoder(_Stages):
     """Image (B, 3, H, W) -> moments (B, 2*latent_channels, H/f, W/f) and the wavelet bands of each stage."""
 
     def __init__(self, latent_channels, widths, layers, flow_width, wavelet, mid_blocks, block, downsample,
@@ -126,7 +139,7 @@ class Encoder(nn.Module):
         h = self.conv_in(coefficients.contiguous(memory_format=torch.channels_last))
         bands = []
         for stage in self.stages:
-            h, coefficients = stage(h, coefficients)
+            h, coefficients = self.run_stage(stage, h, coefficients)
             bands.append(coefficients)
         h = self.mid(h)
         moments = self.conv_out(F.silu(self.norm_out(h)))
@@ -155,7 +168,7 @@ class EncoderStage(nn.Module):
         return self.out_block(torch.cat([h, flow], dim=1)), coefficients
 
 
-class Decoder(nn.Module):
+class Decoder(_Stages):
     """Latents (B, latent_channels, h, w) -> image (B, 3, f*h, f*w) and the wavelet bands of each stage."""
 
     def __init__(self, latent_channels, widths, layers, flow_width, wavelet, mid_blocks, block, upsample,
@@ -180,7 +193,7 @@ class Decoder(nn.Module):
         h = self.mid(h)
         bands, low = [], None
         for stage in self.stages:
-            h, low, coefficients = stage(h, low)
+            h, low, coefficients = self.run_stage(stage, h, low)
             bands.append(coefficients)
         coefficients = add_low(at_least_float32(self.conv_out(self.activation_out(self.norm_out(h)))), low)
         return self.wavelet.synthesize(coefficients), tuple(band for band in bands if band is not None)
