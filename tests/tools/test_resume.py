@@ -214,8 +214,8 @@ def test_named_checkpoint_goes_on_elsewhere(train, stopped, tmp_path):
 def test_a_shorter_run_in_the_same_folder_keeps_its_checkpoints(train, stopped):
     train('tiny', stopped, **{**BASE, 'train_cfg.max_iters': 1, 'default_hooks.checkpoint.max_keep_ckpts': 1})
     assert (stopped / 'last_checkpoint').read_text().strip() == 'iter_1.pth'
-    assert sorted(path.name for path in stopped.glob('iter_*.pth')) == ['iter_1.pth', 'iter_2.pth', 'iter_4.pth',
-                                                                        'iter_6.pth']
+    aside, = stopped.glob('before_*')
+    assert sorted(path.name for path in aside.glob('iter_*.pth')) == ['iter_2.pth', 'iter_4.pth', 'iter_6.pth']
 
 
 # two processes

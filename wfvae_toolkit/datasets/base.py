@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
+from wfvae_toolkit.utils.errors import SettingError
+
 from ..registry import TRANSFORMS
 from ..utils.seeding import mix_seed, seeded
 from .bad_files import BadFile
@@ -67,7 +69,7 @@ class ImageDataset(Dataset):
     def __init__(self, data_root='', pipeline=(), on_bad='substitute', background='white', max_pixels=MAX_PIXELS,
                  cache_mib=0):
         if on_bad not in ON_BAD:
-            raise ValueError(f'on_bad={on_bad!r}: use one of {ON_BAD}')
+            raise SettingError(f'on_bad={on_bad!r}: use one of {ON_BAD}')
         self.data_root = Path(data_root)
         self.pipeline = [TRANSFORMS.build(cfg) for cfg in pipeline]
         self.on_bad = on_bad

@@ -22,6 +22,8 @@ import zlib
 import numpy as np
 from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
+from wfvae_toolkit.utils.errors import SettingError
+
 MAX_PIXELS = 178_956_970  # 13,377 px square, 0.5 GB as RGB: the size at which Pillow refuses by default.
 
 # A list, because Pillow knows formats that start other programs (EPS) or reach for other files.
@@ -110,7 +112,7 @@ def rgb_colour(colour):
         return ImageColor.getrgb(colour)[:3]
     values = tuple(colour)
     if len(values) != 3 or not all(isinstance(value, int) and 0 <= value <= 255 for value in values):
-        raise ValueError(f'{colour!r}: use a colour name such as "white" or three integers of 0..255')
+        raise SettingError(f'{colour!r}: use a colour name such as "white" or three integers of 0..255')
     return values
 
 
@@ -120,7 +122,7 @@ def _to_8_bits(image):
     white = 1 if image.mode == 'F' else 65535
     low, high = values.min(), values.max()
     if not (low >= 0 and high <= white):  # so that NaN fails too
-        raise ValueError(f'values {low}..{high}, of mode {image.mode} only 0 (black) to {white} (white) is read')
+        raise SettingError(f'values {low}..{high}, of mode {image.mode} only 0 (black) to {white} (white) is read')
     grey = Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
     if 'transparency' in image.info:
         grey.putalpha(Image.fromarray(np.where(values == image.info['transparency'], 0, 255).astype(np.uint8)))

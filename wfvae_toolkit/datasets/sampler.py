@@ -3,6 +3,8 @@
 import numpy as np
 from torch.utils.data import Sampler
 
+from wfvae_toolkit.utils.errors import SettingError
+
 from ..utils.seeding import mix_seed
 from .base import SampleKey, evaluation_key
 
@@ -33,7 +35,7 @@ class PositionSampler(Sampler):
     def set_position(self, consumed):
         """Let the next iteration start after ``consumed`` samples, counted over all ranks."""
         if consumed < 0:
-            raise ValueError(f'{consumed} samples consumed: use 0 or more')
+            raise SettingError(f'{consumed} samples consumed: use 0 or more')
         self.start_position = consumed
 
     def __iter__(self):
@@ -68,6 +70,6 @@ class SequentialSampler(Sampler):
 
 def _check_share(length, rank, world_size):
     if length < 1:
-        raise ValueError(f'{length} samples: there must be at least one')
+        raise SettingError(f'{length} samples: there must be at least one')
     if not 0 <= rank < world_size:
-        raise ValueError(f'rank {rank} of {world_size}: use 0 to world_size - 1')
+        raise SettingError(f'rank {rank} of {world_size}: use 0 to world_size - 1')

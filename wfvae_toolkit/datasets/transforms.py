@@ -8,6 +8,8 @@ a bad file; 'error' stops.
 import torch
 from PIL import Image
 
+from wfvae_toolkit.utils.errors import SettingError
+
 from ..registry import TRANSFORMS
 from .images import MAX_PIXELS, BadImage
 
@@ -25,9 +27,10 @@ class _Sized:
 
     def __init__(self, size, too_small='upsample'):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f'{type(self).__name__}: size {size!r}: use a whole number of pixels from 1, such as 256')
+            raise SettingError(f'{type(self).__name__}: size {size!r}: use a whole number of pixels from 1, '
+                               'such as 256')
         if too_small not in TOO_SMALL:
-            raise ValueError(f'{type(self).__name__}: too_small={too_small!r}: use one of {TOO_SMALL}')
+            raise SettingError(f'{type(self).__name__}: too_small={too_small!r}: use one of {TOO_SMALL}')
         self.size = size
         self.too_small = too_small
 
@@ -39,7 +42,7 @@ class _Sized:
         if self.too_small == 'drop':
             raise BadImage(None, f'too small: {reason}')
         if self.too_small == 'error':
-            raise ValueError(f"{reason}: use larger pictures, a smaller size, or too_small='upsample' or 'drop'")
+            raise SettingError(f"{reason}: use larger pictures, a smaller size, or too_small='upsample' or 'drop'")
         return True
 
     def _large_enough(self, image):
@@ -91,7 +94,7 @@ class RandomCrop(_Sized):
     def __init__(self, size, scale=None, too_small='upsample'):
         super().__init__(size, too_small)
         if scale is not None and not (len(scale) == 2 and 0 < scale[0] <= scale[1] < float('inf')):
-            raise ValueError(f'RandomCrop: scale={scale!r}: use two factors, 0 < low <= high, such as (0.5, 1)')
+            raise SettingError(f'RandomCrop: scale={scale!r}: use two factors, 0 < low <= high, such as (0.5, 1)')
         self.scale = scale
 
     def __call__(self, image):
@@ -114,7 +117,7 @@ class RandomFlip:
 
     def __init__(self, probability=0.5):
         if not 0 <= probability <= 1:
-            raise ValueError(f'RandomFlip: probability {probability!r}: use 0 to 1')
+            raise SettingError(f'RandomFlip: probability {probability!r}: use 0 to 1')
         self.probability = probability
 
     def __call__(self, image):

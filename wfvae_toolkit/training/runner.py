@@ -1,8 +1,10 @@
 """MMEngine's Runner with our checkpoint files and a log that starts with what is needed to repeat a run."""
 
+from pathlib import Path
+
 from mmengine.runner import Runner
 
-from wfvae_toolkit.checkpoints import CheckpointError, find_resumable, load_training_checkpoint
+from wfvae_toolkit.checkpoints import LAST, CheckpointError, find_resumable, load_training_checkpoint
 from wfvae_toolkit.registry import RUNNERS
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
@@ -10,6 +12,10 @@ from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.seeding import mix_seed
 
 from .starting import start_from, without_parts
+
+# What a run writes into its folder and a later one would take for its own.
+_RUN_FILES = ('iter_*.pth', 'best_*.pth', LAST, 'log.jsonl', 'train.csv', 'val.csv', 'curves.png', 'pictures',
+              'vis_data', 'bad_files.jsonl')
 
 
 @RUNNERS.register_module()
@@ -29,7 +35,24 @@ class TrainingRunner(Runner):
 
     def __init__(self, *args, resume=False, **kwargs):
         self._resume_from = resume
+        self._earlier_run = None
         super().__init__(*args, resume=False, **kwargs)
+
+    def setup_env(self, env_cfg):
+        super().setup_env(env_cfg)
+        if not self._resume_from and distributed.is_main():
+            self._set_aside()
+        distributed.barrier()
+
+    def _set_aside(self):
+        """A new run neither mixes with what an earlier one left in the folder nor eats it: that moves into its own."""
+        folder = Path(self.work_dir)
+        left = [path for pattern in _RUN_FILES for path in folder.glob(pattern)]
+        if left:
+            self._earlier_run = folder / f'before_{self.timestamp}'
+            self._earlier_run.mkdir()
+            for path in left:
+                path.rename(self._earlier_run / path.name)
 
     def set_randomness(self, seed=None, **kwargs):
         if seed is None:
@@ -65,6 +88,9 @@ class TrainingRunner(Runner):
         if self._has_loaded:
             return
         self._has_loaded = True
+        if self._earlier_run is not None:
+            self.logger.info(f'an earlier run in {self.work_dir} was moved to {self._earlier_run.name}/; --resume '
+                             'would have continued it')
         path = None
         if self._resume_from is True:
             path = find_resumable(self.work_dir, self.logger.warning)

@@ -101,5 +101,6 @@ def _diffusers():
     try:
         import diffusers
     except ImportError as error:
-        raise ImportError(f"diffusers' autoencoders need it: pip install 'wfvae_toolkit[diffusers]' ({error})") from error
+        raise ImportError("diffusers' autoencoders need it: pip install 'wfvae_toolkit[diffusers]' "
+                          f'({error})') from error
     return diffusers

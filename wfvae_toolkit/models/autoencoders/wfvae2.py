@@ -13,6 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from wfvae_toolkit.registry import AUTOENCODERS, DOWNSAMPLERS, MID_BLOCKS, NORM_LAYERS, UPSAMPLERS, WAVELETS
+from wfvae_toolkit.utils.errors import SettingError
 
 from ..layers import ResidualBlock
 from ..posterior import DiagonalGaussian, at_least_float32
@@ -67,8 +68,8 @@ class WFVAE2Image(nn.Module):
         _check_widths('widths', widths)
         _check_widths('decoder_widths', decoder_widths)
         if len(decoder_widths) != len(widths):
-            raise ValueError(f'{len(decoder_widths)} decoder_widths for {len(widths)} widths: each entry is one '
-                             'halving of the size, so both need the same number')
+            raise SettingError(f'{len(decoder_widths)} decoder_widths for {len(widths)} widths: each entry is one '
+                               'halving of the size, so both need the same number')
         if latent_shortcuts:
             _check_shortcuts(latent_channels, widths[-1], decoder_widths[-1])
         if energy_flow:
@@ -100,7 +101,7 @@ class WFVAE2Image(nn.Module):
     def decode(self, z):
         """(B, latent_channels, H/f, W/f) -> DecoderOutput with ``sample`` (B, 3, H, W)."""
         if z.ndim != 4 or z.shape[1] != self.latent_channels:
-            raise ValueError(f'latents of shape {tuple(z.shape)}: (B, {self.latent_channels}, H, W) is needed')
+            raise SettingError(f'latents of shape {tuple(z.shape)}: (B, {self.latent_channels}, H, W) is needed')
         return DecoderOutput(*self.decoder(z))
 
     def forward(self, x):
@@ -233,20 +234,20 @@ def add_low(coefficients, low):
 def check_image(x, factor):
     """ValueError unless x is (B, 3, H, W) with H and W positive multiples of ``factor``."""
     if x.ndim != 4 or x.shape[1] != IMAGE_CHANNELS:
-        raise ValueError(f'images of shape {tuple(x.shape)}: (B, 3, H, W) is needed')
+        raise SettingError(f'images of shape {tuple(x.shape)}: (B, 3, H, W) is needed')
     height, width = x.shape[-2:]
     if height % factor or width % factor or not height or not width:
         nearest = [max(factor, round(size / factor) * factor) for size in (width, height)]
-        raise ValueError(f'{width}x{height} px: use multiples of {factor}, such as {nearest[0]}x{nearest[1]}')
+        raise SettingError(f'{width}x{height} px: use multiples of {factor}, such as {nearest[0]}x{nearest[1]}')
 
 
 def layers_per_stage(name, layers, stages, least):
     """A number or one number a stage -> list; ValueError names what would work."""
     counts = [layers] * stages if isinstance(layers, int) else list(layers)
     if len(counts) != stages:
-        raise ValueError(f'{name}={layers!r}: give one number or a list of {stages}, one a stage')
+        raise SettingError(f'{name}={layers!r}: give one number or a list of {stages}, one a stage')
     if min(counts) < least:
-        raise ValueError(f'{name}={layers!r}: every stage needs at least {least}')
+        raise SettingError(f'{name}={layers!r}: every stage needs at least {least}')
     return counts
 
 
@@ -256,17 +257,17 @@ def _build_mid(mid_blocks, channels, norm):
 
 def _check_shortcuts(latent_channels, encoder_width, decoder_width):
     if encoder_width % (2 * latent_channels) or decoder_width % latent_channels:
-        raise ValueError(f'latent_shortcuts: 2 * latent_channels = {2 * latent_channels} must divide the last encoder '
-                         f'width {encoder_width}, and latent_channels the last decoder width {decoder_width}')
+        raise SettingError(f'latent_shortcuts: 2 * latent_channels = {2 * latent_channels} must divide the last '
+                           f'encoder width {encoder_width}, and latent_channels the last decoder width {decoder_width}')
 
 
 def _check_widths(name, widths):
     if len(widths) < 2:
-        raise ValueError(f'{name}={widths!r}: at least two entries are needed (2 give 4x, 3 give 8x downsampling)')
+        raise SettingError(f'{name}={widths!r}: at least two entries are needed (2 give 4x, 3 give 8x downsampling)')
     _check_positive(**{f'{name}[{i}]': width for i, width in enumerate(widths)})
 
 
 def _check_positive(**sizes):
     for name, size in sizes.items():
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise ValueError(f'{name}={size!r}: a positive integer is needed')
+            raise SettingError(f'{name}={size!r}: a positive integer is needed')
