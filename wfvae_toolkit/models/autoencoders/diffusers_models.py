@@ -5,6 +5,7 @@ from torch import nn
 
 from wfvae_toolkit.registry import AUTOENCODERS
 from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.torchvision_shim import import_torchvision
 
 from ..posterior import DiagonalGaussian, at_least_float32
 from .outputs import DecoderOutput, EncoderOutput
@@ -89,8 +90,7 @@ class DiffusersAutoencoderDC(_DiffusersAutoencoder):
     def __init__(self, **settings):
         model = _diffusers().AutoencoderDC(**settings)
         super().__init__(model, model.config.latent_channels, model.spatial_compression_ratio,
-                         'decoder.conv_out.conv.weight' if hasattr(model.decoder.conv_out, 'conv')
-                         else 'decoder.conv_out.weight')
+                         'decoder.conv_out.weight')
 
     def posterior(self, latents):
         latents = at_least_float32(latents)
@@ -98,6 +98,7 @@ class DiffusersAutoencoderDC(_DiffusersAutoencoder):
 
 
 def _diffusers():
+    import_torchvision()  # diffusers imports it, and without the shim fails beside a CPU build of torch
     try:
         import diffusers
     except ImportError as error:
