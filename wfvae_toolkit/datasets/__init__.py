@@ -3,17 +3,18 @@
 from .bad_files import BadFile, BadFileLog, TooManyBadFiles
 from .base import ImageDataset, Sample, SampleError, SampleKey, evaluation_key
 from .folder import ImageFolder
-from .images import MAX_PIXELS, BadImage, load_rgb, rgb_colour, to_rgb
+from .images import MAX_PIXELS, BadImage, load_rgb, read_size, rgb_colour, to_rgb
 from .loader import Batch, LoaderSettings, build_dataloader, collate_evaluation, collate_training
+from .manifest import ImageManifest, write_manifest
 from .paths import PathList
 from .sampler import PositionSampler, SequentialSampler
 from .scan import EXTENSIONS, scan_folder
 from .transforms import CenterCrop, RandomCrop, RandomFlip, ResizeShortSide, was_upsampled
 
 __all__ = [
-    'EXTENSIONS', 'MAX_PIXELS', 'BadFile', 'BadFileLog', 'BadImage', 'Batch', 'CenterCrop', 'ImageDataset',
-    'ImageFolder', 'LoaderSettings', 'PathList', 'PositionSampler', 'RandomCrop', 'RandomFlip', 'ResizeShortSide',
-    'Sample', 'SampleError', 'SampleKey', 'SequentialSampler', 'TooManyBadFiles', 'build_dataloader',
-    'collate_evaluation', 'collate_training', 'evaluation_key', 'load_rgb', 'rgb_colour', 'scan_folder', 'to_rgb',
-    'was_upsampled',
+    'BadFile', 'BadFileLog', 'BadImage', 'Batch', 'CenterCrop', 'EXTENSIONS', 'ImageDataset', 'ImageFolder',
+    'ImageManifest', 'LoaderSettings', 'MAX_PIXELS', 'PathList', 'PositionSampler', 'RandomCrop', 'RandomFlip',
+    'ResizeShortSide', 'Sample', 'SampleError', 'SampleKey', 'SequentialSampler', 'TooManyBadFiles',
+    'build_dataloader', 'collate_evaluation', 'collate_training', 'evaluation_key', 'load_rgb', 'read_size',
+    'rgb_colour', 'scan_folder', 'to_rgb', 'was_upsampled', 'write_manifest',
 ]
