@@ -1,5 +1,6 @@
 """What every dataset of pictures shares: reading, transforming, seeding and reporting a sample."""
 
+import inspect
 import operator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,11 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset
 
-from ..registry import TRANSFORMS
+from ..registry import DATASETS, TRANSFORMS, find_part
 from ..utils.seeding import mix_seed, seeded
 from .bad_files import BadFile
 from .images import MAX_PIXELS, BadImage, load_rgb, rgb_colour, to_rgb
+from .order import EpochOrder
 from .transforms import was_upsampled
 
 ON_BAD = ('substitute', 'report')
@@ -86,6 +88,14 @@ class ImageDataset(Dataset):
         """PIL image at ``index``, of any mode; BadImage if it cannot be used."""
         return load_rgb(self.data_root / self.path(index), self.background, self.max_pixels)
 
+    def order(self, length, seed, shuffle):
+        """position -> index while training on the first ``length`` samples: `EpochOrder`, or a child's own."""
+        return EpochOrder(length, (seed,), shuffle)
+
+    def prepare_evaluation(self):
+        """From now on each sample is its own file: a bad one is reported, never substituted."""
+        self.on_bad = 'report'
+
     def __getitem__(self, key):
         """`SampleKey`, or an index for evaluation -> `Sample`.
 
@@ -137,6 +147,14 @@ class ImageDataset(Dataset):
             raise SampleError(f'sample {index} ({self.path(index)}) at position {key.position}: '
                               f'{type(error).__name__}: {error}') from error
         return image
+
+
+def build_dataset(cfg, option):
+    """The dataset of a config; if it takes ``option=``, it is told which setting holds its root."""
+    context = {}
+    if isinstance(cfg.get('type'), str) and 'option' in inspect.signature(find_part(cfg['type'], DATASETS)).parameters:
+        context['option'] = option
+    return DATASETS.build(cfg, **context)
 
 
 def _to_tensor(image):

@@ -4,6 +4,7 @@ import collections
 import hashlib
 import json
 import os
+from array import array
 from pathlib import Path
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ class ImageManifest(ImageDataset):
         if not self.manifest.is_file():
             raise MissingFile(f'there is no manifest {str(data_root)!r}: set {option}')
         self._state = _file_state(self.manifest)
-        starts = []
+        starts = array('q')
         self.paths = PathList(self._read_paths(allow_outside, starts))
         self._starts = np.array(starts)
         if not self.paths:
