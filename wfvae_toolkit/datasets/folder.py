@@ -18,7 +18,7 @@ class ImageFolder(ImageDataset):
         scan_cache (str | Path): a file outside of ``data_root`` that keeps the listings of folders, so that the next
             start lists only those that changed; see `scan_folder`.
         option (str): name of the setting that holds ``data_root``, for the message.
-        pipeline, on_bad, background, max_pixels, cache_mib: see `ImageDataset`.
+        pipeline, on_bad, background, max_pixels, cache_mib, decoder: see `ImageDataset`.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -26,9 +26,9 @@ class ImageFolder(ImageDataset):
     """
 
     def __init__(self, data_root, pipeline=(), extensions=EXTENSIONS, on_bad='substitute', background='white',
-                 max_pixels=MAX_PIXELS, cache_mib=0, scan_cache=None,
+                 max_pixels=MAX_PIXELS, cache_mib=0, decoder='exact', scan_cache=None,
                  option='train_dataloader.dataset.data_root or val_dataloader.dataset.data_root'):
-        super().__init__(data_root, pipeline, on_bad, background, max_pixels, cache_mib)
+        super().__init__(data_root, pipeline, on_bad, background, max_pixels, cache_mib, decoder)
         if isinstance(extensions, str):
             raise TypeError(f'extensions={extensions!r}: use a list such as [{extensions!r}]')
         if not self.data_root.is_dir():

@@ -35,7 +35,7 @@ class ImageManifest(ImageDataset):
         data_root (str | Path): the manifest.
         allow_outside (bool): accept absolute paths, and those that ``..`` leads out of the manifest's folder.
         option (str): name of the setting that holds ``data_root``, for the message.
-        pipeline, on_bad, background, max_pixels, cache_mib: see `ImageDataset`.
+        pipeline, on_bad, background, max_pixels, cache_mib, decoder: see `ImageDataset`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -43,10 +43,10 @@ class ImageManifest(ImageDataset):
     """
 
     def __init__(self, data_root, pipeline=(), allow_outside=False, on_bad='substitute', background='white',
-                 max_pixels=MAX_PIXELS, cache_mib=0,
+                 max_pixels=MAX_PIXELS, cache_mib=0, decoder='exact',
                  option='train_dataloader.dataset.data_root or val_dataloader.dataset.data_root'):
         self.manifest = Path(data_root)
-        super().__init__(self.manifest.parent, pipeline, on_bad, background, max_pixels, cache_mib)
+        super().__init__(self.manifest.parent, pipeline, on_bad, background, max_pixels, cache_mib, decoder)
         if not self.manifest.is_file():
             raise MissingFile(f'there is no manifest {str(data_root)!r}: set {option}')
         self._state = _file_state(self.manifest)
