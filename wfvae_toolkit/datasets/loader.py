@@ -7,10 +7,9 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch.utils.data import DataLoader
 
-from wfvae_toolkit.utils.errors import SettingError
-
-from ..registry import DATASETS, find_part
+from ..utils.errors import SettingError
 from .bad_files import BadFile
+from .base import build_dataset
 from .sampler import PositionSampler, SequentialSampler
 
 
@@ -99,7 +98,7 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
     length = min(len(dataset), settings.max_images or len(dataset))
     if training:
         shuffle = settings.shuffle is not False
-        sampler = PositionSampler(length, seed, shuffle, rank, world_size)
+        sampler = PositionSampler(length, seed, shuffle, rank, world_size, dataset.order(length, seed, shuffle))
     elif settings.shuffle:
         raise SettingError('shuffle=True: evaluation keeps the order of the dataset; leave shuffle out')
     else:
@@ -150,15 +149,11 @@ def _settings(cfg):
 
 
 def _build_dataset(cfg, training):
-    """The dataset; if it takes ``option=``, it is told which setting holds its root."""
     if not training and cfg.get('on_bad', 'report') != 'report':
         raise SettingError(f"on_bad={cfg['on_bad']!r}: evaluation never substitutes; leave it out or use 'report'")
-    context = {}
-    if isinstance(cfg.get('type'), str) and 'option' in inspect.signature(find_part(cfg['type'], DATASETS)).parameters:
-        context['option'] = f'{"train" if training else "val"}_dataloader.dataset.data_root'
-    dataset = DATASETS.build(cfg, **context)
+    dataset = build_dataset(cfg, option=f'{"train" if training else "val"}_dataloader.dataset.data_root')
     if not training:
-        dataset.on_bad = 'report'
+        dataset.prepare_evaluation()
     return dataset
 
 

@@ -26,3 +26,7 @@ class UnknownName(UserError, KeyError):
 
 class MissingFile(UserError, FileNotFoundError):
     """A file or folder that was named and is not there."""
+
+
+class MissingLibrary(UserError, ImportError):
+    """A package that cannot be imported here."""
