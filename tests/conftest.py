@@ -70,8 +70,8 @@ def make_model():
     def make(seed=0, autoencoder=None, **settings):
         torch.manual_seed(seed)
         config = dict(
-            autoencoder=dict(type='WFVAE2Image', latent_channels=3, widths=(8, 12), flow_width=4,
-                             **(autoencoder or {})),
+            autoencoder={**dict(type='WFVAE2Image', latent_channels=3, widths=(8, 12), flow_width=4),
+                         **(autoencoder or {})},
             discriminator=dict(type='PatchDiscriminator', num_layers=1, width=8),
             losses=dict(pixel=dict(type='L1Loss'), kl=dict(type='KLLoss', weight=1e-3),
                         wavelet=dict(type='WaveletFlowLoss', weight=0.1),

@@ -12,6 +12,8 @@ def parse_arguments(arguments=None):
     parser.add_argument('--work-dir', help='where everything is written (default: work_dirs/<name of the config>)')
     parser.add_argument('--resume', nargs='?', const=True, default=False, metavar='CHECKPOINT',
                         help='go on from CHECKPOINT, or from the newest one of the work dir; from iteration 0 if none')
+    parser.add_argument('--resume-drop', nargs='+', choices=('discriminator', 'optimizers'), default=[],
+                        help='what not to continue')
     add_launcher_argument(parser)
     return parser.parse_args(arguments)
 
@@ -25,7 +27,7 @@ def main(arguments=None):
 
     cfg = load_config(options.config, options.cfg_options)
     cfg.work_dir = options.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
-    cfg.resume, cfg.launcher = options.resume, options.launcher
+    cfg.resume, cfg.resume_drop, cfg.launcher = options.resume, options.resume_drop, options.launcher
     with process_group(options.launcher):
         from wfvae_toolkit.training import TrainingRunner
 

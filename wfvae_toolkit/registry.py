@@ -83,7 +83,7 @@ DOWNSAMPLERS = _own('downsampler', 'models.layers')
 UPSAMPLERS = _own('upsampler', 'models.layers')
 CHANNEL_ATTENTIONS = _own('channel attention', 'models.layers')
 DISCRIMINATORS = _own('discriminator', 'models.discriminators')
-LOSSES = _own('loss', 'losses')
+LOSSES = _own('loss', 'losses', 'training.distillation')
 
 # children of MMEngine's
 DATASETS = _child(engine.DATASETS, 'datasets', build_func=build_part)

@@ -2,13 +2,15 @@
 
 default_scope = 'wfvae_toolkit'
 work_dir = None  # None: work_dirs/<config's name>
+load_from = None  # a checkpoint, or dict(path=, weights='ema', allow_missing=['discriminator.*'])
 randomness = dict(seed=0)
 env_cfg = dict(cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
 model_wrapper_cfg = None  # options of DDP
 log_level = 'INFO'
 
 # An iteration is one update of weights; with alternate turns both networks' updates count.
-train_cfg = dict(type='UpdateLoop', max_iters=1_000_000, val_interval=5000, accumulation=1, max_bad_files=100)
+train_cfg = dict(type='UpdateLoop', max_iters=1_000_000, val_interval=5000, accumulation=1, max_bad_files=100,
+                 max_skipped=20)
 val_cfg = dict(type='EvaluationLoop')
 
 optim_wrapper = dict(

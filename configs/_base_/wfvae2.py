@@ -3,7 +3,11 @@
 model = dict(
     type='AutoencoderTraining',
     precision='bf16',
+    turns='alternate',
     normalize=False,
+    learn_logvar=False,
+    freeze=[],
+    compile=None,
     autoencoder=dict(
         type='WFVAE2Image',
         latent_channels=8,

@@ -9,7 +9,7 @@ import wfvae_toolkit
 from wfvae_toolkit import registry as registries
 from wfvae_toolkit.analysis.parts import CONTEXT, format_parts, list_parts
 from wfvae_toolkit.registry import BY_NAME, DOWNSAMPLERS, UPSAMPLERS, WAVELETS
-from wfvae_toolkit.utils.errors import MissingPackage, UnknownName
+from wfvae_toolkit.utils.errors import MissingLibrary, UnknownName
 from wfvae_toolkit.utils.plugins import GROUP, load_plugins
 
 PACKAGE = Path(wfvae_toolkit.__file__).parent
@@ -93,7 +93,7 @@ def test_parts_of_an_imported_module(elsewhere):
     part = find(list_parts('wavelet', imports=[elsewhere]), 'WaveletOfElsewhere')
     assert part.settings == {'order': None, 'name': "'a'"}
     assert (part.package, part.version, part.description) == (elsewhere, 'not installed', 'Purpose in a line.')
-    with pytest.raises(MissingPackage, match='--import no_such_module: '):
+    with pytest.raises(MissingLibrary, match='--import no_such_module: '):
         list_parts(imports=['no_such_module'])
 
 

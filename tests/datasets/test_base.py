@@ -115,7 +115,7 @@ def test_too_small_is_counted_dropped_or_names_the_sample():
     dropped = Squares(pipeline=pipeline(too_small='drop'), on_bad='report')[1]
     assert dropped.image is None
     assert dropped.bad == (BadFile('1', 'too small: 8x8 px, CenterCrop needs 16 on the short side'),)
-    with pytest.raises(SampleError, match=r'sample 2 \(2\) at position 2: ValueError: 8x8 px'):
+    with pytest.raises(SampleError, match=r'sample 2 \(2\) at position 2: SettingError: 8x8 px'):
         Squares(pipeline=pipeline(too_small='error'))[2]
 
 

@@ -6,6 +6,7 @@ from torch import nn
 
 from wfvae_toolkit.checkpoints import CheckpointError
 from wfvae_toolkit.hooks import EMAHook
+from wfvae_toolkit.training.model import Update
 
 
 class Counter(nn.Linear):
@@ -33,7 +34,7 @@ def start(runner, decay=0.9):
 def update(hook, runner, iteration, value, turn='autoencoder'):
     nn.init.constant_(runner.model.autoencoder.weight, value)
     runner.model.autoencoder.steps.fill_(iteration)
-    hook.after_train_iter(runner, iteration, outputs=dict(turn=turn))
+    hook.after_train_iter(runner, iteration, outputs=Update((turn,), {}))
     return runner.averaged_autoencoder.weight.item()
 
 

@@ -1,5 +1,6 @@
 import csv
 import math
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -30,23 +31,27 @@ def loss(monkeypatch):
 
 
 @pytest.fixture
-def train_project(launch, photos, tmp_path):
-    """Trains a config in a process of its own; returns the rows of its train.csv."""
-    def run(config, *path, **options):
-        options = {**SMALL, 'train_dataloader.dataset.data_root': photos / 'train',
-                   'val_dataloader.dataset.data_root': photos / 'val', **options}
-        done = launch(sys.executable, 'tools/train.py', config, '--work-dir', tmp_path / 'run', '--cfg-options',
-                      *(f'{key}={value}' for key, value in options.items()),
-                      env={'PYTHONPATH': ':'.join(map(str, [ROOT, *path]))})
-        assert 'CharbonnierLoss' in done.stdout + done.stderr  # in the printed config
-        with open(tmp_path / 'run/train.csv', encoding='utf-8', newline='') as file:
-            rows = list(csv.DictReader(file))
-        assert [row['iteration'] for row in rows] == ['1', '2']
-        # Hundreds of thousands of errors, each at least eps, which is 10 where a test wants to see it.
-        values = 3 * 128**2
-        assert all(values * 10 <= float(row['pixel']) <= values * math.hypot(10, 2.5) for row in rows)
-        return rows
-    return run
+def settings(photos):
+    return {**SMALL, 'train_dataloader.dataset.data_root': photos / 'train',
+            'val_dataloader.dataset.data_root': photos / 'val', 'model.losses.pixel.eps': 10.0}
+
+
+def assert_trained_with_it(work_dir):
+    with open(work_dir / 'train.csv', encoding='utf-8', newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert [row['iteration'] for row in rows] == ['1', '2']
+    # Every difference counts as eps at least, which is 10 here; L1 would give 1 or less.
+    assert all(10 <= float(row['per_pixel/pixel']) <= math.hypot(10, 2.5) for row in rows)
+
+
+def start(config, work_dir, settings):
+    """A command that trains."""
+    return [sys.executable, 'tools/train.py', config, '--work-dir', work_dir, '--cfg-options',
+            *(f'{key}={value}' for key, value in settings.items())]
+
+
+def python_path(*folders):
+    return {'PYTHONPATH': os.pathsep.join(map(str, [ROOT, *folders]))}
 
 
 def child(folder, text):
@@ -88,24 +93,30 @@ def test_config_is_short():
     assert len(CONFIG.read_text(encoding='utf-8').splitlines()) < 10
 
 
-def test_by_custom_imports(train_project):
-    train_project(CONFIG, PROJECT, **{'model.losses.pixel.eps': 10.0})
+def test_by_custom_imports(launch, settings, tmp_path):
+    launch(*start(CONFIG, tmp_path, settings), env=python_path(PROJECT))
+    assert_trained_with_it(tmp_path)
 
 
-def test_by_dotted_path(train_project, tmp_path):
-    train_project(child(tmp_path, "model = dict(losses=dict(pixel=dict(_delete_=True, eps=10.0, "
-                                  "type='charbonnier_loss.loss.CharbonnierLoss')))\n"), PROJECT)
+def test_by_dotted_path(train, settings, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(PROJECT)
+    config = child(tmp_path, 'model = dict(losses=dict(pixel=dict(_delete_=True, '
+                             "type='charbonnier_loss.loss.CharbonnierLoss')))\n")
+    train(config, tmp_path, **settings)
+    assert_trained_with_it(tmp_path)
 
 
-def test_by_entry_point(train_project, launch, tmp_path):
+def test_by_entry_point(launch, settings, tmp_path):
     shutil.copytree(PROJECT, tmp_path / 'source', ignore=shutil.ignore_patterns('__pycache__'))
     launch(sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--no-build-isolation', '--target',
            tmp_path / 'site', tmp_path / 'source')
-    text = "model = dict(losses=dict(pixel=dict(_delete_=True, type='CharbonnierLoss', eps=10.0)))\n"
-    train_project(child(tmp_path, text), tmp_path / 'site')
-    # Its shipped config comes along.
-    (tmp_path / 'child.py').write_text("_base_ = 'charbonnier_loss::charbonnier_demo.py'\n", encoding='utf-8')
-    train_project(tmp_path / 'child.py', tmp_path / 'site', **{'model.losses.pixel.eps': 10.0})
+    config = child(tmp_path, "model = dict(losses=dict(pixel=dict(_delete_=True, type='CharbonnierLoss')))\n")
+    launch(*start(config, tmp_path, settings), env=python_path(tmp_path / 'site'))
+    assert_trained_with_it(tmp_path)
+    # Its config comes along.
+    done = launch(sys.executable, 'tools/analysis_tools/print_config.py', 'charbonnier_loss::charbonnier_demo.py',
+                  env=python_path(tmp_path / 'site'))
+    assert "pixel=dict(eps=0.001, type='CharbonnierLoss')" in done.stdout
 
 
 def test_none_of_the_ways_is_an_error_that_names_the_loss(launch, tmp_path):

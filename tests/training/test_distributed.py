@@ -127,3 +127,16 @@ def test_validation_in_training_counts_every_image_once(runs, tool, validation, 
     assert int(row['iteration']) == LENGTH
     for name in ('PSNR', 'SSIM', 'raw/PSNR', 'raw/SSIM'):
         assert float(row[name]) == pytest.approx(metrics[name]['mean'], rel=1e-6)
+
+
+def test_a_frozen_encoder_trains_on_two_ranks_with_a_complete_average(launch, photos, tmp_path):
+    roots = [f'{split}_dataloader.dataset.data_root={photos / split}' for split in ('train', 'val')]
+    launch('tools/dist_train.sh', TINY, 2, '--work-dir', tmp_path, '--cfg-options', *roots,
+           'model.freeze=["autoencoder.encoder.*"]', 'train_cfg.max_iters=4')
+    checkpoint = torch.load(tmp_path / 'iter_4.pth', weights_only=True)
+    state, average = checkpoint['state_dict'], checkpoint['ema_state_dict']
+    assert {f'autoencoder.{name}' for name in average} == {name for name in state if name.startswith('autoencoder.')}
+    for name, value in average.items():
+        same = torch.equal(value, state[f'autoencoder.{name}'])
+        assert same or name.startswith('decoder.'), name
+    assert not torch.equal(average['decoder.conv_out.weight'], state['autoencoder.decoder.conv_out.weight'])

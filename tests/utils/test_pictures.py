@@ -3,7 +3,14 @@ import pytest
 import torch
 from PIL import Image
 
-from wfvae_toolkit.utils.pictures import comparison_grid, error_picture, score_overlay, to_bytes, write_picture
+from wfvae_toolkit.utils.pictures import (
+    comparison_grid,
+    contact_sheet,
+    error_picture,
+    score_overlay,
+    to_bytes,
+    write_picture,
+)
 
 
 def test_every_grey_level_survives_the_round_trip():
@@ -70,6 +77,26 @@ def test_overlay_is_symmetric_and_in_proportion():
     torch.testing.assert_close(4 * score_overlay(images, scores, 16.0).sub(grey),
                                score_overlay(images, scores, 4.0).sub(grey))
     assert change[..., :2, :].max() < change[..., 2:, :].max()
+
+
+def test_contact_sheet_holds_every_picture_and_name():
+    generator = torch.Generator().manual_seed(0)
+    images = [torch.randint(256, (3, 60 + 5 * number, 90), dtype=torch.uint8, generator=generator)
+              for number in range(5)]
+    names = ['a.png', 'x' * 99 + '/long.png', '', 'ü\udcff.png', 'e.png']
+    sheet = contact_sheet(images, names, columns=2)
+    width, height = 90 + 8, 80 + 8 + 14
+    assert sheet.shape == (3 * height - 8, 2 * width - 8, 3)
+    for number, (image, name) in enumerate(zip(images, names, strict=True)):
+        top, left = number // 2 * height, number % 2 * width
+        bottom = top + image.shape[1]
+        np.testing.assert_array_equal(sheet[top:bottom, left:left + 90], image.permute(1, 2, 0))
+        below = sheet[bottom:top + height - 1, left:left + 90]
+        assert (below < 128).any() == bool(name)
+        assert (sheet[top:top + height, left + 90:left + 98] == 255).all()  # no name runs into the next
+    small = contact_sheet([images[0], None], ['a', 'b'], max_edge=30)
+    assert small.shape == (30 + 14, 2 * 30 + 8, 3)
+    assert (small[:30, 38:] == 128).all()
 
 
 def test_a_picture_is_written_without_loss(tmp_path):

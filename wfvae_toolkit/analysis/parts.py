@@ -8,7 +8,7 @@ from importlib import import_module, metadata
 import wfvae_toolkit
 from wfvae_toolkit import registry as registries
 from wfvae_toolkit.registry import BY_NAME, registered_names
-from wfvae_toolkit.utils.errors import MissingPackage, UnknownName
+from wfvae_toolkit.utils.errors import MissingLibrary, UnknownName
 from wfvae_toolkit.utils.plugins import GROUP, load_plugins
 
 # What the owner of a part passes beside its config.
@@ -48,7 +48,7 @@ def list_parts(registry=None, imports=()):
         try:
             import_module(module)
         except ImportError as error:
-            raise MissingPackage(f'--import {module}: {error}') from error
+            raise MissingLibrary(f'--import {module}: {error}') from error
     owners = _Owners()
     parts = []
     for name, own in BY_NAME.items() if registry is None else [_find(registry)]:

@@ -14,13 +14,16 @@
 | LAB, and formats not in `FORMATS` | bad |
 """
 
+import contextlib
 import os
 import stat
 import struct
 import zlib
 
 import numpy as np
-from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageColor, ImageOps, UnidentifiedImageError
+
+from wfvae_toolkit.utils.errors import SettingError
 
 MAX_PIXELS = 178_956_970  # 13,377 px square, 0.5 GB as RGB: the size at which Pillow refuses by default.
 
@@ -66,6 +69,26 @@ def load_rgb(path, background='white', max_pixels=MAX_PIXELS):
         ValueError: ``background`` is no colour.
     """
     background = rgb_colour(background)
+    with _opened(path, max_pixels) as image:
+        image.load()
+        _turn_upright(image)
+        return to_rgb(image, background)
+
+
+def read_size(path, max_pixels=MAX_PIXELS):
+    """(width, height) in px of the upright picture at ``path``, from its header: nothing is decoded.
+
+    Raises:
+        BadImage: as in `load_rgb`, save for what only decoding shows.
+    """
+    with _opened(path, max_pixels) as image:
+        width, height = image.size
+        return (height, width) if image.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9) else (width, height)
+
+
+@contextlib.contextmanager
+def _opened(path, max_pixels):
+    """PIL image of a file, not decoded; what fails, here or inside, is a BadImage."""
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels
     try:
@@ -77,9 +100,7 @@ def load_rgb(path, background='white', max_pixels=MAX_PIXELS):
         with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > max_pixels:
                 raise BadImage(path, f'{image.width}x{image.height} px, more than max_pixels={max_pixels}')
-            image.load()
-            _turn_upright(image)
-            return to_rgb(image, background)
+            yield image
     except Image.DecompressionBombError as error:
         raise BadImage(path, f'more than max_pixels={max_pixels}: {error}') from error
     except DECODER_ERRORS as error:
@@ -110,7 +131,7 @@ def rgb_colour(colour):
         return ImageColor.getrgb(colour)[:3]
     values = tuple(colour)
     if len(values) != 3 or not all(isinstance(value, int) and 0 <= value <= 255 for value in values):
-        raise ValueError(f'{colour!r}: use a colour name such as "white" or three integers of 0..255')
+        raise SettingError(f'{colour!r}: use a colour name such as "white" or three integers of 0..255')
     return values
 
 
@@ -120,7 +141,7 @@ def _to_8_bits(image):
     white = 1 if image.mode == 'F' else 65535
     low, high = values.min(), values.max()
     if not (low >= 0 and high <= white):  # so that NaN fails too
-        raise ValueError(f'values {low}..{high}, of mode {image.mode} only 0 (black) to {white} (white) is read')
+        raise SettingError(f'values {low}..{high}, of mode {image.mode} only 0 (black) to {white} (white) is read')
     grey = Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
     if 'transparency' in image.info:
         grey.putalpha(Image.fromarray(np.where(values == image.info['transparency'], 0, 255).astype(np.uint8)))

@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch.utils.data import DataLoader
 
-from ..registry import DATASETS, find_part
+from ..utils.errors import SettingError
 from .bad_files import BadFile
+from .base import build_dataset
 from .sampler import PositionSampler, SequentialSampler
 
 
@@ -69,10 +70,10 @@ class LoaderSettings:
         if not isinstance(self.dataset, dict):
             raise TypeError(f"dataset={self.dataset!r}: use dict(type='ImageFolder', data_root=...)")
         if self.batch_size < 1 or self.num_workers < 0:
-            raise ValueError(f'batch_size={self.batch_size}, num_workers={self.num_workers}: '
-                             'use at least 1 and at least 0')
+            raise SettingError(f'batch_size={self.batch_size}, num_workers={self.num_workers}: '
+                               'use at least 1 and at least 0')
         if self.max_images is not None and self.max_images < 1:
-            raise ValueError(f'max_images={self.max_images}: use at least 1, or None for all')
+            raise SettingError(f'max_images={self.max_images}: use at least 1, or None for all')
 
 
 def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
@@ -97,9 +98,9 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
     length = min(len(dataset), settings.max_images or len(dataset))
     if training:
         shuffle = settings.shuffle is not False
-        sampler = PositionSampler(length, seed, shuffle, rank, world_size)
+        sampler = PositionSampler(length, seed, shuffle, rank, world_size, dataset.order(length, seed, shuffle))
     elif settings.shuffle:
-        raise ValueError('shuffle=True: evaluation keeps the order of the dataset; leave shuffle out')
+        raise SettingError('shuffle=True: evaluation keeps the order of the dataset; leave shuffle out')
     else:
         sampler = SequentialSampler(length, rank, world_size)
     workers = {}
@@ -119,9 +120,9 @@ def collate_training(samples):
     first = batch.images[0]
     for path, image in zip(batch.paths, batch.images, strict=True):
         if image.shape != first.shape:
-            raise ValueError(f'pictures of two sizes in a training batch: {batch.paths[0]} has {_size(first)} and '
-                             f"{path} {_size(image)}; end the pipeline with a crop, such as dict(type='CenterCrop', "
-                             f'size={min(*first.shape[1:], *image.shape[1:])})')
+            raise SettingError(f'pictures of two sizes in a training batch: {batch.paths[0]} has {_size(first)} and '
+                               f"{path} {_size(image)}; end the pipeline with a crop, such as dict(type='CenterCrop', "
+                               f'size={min(*first.shape[1:], *image.shape[1:])})')
     return replace(batch, images=torch.stack(batch.images))
 
 
@@ -148,15 +149,11 @@ def _settings(cfg):
 
 
 def _build_dataset(cfg, training):
-    """The dataset; if it takes ``option=``, it is told which setting holds its root."""
     if not training and cfg.get('on_bad', 'report') != 'report':
-        raise ValueError(f"on_bad={cfg['on_bad']!r}: evaluation never substitutes; leave it out or use 'report'")
-    context = {}
-    if isinstance(cfg.get('type'), str) and 'option' in inspect.signature(find_part(cfg['type'], DATASETS)).parameters:
-        context['option'] = f'{"train" if training else "val"}_dataloader.dataset.data_root'
-    dataset = DATASETS.build(cfg, **context)
+        raise SettingError(f"on_bad={cfg['on_bad']!r}: evaluation never substitutes; leave it out or use 'report'")
+    dataset = build_dataset(cfg, option=f'{"train" if training else "val"}_dataloader.dataset.data_root')
     if not training:
-        dataset.on_bad = 'report'
+        dataset.prepare_evaluation()
     return dataset
 
 

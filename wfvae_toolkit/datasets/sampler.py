@@ -1,10 +1,12 @@
-"""The order of samples, a function of (seed, position) alone."""
+"""Which samples a rank takes, a function of (seed, position) alone."""
 
-import numpy as np
 from torch.utils.data import Sampler
+
+from wfvae_toolkit.utils.errors import SettingError
 
 from ..utils.seeding import mix_seed
 from .base import SampleKey, evaluation_key
+from .order import EpochOrder
 
 
 class PositionSampler(Sampler):
@@ -19,13 +21,14 @@ class PositionSampler(Sampler):
         seed (int): of the order and of the samples' own seeds.
         shuffle (bool): another permutation each epoch; off, the dataset's order.
         rank, world_size (int): which share of the positions.
+        order (callable): position -> index, a pure function; `EpochOrder` by default.
     """
 
-    def __init__(self, length, seed=0, shuffle=True, rank=0, world_size=1):
+    def __init__(self, length, seed=0, shuffle=True, rank=0, world_size=1, order=None):
         _check_share(length, rank, world_size)
         self.length = length
         self.seed = seed
-        self.shuffle = shuffle
+        self.order = EpochOrder(length, (seed,), shuffle) if order is None else order
         self.rank = rank
         self.world_size = world_size
         self.start_position = 0
@@ -33,23 +36,14 @@ class PositionSampler(Sampler):
     def set_position(self, consumed):
         """Let the next iteration start after ``consumed`` samples, counted over all ranks."""
         if consumed < 0:
-            raise ValueError(f'{consumed} samples consumed: use 0 or more')
+            raise SettingError(f'{consumed} samples consumed: use 0 or more')
         self.start_position = consumed
 
     def __iter__(self):
         position = self.start_position + self.rank
-        order_epoch, order = None, None
         while True:
-            epoch, offset = divmod(position, self.length)
-            if epoch != order_epoch:
-                order_epoch, order = epoch, self._order(epoch)
-            yield SampleKey(int(order[offset]), position, mix_seed('sample', self.seed, position))
+            yield SampleKey(self.order(position), position, mix_seed('sample', self.seed, position))
             position += self.world_size
-
-    def _order(self, epoch):
-        if not self.shuffle:
-            return range(self.length)
-        return np.random.default_rng(mix_seed('order', self.seed, epoch)).permutation(self.length)
 
 
 class SequentialSampler(Sampler):
@@ -68,6 +62,6 @@ class SequentialSampler(Sampler):
 
 def _check_share(length, rank, world_size):
     if length < 1:
-        raise ValueError(f'{length} samples: there must be at least one')
+        raise SettingError(f'{length} samples: there must be at least one')
     if not 0 <= rank < world_size:
-        raise ValueError(f'rank {rank} of {world_size}: use 0 to world_size - 1')
+        raise SettingError(f'rank {rank} of {world_size}: use 0 to world_size - 1')

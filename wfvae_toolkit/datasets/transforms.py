@@ -5,8 +5,12 @@ transform, ``too_small``: 'upsample' enlarges it and marks it, so that it is cou
 a bad file; 'error' stops.
 """
 
+from typing import NamedTuple
+
 import torch
 from PIL import Image
+
+from wfvae_toolkit.utils.errors import SettingError
 
 from ..registry import TRANSFORMS
 from .images import MAX_PIXELS, BadImage
@@ -20,14 +24,33 @@ def was_upsampled(image):
     return image.info.get(_UPSAMPLED) is True
 
 
+class Region(NamedTuple):
+    """The part of a picture that is resized to a whole one."""
+
+    box: tuple[float, float, float, float]  # left, top, right and bottom in px
+    size: tuple[int, int]  # width and height that it gets, in px
+
+    @property
+    def shrinks(self):
+        """By which factor at least, of the two sides; below 1 it grows."""
+        left, top, right, bottom = self.box
+        return min((right - left) / self.size[0], (bottom - top) / self.size[1])
+
+    def cut(self, image, reduction=1):
+        """The region of a picture that was decoded at 1/``reduction`` of the sides that ``box`` counts in."""
+        box = tuple(edge / reduction for edge in self.box)
+        return image.resize(self.size, Image.Resampling.BICUBIC, box=box)
+
+
 class _Sized:
     """A transform that needs ``size`` px on the short side."""
 
     def __init__(self, size, too_small='upsample'):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise ValueError(f'{type(self).__name__}: size {size!r}: use a whole number of pixels from 1, such as 256')
+            raise SettingError(f'{type(self).__name__}: size {size!r}: use a whole number of pixels from 1, '
+                               'such as 256')
         if too_small not in TOO_SMALL:
-            raise ValueError(f'{type(self).__name__}: too_small={too_small!r}: use one of {TOO_SMALL}')
+            raise SettingError(f'{type(self).__name__}: too_small={too_small!r}: use one of {TOO_SMALL}')
         self.size = size
         self.too_small = too_small
 
@@ -39,23 +62,23 @@ class _Sized:
         if self.too_small == 'drop':
             raise BadImage(None, f'too small: {reason}')
         if self.too_small == 'error':
-            raise ValueError(f"{reason}: use larger pictures, a smaller size, or too_small='upsample' or 'drop'")
+            raise SettingError(f"{reason}: use larger pictures, a smaller size, or too_small='upsample' or 'drop'")
         return True
 
     def _large_enough(self, image):
         """The picture, its short side brought up to ``size`` if it is below."""
-        return self._scale(image, self.size / min(image.size)) if self._must_enlarge(image) else image
-
-    def _scale(self, image, factor):
-        """Both sides times ``factor``, rounded, and not below ``size``."""
-        width, height = (max(self.size, round(side * factor)) for side in image.size)
-        if width * height > MAX_PIXELS:  # a line of 1x60000 px would grow to 63 gigapixels at 1024
-            raise BadImage(None, f'{image.width}x{image.height} px would become {width}x{height}, '
-                                 f'more than {MAX_PIXELS} pixels')
-        scaled = image.resize((width, height), Image.Resampling.BICUBIC)
-        if min(image.size) < self.size:
-            scaled.info[_UPSAMPLED] = True
+        if not self._must_enlarge(image):
+            return image
+        scaled = self._scaled(image.size).cut(image)
+        scaled.info[_UPSAMPLED] = True
         return scaled
+
+    def _scaled(self, size):
+        """`Region`, all of a picture of ``size``, that brings the short side to ours; the long one in proportion."""
+        width, height = (max(self.size, round(side * (self.size / min(size)))) for side in size)
+        if width * height > MAX_PIXELS:  # a line of 1x60000 px would grow to 63 gigapixels at 1024
+            raise BadImage(None, f'{size[0]}x{size[1]} px would become {width}x{height}, more than {MAX_PIXELS} pixels')
+        return Region((0, 0, *size), (width, height))
 
     def _crop(self, image, left, top):
         return image.crop((left, top, left + self.size, top + self.size))
@@ -65,9 +88,14 @@ class _Sized:
 class ResizeShortSide(_Sized):
     """Short side to exactly ``size`` px, the long side in proportion, rounded."""
 
+    def region(self, size):
+        """`Region` of a picture of ``size`` (width, height) that is larger than needed, else None."""
+        return self._scaled(size) if min(size) > self.size else None
+
     def __call__(self, image):
         image = self._large_enough(image)
-        return image if min(image.size) == self.size else self._scale(image, self.size / min(image.size))
+        region = self.region(image.size)
+        return image if region is None else region.cut(image)
 
 
 @TRANSFORMS.register_module()
@@ -91,21 +119,26 @@ class RandomCrop(_Sized):
     def __init__(self, size, scale=None, too_small='upsample'):
         super().__init__(size, too_small)
         if scale is not None and not (len(scale) == 2 and 0 < scale[0] <= scale[1] < float('inf')):
-            raise ValueError(f'RandomCrop: scale={scale!r}: use two factors, 0 < low <= high, such as (0.5, 1)')
+            raise SettingError(f'RandomCrop: scale={scale!r}: use two factors, 0 < low <= high, such as (0.5, 1)')
         self.scale = scale
+
+    def region(self, size):
+        """A random `Region` of a picture of ``size`` (width, height); None without ``scale``, or if it is too small."""
+        if self.scale is None or min(size) < self.size:
+            return None
+        low, high = self.scale
+        factor, *place = torch.rand(3).tolist()
+        edge = min(self.size / (low * (high / low) ** factor), *size)
+        left, top = (share * (side - edge) for share, side in zip(place, size, strict=True))
+        return Region((left, top, left + edge, top + edge), (self.size, self.size))
 
     def __call__(self, image):
         image = self._large_enough(image)
-        if self.scale is None:
-            left, top = (int(torch.randint(side - self.size + 1, ())) for side in image.size)
-            return self._crop(image, left, top)
-        low, high = self.scale
-        factor, *place = torch.rand(3).tolist()
-        edge = min(self.size / (low * (high / low) ** factor), *image.size)
-        left, top = (share * (side - edge) for share, side in zip(place, image.size, strict=True))
-        crop = image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=(left, top, left + edge, top + edge))
-        crop.info.update(image.info)
-        return crop
+        region = self.region(image.size)
+        if region is not None:
+            return region.cut(image)
+        left, top = (int(torch.randint(side - self.size + 1, ())) for side in image.size)
+        return self._crop(image, left, top)
 
 
 @TRANSFORMS.register_module()
@@ -114,7 +147,7 @@ class RandomFlip:
 
     def __init__(self, probability=0.5):
         if not 0 <= probability <= 1:
-            raise ValueError(f'RandomFlip: probability {probability!r}: use 0 to 1')
+            raise SettingError(f'RandomFlip: probability {probability!r}: use 0 to 1')
         self.probability = probability
 
     def __call__(self, image):

@@ -34,7 +34,7 @@ class EMAHook(Hook):
         runner.averaged_autoencoder = self.average
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if outputs['turn'] != 'autoencoder':
+        if 'autoencoder' not in outputs.turns:
             return
         source, average = runner.model.autoencoder.state_dict(), self.average.state_dict()
         moving = [name for name, value in average.items() if value.is_floating_point()]
@@ -42,6 +42,10 @@ class EMAHook(Hook):
         torch._foreach_lerp_([average[name] for name in moving], [source[name] for name in moving], weight)
         for name in average.keys() - set(moving):
             average[name].copy_(source[name])
+
+    def after_load_weights(self, runner):
+        """A run that starts from given weights averages from them on."""
+        self.average.load_state_dict(runner.model.autoencoder.state_dict())
 
     def before_save_checkpoint(self, runner, checkpoint):
         checkpoint['ema_state_dict'] = self.average.state_dict()

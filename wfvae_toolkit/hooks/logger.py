@@ -15,7 +15,7 @@ from wfvae_toolkit.visualization.records import RecordWriter
 
 # Shown in the console, in this order, when there; everything goes to the files.
 _CONSOLE = ('loss', 'per_pixel/pixel', 'per_pixel/perceptual', 'per_pixel/wavelet', 'kl', 'adversarial',
-            'adaptive_weight', 'discriminator')
+            'adaptive_weight', 'discriminator', 'active_channels')
 
 
 @HOOKS.register_module()
@@ -51,7 +51,7 @@ class LoggerHook(Hook):
             runner.visualizer.close()
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        for name, value in outputs['log'].items():
+        for name, value in outputs.log.items():
             self._sums[name] = self._sums.get(name, 0.0) + value.double()
             self._counts[name] = self._counts.get(name, 0) + 1
         iteration = batch_idx + 1
@@ -66,30 +66,31 @@ class LoggerHook(Hook):
         self._start_clock(runner.iter)  # validation is no training time
 
     def before_save_checkpoint(self, runner, checkpoint):
-        names, sums = self._mean_sums()
-        checkpoint['log_window'] = {name: (total, self._counts[name]) for name, total in zip(names, sums, strict=True)}
+        checkpoint['log_window'] = {name: (total, self._counts[name]) for name, total in self._mean_sums().items()}
         # Ranks go on from their mean, as a resumed run does: then both print the same digits.
         self.after_load_checkpoint(runner, checkpoint)
 
     def after_load_checkpoint(self, runner, checkpoint):
         window = checkpoint.get('log_window', {})
         self._counts = {name: count for name, (_, count) in window.items()}
-        self._sums = {name: torch.tensor(total, dtype=torch.float64, device=default_device())
-                      for name, (total, _) in window.items()}
+        self._sums = {name: total.to(default_device()) for name, (total, _) in window.items()}
 
     def _mean_sums(self):
-        """Names and their sums over the window, the mean of all ranks; one transfer, one all-reduce."""
+        """Name -> float64 sum over the window, the mean of all ranks, on the CPU; one transfer, one all-reduce."""
         names = sorted(self._sums)
         if not names:
-            return [], []
-        sums = torch.stack([self._sums[name] for name in names])
-        distributed.average_over_ranks([sums])
-        return names, sums.tolist()
+            return {}
+        flat = torch.cat([self._sums[name].reshape(-1) for name in names])
+        distributed.average_over_ranks([flat])
+        parts = flat.cpu().split([self._sums[name].numel() for name in names])
+        return {name: part.reshape(self._sums[name].shape).clone() for name, part in zip(names, parts, strict=True)}
 
     def _report(self, runner, iteration):
-        names, sums = self._mean_sums()
         row = {'iteration': iteration}
-        row.update((name, total / self._counts[name]) for name, total in zip(names, sums, strict=True))
+        for name, total in self._mean_sums().items():
+            mean = (total / self._counts[name]).tolist()
+            row.update({f'{name}/{i:02d}': value for i, value in enumerate(mean)} if total.ndim else {name: mean})
+        row['skipped_updates'] = runner.train_loop.skipped
         self._sums, self._counts = {}, {}
         for turn, wrapper in runner.optim_wrapper.items():
             row[f'learning_rate/{turn}'] = wrapper.param_groups[0]['lr']

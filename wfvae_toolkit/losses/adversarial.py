@@ -5,6 +5,7 @@ import torch.nn.functional as F
 
 from wfvae_toolkit.models.discriminators import score_maps
 from wfvae_toolkit.registry import LOSSES
+from wfvae_toolkit.utils.errors import SettingError
 
 from .base import Loss
 
@@ -45,7 +46,7 @@ class AdversarialLoss(Loss):
     def __init__(self, weight=0.5, balance=('pixel', 'perceptual'), max_ratio=1e6, objective='hinge'):
         super().__init__(weight)
         if objective not in OBJECTIVES:
-            raise ValueError(f'AdversarialLoss: objective={objective!r}; one of {", ".join(OBJECTIVES)}')
+            raise SettingError(f'AdversarialLoss: objective={objective!r}; one of {", ".join(OBJECTIVES)}')
         self.objective = OBJECTIVES[objective]
         self.balance = tuple(balance)
         self.max_ratio = max_ratio

@@ -3,6 +3,7 @@
 from torch import nn
 
 from wfvae_toolkit.registry import LOSSES
+from wfvae_toolkit.utils.errors import SettingError
 
 from .base import Loss
 
@@ -19,7 +20,7 @@ class _PerceptualLoss(Loss):
     def __init__(self, network, weight=1.0, crop=None):
         super().__init__(weight)
         if crop is not None and crop < network.min_size:
-            raise ValueError(f'{type(self).__name__}: crop={crop}; the network needs at least {network.min_size} px')
+            raise SettingError(f'{type(self).__name__}: crop={crop}; the network needs at least {network.min_size} px')
         self.network = as_constant(network)
         self.crop = crop
 

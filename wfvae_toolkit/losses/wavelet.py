@@ -1,6 +1,7 @@
 """Agreement of the encoder's and the decoder's wavelet pyramids (WF-VAE, arXiv 2411.17459, section 3.2)."""
 
 from wfvae_toolkit.registry import LOSSES
+from wfvae_toolkit.utils.errors import SettingError
 
 from .base import Loss, sum_per_image
 
@@ -19,6 +20,6 @@ class WaveletFlowLoss(Loss):
     def forward(self, step):
         encoder, decoder = step.encoder_bands, step.decoder_bands[::-1]
         if not encoder or len(encoder) != len(decoder):
-            raise ValueError(f'the autoencoder gives {len(encoder)} encoder and {len(decoder)} decoder bands; the '
-                             'wavelet loss needs as many of both: turn energy_flow on or set losses.wavelet=None')
+            raise SettingError(f'the autoencoder gives {len(encoder)} encoder and {len(decoder)} decoder bands; the '
+                               'wavelet loss needs as many of both: turn energy_flow on or set losses.wavelet=None')
         return sum(sum_per_image((up - down).abs()) for up, down in zip(encoder, decoder, strict=True))

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from wfvae_toolkit.registry import WAVELETS
+from wfvae_toolkit.utils.errors import SettingError
 
 
 class Wavelet(nn.Module):
@@ -74,7 +75,7 @@ class DiscreteWavelet(Wavelet):
 
         known = pywt.wavelist(kind='discrete')
         if name not in known:
-            raise ValueError(f'{name!r} is no discrete wavelet of PyWavelets; known: {", ".join(known)}')
+            raise SettingError(f'{name!r} is no discrete wavelet of PyWavelets; known: {", ".join(known)}')
         bank = pywt.Wavelet(name)
         self.name = name
         self.orthogonal = bank.orthogonal
@@ -148,14 +149,14 @@ def split_bands(bands):
 def check_bands(bands):
     """ValueError unless the channels are four equal bands."""
     if bands.shape[1] % 4:
-        raise ValueError(f'{bands.shape[1]} band channels: a multiple of 4 is needed (LL, LH, HL, HH)')
+        raise SettingError(f'{bands.shape[1]} band channels: a multiple of 4 is needed (LL, LH, HL, HH)')
 
 
 def check_even(image):
     """ValueError unless height and width are even."""
     height, width = image.shape[-2:]
     if height % 2 or width % 2:
-        raise ValueError(f'{width}x{height}: a wavelet level halves the image, so use even sizes')
+        raise SettingError(f'{width}x{height}: a wavelet level halves the image, so use even sizes')
 
 
 def wrap(image, axis, before, after):

@@ -10,8 +10,12 @@ from wfvae_toolkit.evaluation import evaluate
 from wfvae_toolkit.registry import EVALUATORS, LOOPS
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
-from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.errors import SettingError, UserError
 from wfvae_toolkit.utils.seeding import mix_seed
+
+
+class NotFinite(UserError, RuntimeError):
+    """Training cannot go on; the message names the term that went bad."""
 
 
 @LOOPS.register_module()
@@ -23,6 +27,7 @@ class UpdateLoop(BaseLoop):
         val_interval (int): updates between validations; the last update is always followed by one.
         accumulation (int): micro-batches an update.
         max_bad_files (int): unreadable files after which the run stops.
+        max_skipped (int): updates in a row that may be skipped because a gradient is not finite.
 
     Raises:
         ValueError: a number below 1.
@@ -32,7 +37,8 @@ class UpdateLoop(BaseLoop):
     val_begin = 1
     stop_training = False
 
-    def __init__(self, runner, dataloader, max_iters, val_interval=1000, accumulation=1, max_bad_files=100):
+    def __init__(self, runner, dataloader, max_iters, val_interval=1000, accumulation=1, max_bad_files=100,
+                 max_skipped=20):
         for name, value in dict(max_iters=max_iters, val_interval=val_interval, accumulation=accumulation).items():
             if not isinstance(value, int) or value < 1:
                 raise SettingError(f'train_cfg.{name}={value!r}: a positive integer is needed')
@@ -45,6 +51,9 @@ class UpdateLoop(BaseLoop):
         self.accumulation = accumulation
         self.iter = 0
         self.consumed = 0  # samples of the global order, over all ranks
+        self.max_skipped = max_skipped
+        self.skipped = 0  # updates that were not made, in all
+        self._skipped_in_a_row = 0
         self.data_seconds = 0.0  # waited for batches since the log last took it
         self._bad_files = BadFileLog(f'{runner.work_dir}/bad_files.jsonl', limit=max_bad_files)
 
@@ -57,9 +66,9 @@ class UpdateLoop(BaseLoop):
     def images_per_iteration(self):
         return self.accumulation * self.dataloader.batch_size * distributed.world_size()
 
-    def restore(self, iteration, consumed):
+    def restore(self, iteration, consumed, skipped):
         """Continue after ``iteration`` updates and ``consumed`` samples; nothing is read to get there."""
-        self.iter, self.consumed = iteration, consumed
+        self.iter, self.consumed, self.skipped = iteration, consumed, skipped
 
     def run(self):
         """Train to ``max_iters``; returns the model."""
@@ -93,13 +102,26 @@ class UpdateLoop(BaseLoop):
         self.data_seconds += time.perf_counter() - start
         for batch in micro_batches:
             self._bad_files.add(batch.bad)
-        turn = runner.model.turn(iteration)
-        log = runner.model.update(turn, micro_batches, runner.optim_wrapper)
+        update = runner.model.update(runner.model.turns(iteration), micro_batches, runner.optim_wrapper)
         self.consumed += self.images_per_iteration
+        if update.skipped:
+            self._count_skipped(update)
+            return
+        self._skipped_in_a_row = 0
         # MMEngine's hooks expect runner.iter to be the finished iteration's index here.
-        runner.call_hook('after_train_iter', batch_idx=iteration, data_batch=micro_batches,
-                         outputs=dict(turn=turn, log=log))
+        runner.call_hook('after_train_iter', batch_idx=iteration, data_batch=micro_batches, outputs=update)
         self.iter = iteration + 1
+
+    def _count_skipped(self, update):
+        """No weight changed, so this was no iteration: schedules and averages stay where they are."""
+        self.skipped += 1
+        self._skipped_in_a_row += 1
+        self.runner.logger.warning(f'update {self.iter + 1} skipped: {update.skipped} is not finite '
+                                   f'({self._skipped_in_a_row} in a row, {self.skipped} in all)')
+        if self._skipped_in_a_row >= self.max_skipped:
+            raise NotFinite(f'{self._skipped_in_a_row} updates in a row skipped at iteration {self.iter}: '
+                            f'{update.skipped} went bad first; resume from an earlier checkpoint with a lower rate or '
+                            'in fp32, or raise train_cfg.max_skipped')
 
 
 @LOOPS.register_module()

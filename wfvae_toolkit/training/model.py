@@ -1,42 +1,66 @@
 """The training model: one owner of autoencoder, discriminator and losses, with the two turns of the train step."""
 
+import fnmatch
+import math
+from dataclasses import dataclass
+
 import torch
 from mmengine.model import BaseModel
 from torch import nn
 
 from wfvae_toolkit.checkpoints import plain_data
-from wfvae_toolkit.losses import AdversarialLoss, Step, balanced_weight
-from wfvae_toolkit.models.posterior import DiagonalGaussian
+from wfvae_toolkit.losses import AdversarialLoss, balanced_weight, mean_score
 from wfvae_toolkit.registry import AUTOENCODERS, DISCRIMINATORS, LOSSES, MODELS
 from wfvae_toolkit.utils.distributed import average_over_ranks
 from wfvae_toolkit.utils.errors import SettingError
 
-from .passes import AutoencoderPass, DiscriminatorPass, KnownGradient, distribute, gradient_sync
+from .objective import KnownGradient, Outputs, Row, weighted_sum
+from .passes import AutoencoderPass, DiscriminatorPass, distribute, gradient_sync
 
-PRECISIONS = {'fp32': None, 'bf16': torch.bfloat16}
+PRECISIONS = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
+SCHEMES = ('alternate', 'joint')
+ACTIVE_KL_NATS = 0.01  # a latent channel below it carries nothing
+
+
+@dataclass
+class Update:
+    """Result of one iteration: detached scalars and vectors by name; ``skipped`` names what was not finite."""
+
+    turns: tuple[str, ...]
+    log: dict[str, torch.Tensor]
+    skipped: str | None = None
 
 
 @MODELS.register_module()
 class AutoencoderTraining(BaseModel):
-    """Autoencoder and discriminator in alternate turns.
+    """Autoencoder and discriminator in alternate or joint turns.
 
     Args:
         autoencoder (dict): AUTOENCODERS config.
         losses (dict[str, dict | None]): named LOSSES configs; None leaves a row out.
         discriminator (dict): DISCRIMINATORS config, needed by an AdversarialLoss.
+        turns (str): ``'alternate'``: an iteration trains one network; ``'joint'``: both on the same images, the
+            discriminator on the autoencoder's reconstruction.
         normalize (bool): divide the autoencoder's total by C*H*W. The ratios of the terms stay, but
             gradient clipping and printed totals no longer grow with the image.
-        precision (str): ``'fp32'`` or ``'bf16'`` (autocast) of both turns; evaluation is float32.
+        logvar (float): s in nll = sum(rows of ``balance``) / exp(s) + s*C*H*W; without an adversarial row the rows are
+            ``pixel`` and ``perceptual``.
+        learn_logvar (bool): train s (rate ``optim_wrapper.logvar_lr``, no weight decay).
+        precision (str): ``'fp32'``, ``'bf16'`` or ``'fp16'`` (autocast) of both turns; evaluation is float32. With
+            fp16 the loss rows stay in float32 and each optimizer has its own gradient scaler.
+        freeze (list[str]): patterns of parameter names that do not train, such as ``'autoencoder.encoder.*'``.
+        compile (dict): options of ``torch.compile`` for encoder and decoder (``{}``: its defaults); None: eager.
 
     Raises:
-        ValueError: an adversarial row without a discriminator, an unknown row in ``balance`` or precision.
+        SettingError: settings that cannot work together; the message names what would.
     """
 
-    def __init__(self, autoencoder, losses, discriminator=None, normalize=False, precision='fp32',
-                 data_preprocessor=None):
+    def __init__(self, autoencoder, losses, discriminator=None, turns='alternate', normalize=False, logvar=0.0,
+                 learn_logvar=False, precision='fp32', freeze=(), compile=None, data_preprocessor=None):
         super().__init__(data_preprocessor or dict(type='wfvae_toolkit.ImagePreprocessor'))
-        if precision not in PRECISIONS:
-            raise SettingError(f'precision={precision!r}: one of {", ".join(PRECISIONS)}')
+        for name, value, known in (('precision', precision, PRECISIONS), ('turns', turns, SCHEMES)):
+            if value not in known:
+                raise SettingError(f'{name}={value!r}: one of {", ".join(known)}')
         self.autoencoder_config = plain_data(autoencoder)  # checked now, written with every checkpoint
         self.autoencoder = AUTOENCODERS.build(autoencoder)
         self.losses = nn.ModuleDict({name: LOSSES.build(cfg) for name, cfg in losses.items() if cfg is not None})
@@ -47,36 +71,54 @@ class AutoencoderTraining(BaseModel):
             raise SettingError(f'losses.{self.adversarial} needs model.discriminator, such as '
                                "dict(type='PatchDiscriminator'); set the row to None to train without")
         self.discriminator = DISCRIMINATORS.build(discriminator) if self.adversarial else None
+        self.likelihood_rows = self.losses[self.adversarial].balance if self.adversarial else ('pixel', 'perceptual')
+        if learn_logvar:
+            self.logvar = nn.Parameter(torch.tensor(float(logvar)))
+        else:
+            self.register_buffer('logvar', torch.tensor(float(logvar)), persistent=False)
+        self.scheme = turns
         self.normalize = normalize
         self.precision = precision
-        # Whether adversarial terms count yet; DiscriminatorWarmupHook derives it from the iteration.
+        # Derived from the iteration by DiscriminatorWarmupHook: whether the autoencoder's adversarial rows count,
+        # and whether the discriminator trains.
         self.discriminator_started = True
+        self.discriminator_trains = True
+        _freeze(self, freeze)
         # Not submodules: their state is autoencoder's and discriminator's.
         object.__setattr__(self, '_plain_pass', AutoencoderPass(self.autoencoder))
         object.__setattr__(self, '_passes', {'autoencoder': self._plain_pass})
         if self.discriminator is not None:
             self._passes['discriminator'] = DiscriminatorPass(self.discriminator)
+        if compile is not None:
+            # The parts, not the turn: no graph breaks, and names in state dicts stay.
+            self.autoencoder.encoder.compile(**compile)
+            self.autoencoder.decoder.compile(**compile)
 
     def init_weights(self):
         """Nothing: layers are initialised where they are built, from torch's generator."""
 
     def distribute(self, **options):
         """Average gradients over the ranks of the default process group from now on; ``options`` go to DDP."""
+        if self.discriminator is not None and torch.cuda.is_available():
+            # Statistics of batch norm over all ranks; torch has it for GPUs only.
+            nn.SyncBatchNorm.convert_sync_batchnorm(self.discriminator)
         for name, network_pass in self._passes.items():
-            self._passes[name] = distribute(network_pass, **options)
+            if any(parameter.requires_grad for parameter in network_pass.parameters()):
+                self._passes[name] = distribute(network_pass, **options)
 
     # turns ----------------------------------------------------------------------------------
 
-    def turn(self, iteration):
-        """Which network update number ``iteration`` trains: the autoencoder on even ones, the other on odd ones.
+    def turns(self, iteration):
+        """Which networks update number ``iteration`` trains, a tuple in the order of their turns.
 
-        Before the discriminator's start, and without one, always the autoencoder.
+        Alternate: the autoencoder on even ones, the discriminator on odd ones; joint: both. While the discriminator
+        does not train, and without one, always the autoencoder alone.
         """
-        return 'discriminator' if self.discriminator_active and iteration % 2 else 'autoencoder'
-
-    @property
-    def discriminator_active(self):
-        return self.discriminator is not None and self.discriminator_started
+        if self.discriminator is None or not self.discriminator_trains:
+            return ('autoencoder',)
+        if self.scheme == 'joint':
+            return ('autoencoder', 'discriminator')
+        return ('discriminator',) if iteration % 2 else ('autoencoder',)
 
     def autoencoder_turn(self, images, sample_posterior=True, sample_seeds=None):
         """Loss and log of the autoencoder; ``loss.backward()`` fills gradients of its parameters alone.
@@ -87,38 +129,11 @@ class AutoencoderTraining(BaseModel):
             sample_seeds (list[int]): one an image, fixing its noise; None: torch's generator.
 
         Returns:
-            tuple: scalar loss; dict of detached scalars, unweighted sums over an image under the names of the
-            losses, ``per_pixel/NAME`` the same divided by C*H*W, ``adaptive_weight``, ``loss``.
+            tuple: scalar loss; dict of detached tensors: unweighted sums over an image under the names of the
+            losses, ``per_pixel/NAME`` the same divided by C*H*W, ``adaptive_weight``, ``kl_channel`` (nats a position,
+            one a latent channel), ``active_channels``, ``loss``.
         """
-        with self._autocast():
-            outputs = self._passes['autoencoder'](images, sample_posterior, sample_seeds)
-        graph, step = _cut(outputs, images, self.discriminator)
-        parameters = [parameter for parameter in self.losses.parameters() if parameter.requires_grad]
-        variables = [*graph.leaves, *parameters]
-        values, gradients = {}, {}
-        # Each row is differentiated at once, so that its graph (VGG features at 1024 px: gigabytes) is freed
-        # before the next row's is built, and the networks behind the rows run backward once.
-        for name, loss in self.losses.items():
-            if name == self.adversarial and not self.discriminator_active:
-                continue
-            with self._autocast():
-                value = loss(step)
-            values[name] = value.detach()
-            gradients[name] = torch.autograd.grad(value, variables, allow_unused=True)
-        weights = {name: self.losses[name].weight for name in values}
-        log = {}
-        if self.adversarial in values:
-            weights[self.adversarial] = log['adaptive_weight'] = self._adaptive_weight(graph, gradients)
-        scale = 1.0 / step.values_per_image if self.normalize else 1.0
-        total = scale * sum(weights[name] * values[name] for name in values)
-        combined = [_weighted_sum([(scale * weights[name], gradients[name][i]) for name in values])
-                    for i in range(len(variables))]
-        loss = KnownGradient.apply(total, combined, *graph.tensors, *parameters)
-        for name, value in values.items():
-            log[name] = value
-            if name != self.adversarial:
-                log[f'per_pixel/{name}'] = value / step.values_per_image
-        log['loss'] = total
+        loss, log, _ = self._autoencoder_turn(images, sample_posterior, sample_seeds)
         return loss, log
 
     def discriminator_turn(self, images, sample_posterior=True, sample_seeds=None):
@@ -130,58 +145,116 @@ class AutoencoderTraining(BaseModel):
             raise RuntimeError('discriminator_turn: this model has no adversarial loss row')
         with torch.no_grad(), self._autocast():
             fake = self._plain_pass(images, sample_posterior, sample_seeds)[0]
+        return self._discriminator_turn(images, fake)
+
+    def _autoencoder_turn(self, images, sample_posterior=True, sample_seeds=None):
+        with self._autocast():
+            outputs = Outputs(self._passes['autoencoder'](images, sample_posterior, sample_seeds), images,
+                              self.discriminator)
+        parameters = [parameter for parameter in self.losses.parameters() if parameter.requires_grad]
+        # A row's graph (VGG features at 1024 px: gigabytes) is freed before the next row's is built, and the
+        # networks behind the rows run backward once.
+        rows = {name: Row(loss, outputs, parameters, self._autocast(rows=True)) for name, loss in self.losses.items()
+                if self.discriminator_started or not loss.needs_discriminator}
+        precision = torch.exp(-self.logvar.detach())
+        weights = {name: self.losses[name].weight * (precision if name in self.likelihood_rows else 1.0)
+                   for name in rows}
+        log = {}
+        if self.adversarial in rows:
+            weights[self.adversarial] = log['adaptive_weight'] = self._adaptive_weight(outputs, rows, weights)
+        size = outputs.step.values_per_image
+        scale = 1.0 / size if self.normalize else 1.0
+        total = sum(weights[name] * row.value for name, row in rows.items()) + self.logvar.detach() * size
+        gradients = [weighted_sum([(scale * weights[name], row.gradients[i]) for name, row in rows.items()])
+                     for i in range(len(outputs.leaves) + len(parameters))]
+        tensors = [*outputs.tensors, *parameters]
+        if self.logvar.requires_grad:
+            likelihood = sum(weights[name] * rows[name].value for name in self.likelihood_rows if name in rows)
+            tensors.append(self.logvar)
+            gradients.append(scale * (size - likelihood))
+            log['logvar'] = self.logvar.detach().clone()
+        loss = KnownGradient.apply(scale * total, gradients, *tensors)
+        if not loss.requires_grad:
+            raise SettingError('model.freeze leaves nothing of the autoencoder to train')
+        for name, row in rows.items():
+            log[name] = row.value
+            if not self.losses[name].needs_discriminator:
+                log[f'per_pixel/{name}'] = row.value / size
+        log['kl_channel'] = outputs.step.latent_dist.kl().detach().mean((0, 2, 3))
+        log['active_channels'] = _active(log['kl_channel'])
+        log['loss'] = scale * total
+        return loss, log, outputs.reconstruction.detach()
+
+    def _discriminator_turn(self, images, fake):
         with self._autocast():
             real_scores, fake_scores = self._passes['discriminator'](images, fake)
         loss = self.losses[self.adversarial].discriminator_loss(real_scores, fake_scores)
-        return loss, {'discriminator': loss.detach(), 'scores/real': real_scores.detach().mean(),
-                      'scores/fake': fake_scores.detach().mean()}
+        return loss, {'discriminator': loss.detach(), 'scores/real': mean_score(real_scores).detach(),
+                      'scores/fake': mean_score(fake_scores).detach()}
 
-    def update(self, turn, micro_batches, optim_wrapper):
-        """One update of the weights of ``turn`` from its micro-batches; returns the log, averaged over them.
+    # update ---------------------------------------------------------------------------------
+
+    def update(self, turns, micro_batches, optim_wrapper):
+        """One update of the weights of ``turns`` from their micro-batches.
 
         Args:
-            turn (str): ``'autoencoder'`` or ``'discriminator'``.
+            turns (tuple[str]): of ``self.turns(iteration)``.
             micro_batches (list[Batch]): drawn for this iteration.
-            optim_wrapper (OptimWrapperDict): one optimizer a turn.
+            optim_wrapper (OptimWrapperDict): one TurnOptimizer a turn.
+
+        Returns:
+            Update: the log is averaged over the micro-batches. If a gradient is not finite no weight changes, and
+            ``skipped`` names the first term that went bad.
         """
-        network_pass = self._passes[turn]
-        optimizer = optim_wrapper[turn]
         logs = []
         for number, batch in enumerate(micro_batches, 1):
-            with gradient_sync(network_pass, last_micro_batch=number == len(micro_batches)):
-                images = self.data_preprocessor(batch.images, training=True)
-                loss, log = getattr(self, f'{turn}_turn')(images, sample_seeds=batch.seeds)
-                optimizer.backward(loss / len(micro_batches))
+            last = number == len(micro_batches)
+            images = self.data_preprocessor(batch.images, training=True)
+            log, fake = {}, None
+            for turn in turns:
+                with gradient_sync(self._passes[turn], last):
+                    if turn == 'autoencoder':
+                        loss, turn_log, fake = self._autoencoder_turn(images, sample_seeds=batch.seeds)
+                    elif fake is not None:
+                        loss, turn_log = self._discriminator_turn(images, fake)
+                    else:
+                        loss, turn_log = self.discriminator_turn(images, sample_seeds=batch.seeds)
+                    optim_wrapper[turn].backward(loss / len(micro_batches))
+                log.update(turn_log)
             logs.append(log)
-        if turn == 'autoencoder':
+        if 'autoencoder' in turns:
             # Learnable losses stand outside DDP.
-            average_over_ranks([p.grad for p in self.losses.parameters() if p.grad is not None])
-        optimizer.step()
-        optimizer.zero_grad()
-        mean_log = {name: torch.stack([log[name] for log in logs]).mean() for name in logs[0]}
-        if optimizer.last_gradient_norm is not None:
-            mean_log[f'gradient_norm/{turn}'] = optimizer.last_gradient_norm
-        return mean_log
+            outside = [*self.losses.parameters(), self.logvar]
+            average_over_ranks([parameter.grad for parameter in outside if parameter.grad is not None])
+        log = {name: torch.stack([log[name] for log in logs]).mean(0) for name in logs[0]}
+        if 'kl_channel' in log:
+            log['active_channels'] = _active(log['kl_channel'])
+        norms = {f'gradient_norm/{turn}': optim_wrapper[turn].gradient_norm() for turn in turns}
+        log.update(norms)
+        finite = bool(torch.isfinite(torch.stack(list(norms.values()))).all())
+        for turn in turns:
+            optim_wrapper[turn].finish(finite)
+        return Update(turns, log, None if finite else _first_not_finite(log))
 
-    def _adaptive_weight(self, graph, gradients):
+    def _adaptive_weight(self, outputs, rows, weights):
         """Factor of the adversarial row, from both gradients at the decoder's last conv; equal on every rank."""
         row = self.losses[self.adversarial]
         if not row.balance:
-            return torch.tensor(float(row.weight), device=graph.reconstruction.device)
-        balance = _weighted_sum([(self.losses[name].weight, gradients[name][graph.reconstruction_index])
-                                 for name in row.balance if name in gradients])
+            return torch.tensor(float(row.weight), device=outputs.reconstruction.device)
+        balance = weighted_sum([(weights[name], rows[name].at_reconstruction) for name in row.balance if name in rows])
         if balance is None:
             raise SettingError(f'losses.{self.adversarial}.balance={row.balance}: none of these rows depends on the '
                                'reconstruction; balance=() gives a constant weight')
         at_last_layer = [
-            torch.autograd.grad(graph.reconstruction, self.autoencoder.last_layer, gradient, retain_graph=True)[0]
-            for gradient in (balance, gradients[self.adversarial][graph.reconstruction_index])]
+            torch.autograd.grad(outputs.reconstruction, self.autoencoder.last_layer, gradient, retain_graph=True)[0]
+            for gradient in (balance, rows[self.adversarial].at_reconstruction)]
         # Averaged before the norm: then two ranks equal one process.
         average_over_ranks(at_last_layer)
         return row.weight * balanced_weight(*at_last_layer, row.max_ratio)
 
-    def _autocast(self):
-        dtype = PRECISIONS[self.precision]
+    def _autocast(self, rows=False):
+        # Rows in fp16 would need a scale of their own: sums over 3e6 values leave its range both ways.
+        dtype = None if rows and self.precision == 'fp16' else PRECISIONS[self.precision]
         return torch.autocast(self.data_preprocessor.device.type, dtype=dtype or torch.bfloat16,
                               enabled=dtype is not None)
 
@@ -190,34 +263,29 @@ class AutoencoderTraining(BaseModel):
         return self.autoencoder.decode(self.autoencoder.encode(inputs).latent_dist.mode()).sample
 
 
-class _Graph:
-    """The network's outputs as graph tensors and, at the same places, as leaves for the losses."""
-
-    reconstruction_index = 0
-
-    def __init__(self, tensors):
-        self.tensors = tensors
-        self.leaves = [tensor.detach().requires_grad_() for tensor in tensors]
-        self.reconstruction = tensors[0]
+def _active(kl_channel):
+    return (kl_channel > ACTIVE_KL_NATS).sum().float()
 
 
-def _cut(outputs, images, discriminator):
-    """Outputs of AutoencoderPass -> graph and the Step made of its leaves."""
-    *single, encoder_bands, decoder_bands = outputs
-    graph = _Graph([*single, *encoder_bands, *decoder_bands])
-    reconstruction, mean, logvar, latents, *bands = graph.leaves
-    return graph, Step(target=images, reconstruction=reconstruction, latent_dist=DiagonalGaussian(mean, logvar),
-                       latents=latents, encoder_bands=tuple(bands[:len(encoder_bands)]),
-                       decoder_bands=tuple(bands[len(encoder_bands):]), discriminator=discriminator)
+def _first_not_finite(log):
+    """Name of the first term of a log that is not finite; a gradient's name if all values are."""
+    return next(name for name, value in log.items() if not math.isfinite(value.sum().item()))
 
 
-def _weighted_sum(terms):
-    """[(factor, tensor or None)] -> sum of the tensors there are, or None."""
-    total = None
-    for factor, tensor in terms:
-        if tensor is not None:
-            total = tensor * factor if total is None else total.add_(tensor * factor)
-    return total
+def _freeze(model, patterns):
+    """Parameters whose names match stop training; SettingError for a pattern without a match."""
+    names = dict(model.named_parameters())
+    for pattern in patterns:
+        matches = fnmatch.filter(names, pattern)
+        if not matches:
+            parts = sorted({'.'.join(name.split('.')[:2]) for name in names})
+            raise SettingError(f'freeze={pattern!r} matches no parameter; names start with {", ".join(parts)}')
+        for name in matches:
+            names[name].requires_grad_(False)
+    if model.adversarial and model.losses[model.adversarial].balance and (
+            not model.autoencoder.last_layer.requires_grad):
+        raise SettingError("freeze covers the decoder's last layer, at which the adversarial weight is balanced; leave "
+                           f'it out, or set losses.{model.adversarial}.balance=()')
 
 
 def _adversarial_row(losses, known_rows):
@@ -226,6 +294,9 @@ def _adversarial_row(losses, known_rows):
     if len(rows) > 1:
         raise SettingError(f'losses: {" and ".join(rows)} are both adversarial; keep one')
     if not rows:
+        waiting = [name for name, loss in losses.items() if loss.needs_discriminator]
+        if waiting:
+            raise SettingError(f'losses.{waiting[0]} needs a discriminator that trains: add an AdversarialLoss row')
         return None
     balance = losses[rows[0]].balance
     unknown = set(balance) - known_rows | set(balance) & set(rows)

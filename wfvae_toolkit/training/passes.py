@@ -2,7 +2,6 @@
 
 import contextlib
 
-import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -54,15 +53,3 @@ def gradient_sync(network_pass, last_micro_batch):
         return network_pass.no_sync()
     return contextlib.nullcontext()
 
-
-class KnownGradient(torch.autograd.Function):
-    """A scalar whose gradients with respect to ``tensors`` are given; None: no gradient."""
-
-    @staticmethod
-    def forward(ctx, value, gradients, *tensors):
-        ctx.gradients = gradients
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx, scale):
-        return None, None, *(None if gradient is None else gradient * scale for gradient in ctx.gradients)

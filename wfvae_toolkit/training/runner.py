@@ -1,18 +1,30 @@
 """MMEngine's Runner with our checkpoint files and a log that starts with what is needed to repeat a run."""
 
+from pathlib import Path
+
 from mmengine.runner import Runner
 
-from wfvae_toolkit.checkpoints import CheckpointError, find_resumable, load_training_checkpoint
+from wfvae_toolkit.checkpoints import LAST, CheckpointError, find_resumable, load_training_checkpoint
 from wfvae_toolkit.registry import RUNNERS
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.seeding import mix_seed
 
+from .starting import start_from, without_parts
+
+# What a run writes into its folder and a later one would take for its own.
+_RUN_FILES = ('iter_*.pth', 'best_*.pth', LAST, 'log.jsonl', 'train.csv', 'val.csv', 'curves.png', 'pictures',
+              'vis_data', 'bad_files.jsonl')
+
 
 @RUNNERS.register_module()
 class TrainingRunner(Runner):
-    """Built by ``TrainingRunner.from_cfg(cfg)``; ``cfg.resume`` is False, True (newest) or a path.
+    """Built by ``TrainingRunner.from_cfg(cfg)``.
+
+    ``cfg.resume`` is False, True (newest checkpoint) or a path; ``cfg.resume_drop`` lists what is not continued,
+    ``'discriminator'``, ``'optimizers'``. ``cfg.load_from`` is None, a MODEL, or ``dict(path=, weights=,
+    allow_missing=)`` as of ``start_from``; it counts where nothing is resumed.
 
     averaged_autoencoder: EMA of the autoencoder, set by EMAHook; None without.
     The model is never wrapped: under DDP it wraps its own forward passes (``model.distribute``), so state
@@ -23,7 +35,24 @@ class TrainingRunner(Runner):
 
     def __init__(self, *args, resume=False, **kwargs):
         self._resume_from = resume
+        self._earlier_run = None
         super().__init__(*args, resume=False, **kwargs)
+
+    def setup_env(self, env_cfg):
+        super().setup_env(env_cfg)
+        if not self._resume_from and distributed.is_main():
+            self._set_aside()
+        distributed.barrier()
+
+    def _set_aside(self):
+        """A new run neither mixes with what an earlier one left in the folder nor eats it: that moves into its own."""
+        folder = Path(self.work_dir)
+        left = [path for pattern in _RUN_FILES for path in folder.glob(pattern)]
+        if left:
+            self._earlier_run = folder / f'before_{self.timestamp}'
+            self._earlier_run.mkdir()
+            for path in left:
+                path.rename(self._earlier_run / path.name)
 
     def set_randomness(self, seed=None, **kwargs):
         if seed is None:
@@ -59,44 +88,58 @@ class TrainingRunner(Runner):
         if self._has_loaded:
             return
         self._has_loaded = True
-        if not self._resume_from:
-            return
+        if self._earlier_run is not None:
+            self.logger.info(f'an earlier run in {self.work_dir} was moved to {self._earlier_run.name}/; --resume '
+                             'would have continued it')
+        path = None
         if self._resume_from is True:
             path = find_resumable(self.work_dir, self.logger.warning)
             if path is None:
                 self.logger.info(f'--resume: no checkpoint in {self.work_dir}, starting at iteration 0')
-                return
-        else:
+        elif self._resume_from:
             path = self._resume_from
-        checkpoint = load_training_checkpoint(path)
-        self.restore(checkpoint, path)
-        self.logger.info(f'resumed from {path} at iteration {self.iter} of {self.max_iters}')
+        if path is not None:
+            self._continue(path, self.cfg.get('resume_drop') or ())
+        elif self._load_from:
+            self._start(self._load_from if isinstance(self._load_from, dict) else dict(path=self._load_from))
+
+    def _continue(self, path, dropped):
+        checkpoint = without_parts(load_training_checkpoint(path), dropped, self.model)
+        self.restore(checkpoint, path, dropped)
+        self.logger.info(f'resumed from {path} at iteration {self.iter} of {self.max_iters}'
+                         + f', without its {" and ".join(dropped)}' * bool(dropped))
+
+    def _start(self, options):
+        fresh = start_from(self.model, **options)
+        self.logger.info(f'started from {options["path"]}' + f'; new: {", ".join(fresh)}' * bool(fresh))
+        self.call_hook('after_load_weights')
 
     # state --------------------------------------------------------------------------------------
 
     def state(self, iteration):
         """Everything that continuing after ``iteration`` updates needs: tensors and plain values."""
         checkpoint = {
-            'meta': {'iteration': iteration, 'consumed': self.train_loop.consumed, 'seed': self.seed},
+            'meta': {'iteration': iteration, 'consumed': self.train_loop.consumed,
+                     'skipped': self.train_loop.skipped, 'seed': self.seed},
             'state_dict': self.model.state_dict(),
             'optimizers': {turn: wrapper.state_dict() for turn, wrapper in self.optim_wrapper.items()},
         }
         self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
         return checkpoint
 
-    def restore(self, checkpoint, path):
+    def restore(self, checkpoint, path, dropped=()):
         """Inverse of ``state``; strict. CheckpointError names what does not fit."""
         meta = checkpoint['meta']
         if meta['seed'] != self.seed:
             raise CheckpointError(f'{path}: was trained with randomness.seed={meta["seed"]}, the config says '
                                   f'{self.seed}; set it back to resume')
         _load_strictly(self.model, checkpoint['state_dict'], path)
-        if set(checkpoint['optimizers']) != set(self.optim_wrapper.keys()):
+        if not dropped and set(checkpoint['optimizers']) != set(self.optim_wrapper.keys()):
             raise CheckpointError(f'{path}: holds optimizers of {sorted(checkpoint["optimizers"])}, the config builds '
                                   f'{sorted(self.optim_wrapper.keys())}')
         for turn, state in checkpoint['optimizers'].items():
             self.optim_wrapper[turn].load_state_dict(state)
-        self.train_loop.restore(meta['iteration'], meta['consumed'])
+        self.train_loop.restore(meta['iteration'], meta['consumed'], meta['skipped'])
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from .errors import MissingFile, UnknownName
 
 # Dicts of named rows: a new name is a new row, if the options give its type as well.
-_OPEN_ROWS = ('model.losses', 'val_evaluator.metrics', 'default_hooks')
+_OPEN_ROWS = ('model.losses', 'val_evaluator.metrics', 'default_hooks', 'train_dataloader.dataset.sources',
+              'val_dataloader.dataset.sources')
 # Nodes without a type, known by a key that they always have, and what else they take.
 _UNTYPED = {
     'optimizer': ['clip_grad', 'paramwise_cfg'],

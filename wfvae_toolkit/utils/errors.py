@@ -30,15 +30,15 @@ class MissingFile(UserError, FileNotFoundError):
     """A file or folder that was named and is not there."""
 
 
-class MissingPackage(UserError, ImportError):
-    """A package that a part needs is not installed."""
+class MissingLibrary(UserError, ImportError):
+    """A package that cannot be imported here."""
 
 
 def import_extra(package, extra=None):
-    """The module ``package``; without it a MissingPackage that names the extra to install (default: of its name)."""
+    """The module ``package``; without it a MissingLibrary that names the extra to install (default: of its name)."""
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
         if error.name != package:
             raise
-        raise MissingPackage(f"{package} is not installed: pip install 'wfvae_toolkit[{extra or package}]'") from error
+        raise MissingLibrary(f"{package} is not installed: pip install 'wfvae_toolkit[{extra or package}]'") from error

@@ -1,5 +1,6 @@
 """Side-by-side pictures."""
 
+import numpy as np
 import torch
 
 ERROR_GAIN = 4.0  # an error of a quarter of the range is white
@@ -38,6 +39,37 @@ def comparison_grid(target, reconstruction, *more, gap=4):
             top, left = i * (height + gap), j * (width + gap)
             canvas[:, top:top + height, left:left + width] = to_bytes(rows[i, j]).cpu()
     return canvas.permute(1, 2, 0).contiguous().numpy()
+
+
+def contact_sheet(images, names, columns=4, max_edge=512, gap=8):
+    """Pictures with their names below -> uint8 (height, width, 3).
+
+    Args:
+        images (list[Tensor | None]): uint8 (3, H, W) of any sizes; None gives a grey tile.
+        names (list[str]): as many. What does not fit loses its beginning.
+        columns (int): tiles a row.
+        max_edge (int): larger pictures are shrunk to it, in px; smaller ones are shown as they are.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    font, line = ImageFont.load_default(), 14
+    tiles = [Image.new('RGB', (64, 64), 'grey') if image is None else Image.fromarray(image.permute(1, 2, 0).numpy())
+             for image in images]
+    for tile in tiles:
+        tile.thumbnail((max_edge, max_edge), Image.Resampling.BICUBIC)
+    width, height = (max(sides) + gap for sides in zip(*(tile.size for tile in tiles), strict=True))
+    columns = min(columns, len(tiles))
+    sheet = Image.new('RGB', (columns * width - gap, -(-len(tiles) // columns) * (height + line) - gap), 'white')
+    draw = ImageDraw.Draw(sheet)
+    for number, (tile, name) in enumerate(zip(tiles, names, strict=True)):
+        row, column = divmod(number, columns)
+        left, top = column * width, row * (height + line)
+        sheet.paste(tile, (left, top))
+        name = name.encode('ascii', 'replace').decode()  # the font has few other letters
+        while font.getlength(name) > width - gap:
+            name = name[1:]
+        draw.text((left, top + tile.height + 1), name, 'black', font)
+    return np.asarray(sheet)
 
 
 def write_picture(pixels, path):

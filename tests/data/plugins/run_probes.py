@@ -50,8 +50,8 @@ class RankRecord(Hook):
         return allreduce_hook(None, bucket)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.rows.append({'turn': outputs['turn'], 'reduced': self.reduced,
-                          'log': {name: value.item() for name, value in outputs['log'].items()}})
+        self.rows.append({'turn': outputs.turns[0], 'reduced': self.reduced,
+                          'log': {name: value.item() for name, value in outputs.log.items() if not value.ndim}})
         self.reduced = {}
 
     def after_train(self, runner):

@@ -10,8 +10,10 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from wfvae_toolkit.registry import AUTOENCODERS, DOWNSAMPLERS, MID_BLOCKS, NORM_LAYERS, UPSAMPLERS, WAVELETS
+from wfvae_toolkit.utils.errors import SettingError
 
 from ..layers import ResidualBlock
 from ..posterior import DiagonalGaussian, at_least_float32
@@ -46,6 +48,7 @@ class WFVAE2Image(nn.Module):
             += latents repeated to its width.
         output_activation (bool): SiLU between the decoder's last norm and last conv. The earlier 8x system had
             none, its 32x successor has it; weights work only with their own.
+        checkpoint_activations (bool): compute the stages again in backward instead of keeping their activations.
 
     Raises:
         ValueError: settings that cannot work; the message names what would.
@@ -54,7 +57,7 @@ class WFVAE2Image(nn.Module):
     def __init__(self, latent_channels=8, widths=(128, 256, 512), decoder_widths=None, encoder_layers=2,
                  decoder_layers=2, energy_flow=True, flow_width=128, decoder_flow_width=None, wavelet=None,
                  norm=None, mid_blocks=DEFAULT_MID, dropout=0.0, channel_attention=None, downsample=None,
-                 upsample=None, latent_shortcuts=False, output_activation=False):
+                 upsample=None, latent_shortcuts=False, output_activation=False, checkpoint_activations=False):
         super().__init__()
         wavelet = wavelet or dict(type='Haar')
         norm = norm or dict(type='LayerNorm2d')
@@ -65,8 +68,8 @@ class WFVAE2Image(nn.Module):
         _check_widths('widths', widths)
         _check_widths('decoder_widths', decoder_widths)
         if len(decoder_widths) != len(widths):
-            raise ValueError(f'{len(decoder_widths)} decoder_widths for {len(widths)} widths: each entry is one '
-                             'halving of the size, so both need the same number')
+            raise SettingError(f'{len(decoder_widths)} decoder_widths for {len(widths)} widths: each entry is one '
+                               'halving of the size, so both need the same number')
         if latent_shortcuts:
             _check_shortcuts(latent_channels, widths[-1], decoder_widths[-1])
         if energy_flow:
@@ -81,6 +84,7 @@ class WFVAE2Image(nn.Module):
                                layers_per_stage('decoder_layers', decoder_layers, stages, 2),
                                decoder_flow_width if energy_flow else 0, WAVELETS.build(wavelet), mid_blocks, block,
                                upsample or dict(type='NearestUpsample'), latent_shortcuts, output_activation)
+        self.encoder.checkpoint_activations = self.decoder.checkpoint_activations = checkpoint_activations
         self.to(memory_format=torch.channels_last)
 
     @property
@@ -97,7 +101,7 @@ class WFVAE2Image(nn.Module):
     def decode(self, z):
         """(B, latent_channels, H/f, W/f) -> DecoderOutput with ``sample`` (B, 3, H, W)."""
         if z.ndim != 4 or z.shape[1] != self.latent_channels:
-            raise ValueError(f'latents of shape {tuple(z.shape)}: (B, {self.latent_channels}, H, W) is needed')
+            raise SettingError(f'latents of shape {tuple(z.shape)}: (B, {self.latent_channels}, H, W) is needed')
         return DecoderOutput(*self.decoder(z))
 
     def forward(self, x):
@@ -105,7 +109,17 @@ class WFVAE2Image(nn.Module):
         return self.decode(self.encode(x).latent_dist.mode()).sample
 
 
-class Encoder(nn.Module):
+class _Stages(nn.Module):
+    checkpoint_activations = False
+
+    def run_stage(self, stage, *inputs):
+        if self.checkpoint_activations and torch.is_grad_enabled():
+            # The re-entrant form knows no autograd.grad, which the adaptive weight needs.
+            return checkpoint(stage, *inputs, use_reentrant=False)
+        return stage(*inputs)
+
+
+class Encoder(_Stages):
     """Image (B, 3, H, W) -> moments (B, 2*latent_channels, H/f, W/f) and the wavelet bands of each stage."""
 
     def __init__(self, latent_channels, widths, layers, flow_width, wavelet, mid_blocks, block, downsample,
@@ -126,7 +140,7 @@ class Encoder(nn.Module):
         h = self.conv_in(coefficients.contiguous(memory_format=torch.channels_last))
         bands = []
         for stage in self.stages:
-            h, coefficients = stage(h, coefficients)
+            h, coefficients = self.run_stage(stage, h, coefficients)
             bands.append(coefficients)
         h = self.mid(h)
         moments = self.conv_out(F.silu(self.norm_out(h)))
@@ -155,7 +169,7 @@ class EncoderStage(nn.Module):
         return self.out_block(torch.cat([h, flow], dim=1)), coefficients
 
 
-class Decoder(nn.Module):
+class Decoder(_Stages):
     """Latents (B, latent_channels, h, w) -> image (B, 3, f*h, f*w) and the wavelet bands of each stage."""
 
     def __init__(self, latent_channels, widths, layers, flow_width, wavelet, mid_blocks, block, upsample,
@@ -180,7 +194,7 @@ class Decoder(nn.Module):
         h = self.mid(h)
         bands, low = [], None
         for stage in self.stages:
-            h, low, coefficients = stage(h, low)
+            h, low, coefficients = self.run_stage(stage, h, low)
             bands.append(coefficients)
         coefficients = add_low(at_least_float32(self.conv_out(self.activation_out(self.norm_out(h)))), low)
         return self.wavelet.synthesize(coefficients), tuple(band for band in bands if band is not None)
@@ -220,20 +234,20 @@ def add_low(coefficients, low):
 def check_image(x, factor):
     """ValueError unless x is (B, 3, H, W) with H and W positive multiples of ``factor``."""
     if x.ndim != 4 or x.shape[1] != IMAGE_CHANNELS:
-        raise ValueError(f'images of shape {tuple(x.shape)}: (B, 3, H, W) is needed')
+        raise SettingError(f'images of shape {tuple(x.shape)}: (B, 3, H, W) is needed')
     height, width = x.shape[-2:]
     if height % factor or width % factor or not height or not width:
         nearest = [max(factor, round(size / factor) * factor) for size in (width, height)]
-        raise ValueError(f'{width}x{height} px: use multiples of {factor}, such as {nearest[0]}x{nearest[1]}')
+        raise SettingError(f'{width}x{height} px: use multiples of {factor}, such as {nearest[0]}x{nearest[1]}')
 
 
 def layers_per_stage(name, layers, stages, least):
     """A number or one number a stage -> list; ValueError names what would work."""
     counts = [layers] * stages if isinstance(layers, int) else list(layers)
     if len(counts) != stages:
-        raise ValueError(f'{name}={layers!r}: give one number or a list of {stages}, one a stage')
+        raise SettingError(f'{name}={layers!r}: give one number or a list of {stages}, one a stage')
     if min(counts) < least:
-        raise ValueError(f'{name}={layers!r}: every stage needs at least {least}')
+        raise SettingError(f'{name}={layers!r}: every stage needs at least {least}')
     return counts
 
 
@@ -243,17 +257,17 @@ def _build_mid(mid_blocks, channels, norm):
 
 def _check_shortcuts(latent_channels, encoder_width, decoder_width):
     if encoder_width % (2 * latent_channels) or decoder_width % latent_channels:
-        raise ValueError(f'latent_shortcuts: 2 * latent_channels = {2 * latent_channels} must divide the last encoder '
-                         f'width {encoder_width}, and latent_channels the last decoder width {decoder_width}')
+        raise SettingError(f'latent_shortcuts: 2 * latent_channels = {2 * latent_channels} must divide the last '
+                           f'encoder width {encoder_width}, and latent_channels the last decoder width {decoder_width}')
 
 
 def _check_widths(name, widths):
     if len(widths) < 2:
-        raise ValueError(f'{name}={widths!r}: at least two entries are needed (2 give 4x, 3 give 8x downsampling)')
+        raise SettingError(f'{name}={widths!r}: at least two entries are needed (2 give 4x, 3 give 8x downsampling)')
     _check_positive(**{f'{name}[{i}]': width for i, width in enumerate(widths)})
 
 
 def _check_positive(**sizes):
     for name, size in sizes.items():
         if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise ValueError(f'{name}={size!r}: a positive integer is needed')
+            raise SettingError(f'{name}={size!r}: a positive integer is needed')

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.utils import spectral_norm
 
 from wfvae_toolkit.registry import DISCRIMINATORS
+from wfvae_toolkit.utils.errors import SettingError
 
 from ..posterior import at_least_float32
 
@@ -42,9 +43,9 @@ class PatchDiscriminator(nn.Module):
     def __init__(self, num_layers=4, width=64, norm='spectral', padding=1, max_width=None):
         super().__init__()
         if num_layers < 1 or width < 1:
-            raise ValueError(f'num_layers={num_layers}, width={width}: both must be at least 1')
+            raise SettingError(f'num_layers={num_layers}, width={width}: both must be at least 1')
         if norm not in NORMS:
-            raise ValueError(f'norm={norm!r}: one of {", ".join(NORMS)}')
+            raise SettingError(f'norm={norm!r}: one of {", ".join(NORMS)}')
         widths = [3, *(min(width * 2**i, max_width or 8 * width) for i in range(num_layers + 1))]
         strides = [2] * num_layers + [1]
         wrap = spectral_norm if norm == 'spectral' else nn.Identity()
@@ -65,8 +66,8 @@ class PatchDiscriminator(nn.Module):
     def features(self, images):
         """(B, 3, H, W) -> output of every layer, the scores last."""
         if min(images.shape[-2:]) < self.smallest_image:
-            raise ValueError(f'{images.shape[-1]}x{images.shape[-2]} px is too small for num_layers='
-                             f'{len(self.convs) - 1}: use at least {self.smallest_image} px or fewer layers')
+            raise SettingError(f'{images.shape[-1]}x{images.shape[-2]} px is too small for num_layers='
+                               f'{len(self.convs) - 1}: use at least {self.smallest_image} px or fewer layers')
         h = images.contiguous(memory_format=torch.channels_last)
         outputs = []
         for conv, norm in zip(self.convs, self.norms, strict=True):
@@ -89,7 +90,7 @@ class MultiScaleDiscriminator(nn.Module):
     def __init__(self, scales=3, num_layers=3, width=64, norm='spectral', padding=2, max_width=512):
         super().__init__()
         if scales < 1:
-            raise ValueError(f'scales={scales}: at least 1')
+            raise SettingError(f'scales={scales}: at least 1')
         self.scales = nn.ModuleList(PatchDiscriminator(num_layers, width, norm, padding, max_width)
                                     for _ in range(scales))
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from wfvae_toolkit.registry import DOWNSAMPLERS, UPSAMPLERS
+from wfvae_toolkit.utils.errors import SettingError
 
 
 @DOWNSAMPLERS.register_module()
@@ -50,7 +51,7 @@ class ResidualDownsample(nn.Module):
     def __init__(self, channels, next_channels):
         super().__init__()
         if next_channels % 4:
-            raise ValueError(f'ResidualDownsample: {next_channels} channels after it; a multiple of 4 is needed')
+            raise SettingError(f'ResidualDownsample: {next_channels} channels after it; a multiple of 4 is needed')
         _check_ratio('ResidualDownsample', 4 * channels, next_channels)
         self.out_channels = next_channels
         self.conv = nn.Conv2d(channels, next_channels // 4, 3, padding=1)
@@ -72,8 +73,8 @@ class ResidualUpsample(nn.Module):
     def __init__(self, channels, next_channels):
         super().__init__()
         if 4 * next_channels % channels:
-            raise ValueError(f'ResidualUpsample: {channels} -> {next_channels} channels; {channels} must divide '
-                             f'{4 * next_channels}')
+            raise SettingError(f'ResidualUpsample: {channels} -> {next_channels} channels; {channels} must divide '
+                               f'{4 * next_channels}')
         self.out_channels = next_channels
         self.repeats = 4 * next_channels // channels
         self.conv = nn.Conv2d(channels, 4 * next_channels, 3, padding=1)
@@ -91,5 +92,5 @@ def average_or_tile(x, channels):
 
 def _check_ratio(name, channels, next_channels):
     if channels % next_channels and next_channels % channels:
-        raise ValueError(f'{name}: its shortcut brings {channels} channels to {next_channels}; one must divide the '
-                         'other')
+        raise SettingError(f'{name}: its shortcut brings {channels} channels to {next_channels}; one must divide the '
+                           'other')

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from wfvae_toolkit.utils.errors import SettingError
+
 # Five stages of (channels, kernel) convolutions, each followed by a ReLU; a stage's output is a feature map.
 _POOL = 'pool'
 _STAGES = {
@@ -74,7 +76,7 @@ class PerceptualNetwork(nn.Module):
         found = sorted((int(match[2]), match[1]) for match in map(pattern.fullmatch, state) if match)
         convolutions = [module for module in self.stages.modules() if isinstance(module, nn.Conv2d)]
         if [state[f'{name}.weight'].shape for _, name in found] != [conv.weight.shape for conv in convolutions]:
-            raise ValueError(f'{source} does not hold the weights of {type(self).__name__} net={self.net!r}')
+            raise SettingError(f'{source} does not hold the weights of {type(self).__name__} net={self.net!r}')
         for (_, name), convolution in zip(found, convolutions, strict=True):
             convolution.weight.copy_(state[f'{name}.weight'])
             convolution.bias.copy_(state[f'{name}.bias'])
@@ -92,11 +94,11 @@ class PerceptualNetwork(nn.Module):
 
     def _check(self, reconstruction, target):
         if reconstruction.shape != target.shape or target.dim() != 4 or target.shape[1] != 3:
-            raise ValueError(f'reconstruction {tuple(reconstruction.shape)} and target {tuple(target.shape)}: '
-                             'expected two (B, 3, H, W) of one shape')
+            raise SettingError(f'reconstruction {tuple(reconstruction.shape)} and target {tuple(target.shape)}: '
+                               'expected two (B, 3, H, W) of one shape')
         if min(target.shape[2:]) < self.min_size:
-            raise ValueError(f'{target.shape[2]}x{target.shape[3]} px: {type(self).__name__} net={self.net!r} takes '
-                             f'images of at least {self.min_size}x{self.min_size} px')
+            raise SettingError(f'{target.shape[2]}x{target.shape[3]} px: {type(self).__name__} net={self.net!r} takes '
+                               f'images of at least {self.min_size}x{self.min_size} px')
 
 
 class Blur(nn.Module):
@@ -114,7 +116,7 @@ class Blur(nn.Module):
 def check_net(net):
     """ValueError unless ``net`` names a trunk."""
     if net not in _STAGES:
-        raise ValueError(f'net={net!r}: use one of {", ".join(map(repr, _STAGES))}')
+        raise SettingError(f'net={net!r}: use one of {", ".join(map(repr, _STAGES))}')
 
 
 def _convolution(in_channels, channels, kernel, shift_tolerant):

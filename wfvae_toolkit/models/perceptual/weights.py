@@ -12,7 +12,7 @@ import torch
 from torch import distributed
 
 from wfvae_toolkit.utils.distributed import is_distributed, is_main
-from wfvae_toolkit.utils.errors import MissingFile
+from wfvae_toolkit.utils.errors import MissingFile, SettingError
 
 DOWNLOAD_FOLDER = 'https://download.pytorch.org/models/'
 CONNECT_TIMEOUT_S = 5
@@ -40,9 +40,9 @@ def read_weights(path):
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise ValueError(f'{path} is damaged or no file of weights: {error}') from error
+        raise SettingError(f'{path} is damaged or no file of weights: {error}') from error
     if not isinstance(state, dict):
-        raise ValueError(f'{path} holds a {type(state).__name__}, not a state dict')
+        raise SettingError(f'{path} holds a {type(state).__name__}, not a state dict')
     return state
 
 

@@ -1,0 +1,8 @@
+"""The trained demo's decoder, trained on with its encoder frozen: latents stay what they were."""
+
+_base_ = '../wfvae2_demo.py'
+load_from = 'work_dirs/demo'
+model = dict(freeze=['autoencoder.encoder.*'])
+train_cfg = dict(max_iters=1000, val_interval=500)
+optim_wrapper = dict(autoencoder=dict(optimizer=dict(lr=7e-4)))
+default_hooks = dict(discriminator=dict(start_iter=900))

@@ -1,0 +1,101 @@
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from wfvae_toolkit.datasets import EpochOrder, MixedOrder, PositionSampler
+from wfvae_toolkit.datasets.order import BLOCK
+
+LENGTHS = {'a': 50, 'b': 7, 'c': 3000, 'd': 1}
+WEIGHTS = {'a': 0.3, 'b': 2, 'c': 1e-3, 'd': 1 / 3}
+
+
+def split(indices, lengths=LENGTHS):
+    """Indices in the concatenation -> indices in each source, in the order in which they came."""
+    starts = np.cumsum([0, *lengths.values()])
+    found = {name: [] for name in lengths}
+    for index in indices:
+        number = int(np.searchsorted(starts, index, side='right')) - 1
+        found[list(lengths)[number]].append(index - starts[number])
+    return found
+
+
+def test_shares_are_those_of_the_weights():
+    order = MixedOrder(LENGTHS, WEIGHTS, seed=0)
+    total = sum(WEIGHTS.values())
+    for blocks in (1, 2, 10, 999, 10**7):
+        counts = order.counts(blocks * BLOCK)
+        assert counts.sum() == blocks * BLOCK
+        for count, weight in zip(counts, WEIGHTS.values(), strict=True):
+            assert abs(count - blocks * BLOCK * weight / total) < len(WEIGHTS)
+    drawn = split(map(order, range(3 * BLOCK)))
+    assert [len(indices) for indices in drawn.values()] == order.counts(3 * BLOCK).tolist()
+    counts = np.array([order.counts(number * BLOCK) for number in range(2000)])
+    assert (np.diff(counts, axis=0) >= 0).all()
+
+
+def test_each_source_is_gone_through_as_if_it_were_alone():
+    order = MixedOrder(LENGTHS, WEIGHTS, seed=5)
+    drawn = split(map(order, range(4 * BLOCK)))
+    for name, indices in drawn.items():
+        for start in range(0, len(indices) - LENGTHS[name] + 1, LENGTHS[name]):
+            epoch = indices[start:start + LENGTHS[name]]
+            assert sorted(epoch) == list(range(LENGTHS[name]))
+    assert drawn['b'][:7] != drawn['b'][7:14]
+    kept = {name: LENGTHS[name] for name in ('b', 'd')}
+    other = split(map(MixedOrder(kept, {'b': 1, 'd': 5.0}, seed=5), range(BLOCK)), kept)
+    count = min(len(other['b']), len(drawn['b']))
+    assert other['b'][:count] == drawn['b'][:count]
+
+
+def test_any_position_is_reached_alone():
+    whole = [MixedOrder(LENGTHS, WEIGHTS, seed=3)(position) for position in range(2 * BLOCK)]
+    order = MixedOrder(LENGTHS, WEIGHTS, seed=3)
+    for position in np.random.default_rng(0).permutation(2 * BLOCK)[:300].tolist():
+        assert order(position) == whole[position]
+    assert whole != [MixedOrder(LENGTHS, WEIGHTS, seed=4)(position) for position in range(2 * BLOCK)]
+    far = 10**13 + 7
+    assert MixedOrder(LENGTHS, WEIGHTS, seed=3)(far) == MixedOrder(LENGTHS, WEIGHTS, seed=3)(far)
+
+
+def test_the_order_of_a_run_that_began_earlier_stays():
+    order = MixedOrder({'a': 4, 'b': 4}, {'a': 1, 'b': 2}, seed=4)
+    assert [order(position) for position in range(12)] == [6, 1, 7, 5, 0, 4, 5, 3, 7, 6, 2, 4]
+
+
+def test_one_source_keeps_all():
+    assert sorted(MixedOrder({'a': 9}, {'a': 3}, seed=0)(position) for position in range(9)) == list(range(9))
+
+
+def test_without_shuffling_each_source_keeps_its_order():
+    drawn = split(map(MixedOrder(LENGTHS, WEIGHTS, seed=0, shuffle=False), range(BLOCK)))
+    for name, indices in drawn.items():
+        assert indices == [number % LENGTHS[name] for number in range(len(indices))]
+
+
+def test_no_rank_meets_one_source_alone():
+    order = MixedOrder({'a': 500, 'b': 500}, {'a': 1, 'b': 1}, seed=0)
+    for rank in range(2):
+        counts = Counter(order(position) < 500 for position in range(rank, BLOCK, 2))
+        assert 200 < counts[True] < 312
+
+
+@pytest.mark.parametrize('world_size', [2, 3])
+@pytest.mark.parametrize('consumed', [0, 1000])
+def test_ranks_and_resuming(world_size, consumed):
+    def keys(count, **share):
+        order = MixedOrder(LENGTHS, WEIGHTS, seed=6)
+        sampler = PositionSampler(sum(LENGTHS.values()), 6, order=order, **share)
+        sampler.set_position(consumed if share else 0)
+        return list(itertools.islice(sampler, count))
+
+    union = [key for rank in range(world_size) for key in keys(60, rank=rank, world_size=world_size)]
+    assert sorted(union, key=lambda key: key.position) == keys(consumed + 60 * world_size)[consumed:]
+    assert all(type(value) is int for value in union[0])
+
+
+def test_an_epoch_order_is_the_samplers():
+    order = EpochOrder(10, (3,))
+    assert [key.index for key in itertools.islice(PositionSampler(10, seed=3), 25)] == list(map(order, range(25)))
+    assert [EpochOrder(10, (3,))(position) for position in (24, 3, 17)] == [order(24), order(3), order(17)]

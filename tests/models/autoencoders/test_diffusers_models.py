@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from wfvae_toolkit.models.autoencoders import DiffusersAutoencoderDC, DiffusersAutoencoderKL
+
+KL = dict(type='DiffusersAutoencoderKL', latent_channels=4, widths=(8, 16), layers=1, groups=8)
+DC = dict(type='DiffusersAutoencoderDC', latent_channels=4, encoder_block_types='ResBlock',
+          decoder_block_types='ResBlock', encoder_block_out_channels=(8, 16), decoder_block_out_channels=(8, 16),
+          encoder_layers_per_block=(1, 1), decoder_layers_per_block=(1, 1), encoder_qkv_multiscales=((), ()),
+          decoder_qkv_multiscales=((), ()))
+LOSSES = dict(pixel=dict(type='L1Loss'), adversarial=dict(type='AdversarialLoss', balance=('pixel',)))
+
+
+@pytest.mark.parametrize(('config', 'cls'), [(KL, DiffusersAutoencoderKL), (DC, DiffusersAutoencoderDC)])
+def test_encode_and_decode_are_diffusers_own(config, cls):
+    import diffusers
+
+    torch.manual_seed(0)
+    ours = cls(**{key: value for key, value in config.items() if key != 'type'}).eval()
+    torch.manual_seed(0)
+    if cls is DiffusersAutoencoderKL:
+        theirs = diffusers.AutoencoderKL(
+            latent_channels=4, block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=8,
+            down_block_types=('DownEncoderBlock2D',) * 2, up_block_types=('UpDecoderBlock2D',) * 2).eval()
+    else:
+        theirs = diffusers.AutoencoderDC(**{key: value for key, value in config.items() if key != 'type'}).eval()
+    images = torch.rand(2, 3, 16, 24) * 2 - 1
+    with torch.no_grad():
+        latents = ours.encode(images).latent_dist.mode()
+        encoded = theirs.encode(images)
+        expected = encoded.latent_dist.mode() if hasattr(encoded, 'latent_dist') else encoded.latent
+        torch.testing.assert_close(latents, expected)
+        torch.testing.assert_close(ours.decode(latents).sample, theirs.decode(latents).sample)
+    assert images.shape[-1] // latents.shape[-1] == ours.downsample_factor
+    assert ours.last_layer.shape[0] == 3
+
+
+@pytest.mark.parametrize('config', [KL, DC])
+def test_it_trains_in_both_turns_of_the_same_loop(make_model, make_images, make_batch, make_optimizers, config):
+    model = make_model()
+    model = type(model)(config, LOSSES, dict(type='PatchDiscriminator', num_layers=1, width=4)).train()
+    optimizers = make_optimizers(model, lr=1e-4)
+    for iteration in range(2):
+        update = model.update(model.turns(iteration), [make_batch(make_images())], optimizers)
+        assert not update.skipped
+    assert 'discriminator' in update.log
+
+
+def test_a_loss_on_bands_says_what_to_set(make_model, make_images):
+    model = type(make_model())(KL, dict(wavelet=dict(type='WaveletFlowLoss')))
+    with pytest.raises(ValueError, match='losses.wavelet=None'):
+        model.autoencoder_turn(make_images())
+
+
+def test_settings_are_checked():
+    with pytest.raises(ValueError, match='32 groups do not divide the widths'):
+        DiffusersAutoencoderKL(widths=(8, 16))
+    with pytest.raises(ValueError, match='use multiples of 2'):
+        DiffusersAutoencoderKL(**{key: value for key, value in KL.items() if key != 'type'}).encode(
+            torch.zeros(1, 3, 17, 16))

@@ -1,0 +1,92 @@
+"""Several datasets as one."""
+
+import math
+import operator
+from bisect import bisect_right
+from dataclasses import replace
+from itertools import accumulate
+
+from torch.utils.data import Dataset
+
+from ..registry import DATASETS
+from ..utils.errors import SettingError
+from .bad_files import BadFile
+from .base import SampleKey, build_dataset, evaluation_key
+from .order import MixedOrder
+
+
+@DATASETS.register_module()
+class MixedDataset(Dataset):
+    """Named sources: drawn by weight while training, one after the other in evaluation.
+
+    A training sample's source and index are a function of (seed, position), see `MixedOrder`: each source is shuffled
+    and gone through again and again on its own, the small ones more often. A bad file is substituted from its own
+    source. In reports the source's name stands before the path, ``name/path``.
+
+    Args:
+        sources (dict): name -> ``dict(weight=, dataset=dict(type=...))``; only the ratios of weights count. None
+            removes a source that a config inherits.
+        pipeline (sequence of dict): if given, the pipeline of every source in place of its own.
+        option (str): name of the setting ``data_root`` of this dataset, if it had one, for messages.
+
+    Raises:
+        ValueError: no source, or one that is not as above.
+    """
+
+    def __init__(self, sources, pipeline=None, option='train_dataloader.dataset.data_root'):
+        sources = {name: source for name, source in sources.items() if source is not None}
+        if not sources:
+            raise SettingError('MixedDataset has no source: sources=dict(name=dict(weight=1.0, dataset=dict(...)))')
+        place = option.removesuffix('.data_root')
+        self.datasets, self.weights = {}, {}
+        for name, source in sources.items():
+            if not isinstance(source, dict) or source.keys() != {'weight', 'dataset'}:
+                raise SettingError(f'source {name}: {source!r}: use dict(weight=1.0, dataset=dict(type=...)), or None')
+            if not _is_weight(source['weight']):
+                raise SettingError(f'source {name}: weight={source["weight"]!r}: use a positive number; '
+                                   f'{place}.sources.{name}=None removes the source')
+            cfg = source['dataset'] if pipeline is None else {**source['dataset'], 'pipeline': pipeline}
+            self.datasets[name] = build_dataset(cfg, option=f'{place}.sources.{name}.dataset.data_root')
+            self.weights[name] = source['weight']
+        self._names = list(self.datasets)
+        self._starts = [0, *accumulate(map(len, self.datasets.values()))]
+
+    def __len__(self):
+        return self._starts[-1]
+
+    def path(self, index):
+        name, start = self._source(index)
+        return f'{name}/{self.datasets[name].path(index - start)}'
+
+    def order(self, length, seed, shuffle):
+        """`MixedOrder`; ValueError for a part of the mixture, which has no first samples."""
+        if length != len(self):
+            raise SettingError(f'max_images={length}: a mixture has no first samples; leave it out in training')
+        lengths = {name: len(dataset) for name, dataset in self.datasets.items()}
+        return MixedOrder(lengths, self.weights, seed, shuffle)
+
+    def prepare_evaluation(self):
+        for dataset in self.datasets.values():
+            dataset.prepare_evaluation()
+
+    def __getitem__(self, key):
+        """`SampleKey`, or an index in the concatenation -> `Sample`, its names and index those of the mixture."""
+        index = key.index if isinstance(key, SampleKey) else operator.index(key)
+        if not 0 <= index < len(self):
+            raise IndexError(f'index {index}: there are {len(self)} samples')
+        key = key if isinstance(key, SampleKey) else evaluation_key(index)
+        name, start = self._source(index)
+        try:
+            sample = self.datasets[name][key._replace(index=index - start)]
+        except RuntimeError as error:  # SampleError, or every file is bad
+            raise type(error)(f'source {name}: {error}') from error
+        return replace(sample, path=f'{name}/{sample.path}', index=start + sample.index,
+                       bad=tuple(BadFile(f'{name}/{bad.path}', bad.reason) for bad in sample.bad))
+
+    def _source(self, index):
+        number = bisect_right(self._starts, index) - 1
+        return self._names[number], self._starts[number]
+
+
+def _is_weight(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf

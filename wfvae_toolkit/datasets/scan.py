@@ -1,0 +1,117 @@
+"""Every picture under a folder; a folder that did not change since the last scan need not be listed again.
+
+A cache is a file of JSON lines: a header with a checksum of the rest, then a line for every folder. Counting a folder's
+entries would be listing it, so a folder counts as unchanged while its inode, its times of modification and change, its
+size and its number of links do; on most file systems the last two grow with its entries.
+"""
+
+import json
+import os
+import time
+import warnings
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+from ..utils.files import atomic_write
+
+EXTENSIONS = ('jpg', 'jpeg', 'png', 'webp', 'bmp', 'tif', 'tiff')
+
+CACHE_FORMAT = 'wfvae_toolkit folder scan 1'
+# A folder can change twice within one tick of its clock (2 s on FAT): one that changed so lately is not cached.
+SETTLED_NS = 2 * 10**9
+
+
+class _Listing(NamedTuple):
+    """What a folder holds; names are joined by slashes, which no name contains: a tenth of a list's memory."""
+
+    fingerprint: tuple[int, ...]
+    pictures: str
+    folders: str
+    links: str  # to folders, or to what may become one
+
+
+def scan_folder(root, extensions=EXTENSIONS, cache=None):
+    """Relative POSIX paths of the files under ``root`` with one of the extensions, in any case, sorted.
+
+    Links to folders are followed, save one that leads back to a folder it lies in. Files that cannot
+    be opened are listed: they are reported when read, not dropped in silence.
+
+    Args:
+        cache (str | Path): a file that keeps the listings for the next scan, created if missing; outside of ``root``,
+            or writing it changes a folder. One that is damaged, or cannot be written, costs a warning. Not noticed is a
+            link whose name ends like a picture's and whose target turns from a file into a folder.
+    """
+    endings = {'.' + extension.lower().lstrip('.') for extension in extensions}
+    cached = {} if cache is None else _read_cache(cache, endings)
+    settled_before_ns = time.time_ns() - SETTLED_NS
+    paths, settled = [], {}
+    pending = [('', ())]  # folder relative to root with a final slash, identities of the folders it lies in
+    while pending:
+        folder, above = pending.pop()
+        status = os.stat(Path(root, folder))
+        identity = status.st_dev, status.st_ino
+        if identity in above:
+            continue
+        fingerprint = status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_nlink
+        listing = cached.get(folder)
+        if listing is None or listing.fingerprint != fingerprint:
+            listing = _list_folder(Path(root, folder), endings, fingerprint)
+        if max(status.st_mtime_ns, status.st_ctime_ns) < settled_before_ns:
+            settled[folder] = listing
+        links = [name for name in _names(listing.links) if os.path.isdir(Path(root, folder, name))]
+        pending += [(f'{folder}{name}/', (*above, identity)) for name in _names(listing.folders) + links]
+        paths += [folder + name for name in _names(listing.pictures)]
+    if cache is not None and settled != cached:
+        _write_cache(cache, endings, settled)
+    return sorted(paths)
+
+
+def _list_folder(path, endings, fingerprint):
+    pictures, folders, links = [], [], []
+    with os.scandir(path) as entries:
+        for entry in entries:
+            is_picture = os.path.splitext(entry.name)[1].lower() in endings
+            # Unlike entry.is_dir(), os.path.isdir survives a link to itself.
+            if entry.is_symlink() and not (is_picture and not os.path.isdir(entry.path)):
+                links.append(entry.name)
+            elif not entry.is_symlink() and entry.is_dir():
+                folders.append(entry.name)
+            elif is_picture:
+                pictures.append(entry.name)
+    return _Listing(fingerprint, *map('/'.join, (pictures, folders, links)))
+
+
+def _names(joined):
+    return joined.split('/') if joined else []
+
+
+def _read_cache(path, endings):
+    """Folder -> `_Listing`; empty if there is no file, or one of other extensions."""
+    try:
+        header, _, body = Path(path).read_bytes().partition(b'\n')
+        header = json.loads(header)
+        if header['format'] != CACHE_FORMAT or header['crc32'] != zlib.crc32(body):
+            raise ValueError('format or checksum is wrong')
+        if header['extensions'] != sorted(endings):
+            return {}
+        return {folder: _Listing(tuple(fingerprint), *names)
+                for folder, fingerprint, *names in map(json.loads, body.splitlines())}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        warnings.warn(f'{path}: no usable scan cache ({type(error).__name__}: {error}); every folder is listed again',
+                      stacklevel=2)
+        return {}
+
+
+def _write_cache(path, endings, listings):
+    # ASCII: a file name need not be valid UTF-8.
+    body = ''.join(f'{json.dumps([folder, *listing])}\n' for folder, listing in listings.items()).encode('ascii')
+    header = {'format': CACHE_FORMAT, 'extensions': sorted(endings), 'crc32': zlib.crc32(body)}
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as file:
+            file.write(json.dumps(header).encode('ascii') + b'\n' + body)
+    except OSError as error:
+        warnings.warn(f'{path}: the scan is not cached ({error})', stacklevel=2)

@@ -1,0 +1,107 @@
+"""diffusers' autoencoders as baselines in the same loop (extra ``diffusers``)."""
+
+import torch
+from torch import nn
+
+from wfvae_toolkit.registry import AUTOENCODERS
+from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.torchvision_shim import import_torchvision
+
+from ..posterior import DiagonalGaussian, at_least_float32
+from .outputs import DecoderOutput, EncoderOutput
+from .wfvae2 import check_image
+
+
+class _DiffusersAutoencoder(nn.Module):
+    """What the training model and the evaluation need, around a model of diffusers; no ``bands``."""
+
+    def __init__(self, model, latent_channels, downsample_factor, last_layer):
+        super().__init__()
+        self.encoder, self.decoder = model.encoder, model.decoder
+        # Present in AutoencoderKL alone; they stand between the halves.
+        self.quant_conv = getattr(model, 'quant_conv', None)
+        self.post_quant_conv = getattr(model, 'post_quant_conv', None)
+        self.latent_channels = latent_channels
+        self.downsample_factor = downsample_factor
+        self._last_layer = last_layer
+        self.to(memory_format=torch.channels_last)
+
+    @property
+    def last_layer(self):
+        """Weight of the decoder's last conv."""
+        return self.get_parameter(self._last_layer)
+
+    def encode(self, x):
+        """(B, 3, H, W) in [-1, 1] -> EncoderOutput without bands."""
+        check_image(x, self.downsample_factor)
+        h = self.encoder(x.contiguous(memory_format=torch.channels_last))
+        return EncoderOutput(self.posterior(h if self.quant_conv is None else self.quant_conv(h)))
+
+    def decode(self, z):
+        """(B, latent_channels, H/f, W/f) -> DecoderOutput without bands."""
+        z = z if self.post_quant_conv is None else self.post_quant_conv(z)
+        return DecoderOutput(at_least_float32(self.decoder(z)))
+
+    def forward(self, x):
+        return self.decode(self.encode(x).latent_dist.mode()).sample
+
+
+@AUTOENCODERS.register_module()
+class DiffusersAutoencoderKL(_DiffusersAutoencoder):
+    """diffusers' ``AutoencoderKL``, the VAE of Stable Diffusion, from random weights.
+
+    Args:
+        latent_channels (int): channels of the latent.
+        widths (list[int]): channels of each block, image to latent; f = 2^(len(widths) - 1).
+        layers (int): residual blocks a block of the encoder.
+        groups (int): of its group norms.
+
+    Raises:
+        ImportError: diffusers is not installed.
+        SettingError: ``groups`` does not divide a width.
+    """
+
+    def __init__(self, latent_channels=4, widths=(128, 256, 512, 512), layers=2, groups=32):
+        if any(width % groups for width in widths):
+            raise SettingError(f'DiffusersAutoencoderKL: {groups} groups do not divide the widths {tuple(widths)}')
+        model = _diffusers().AutoencoderKL(
+            latent_channels=latent_channels, block_out_channels=tuple(widths), layers_per_block=layers,
+            norm_num_groups=groups, down_block_types=('DownEncoderBlock2D',) * len(widths),
+            up_block_types=('UpDecoderBlock2D',) * len(widths))
+        super().__init__(model, latent_channels, 2 ** (len(widths) - 1), 'decoder.conv_out.weight')
+
+    def posterior(self, moments):
+        return DiagonalGaussian.from_moments(moments)
+
+
+@AUTOENCODERS.register_module()
+class DiffusersAutoencoderDC(_DiffusersAutoencoder):
+    """diffusers' ``AutoencoderDC`` (DC-AE, arXiv 2410.10733) from random weights; deterministic latents.
+
+    It has no posterior: the variance is 1e-13, so that a sample is its mean; train it without a KL row.
+
+    Args:
+        settings: what ``diffusers.AutoencoderDC`` takes.
+
+    Raises:
+        ImportError: diffusers is not installed.
+    """
+
+    def __init__(self, **settings):
+        model = _diffusers().AutoencoderDC(**settings)
+        super().__init__(model, model.config.latent_channels, model.spatial_compression_ratio,
+                         'decoder.conv_out.weight')
+
+    def posterior(self, latents):
+        latents = at_least_float32(latents)
+        return DiagonalGaussian(latents, torch.full_like(latents, -30.0))
+
+
+def _diffusers():
+    import_torchvision()  # diffusers imports it, and without the shim fails beside a CPU build of torch
+    try:
+        import diffusers
+    except ImportError as error:
+        raise ImportError("diffusers' autoencoders need it: pip install 'wfvae_toolkit[diffusers]' "
+                          f'({error})') from error
+    return diffusers

@@ -1,0 +1,66 @@
+"""Weights that a run starts from, at iteration 0."""
+
+import fnmatch
+
+from wfvae_toolkit.checkpoints import CheckpointError, load_training_checkpoint, resolve_checkpoint
+from wfvae_toolkit.utils.errors import SettingError
+
+PARTS = ('discriminator', 'optimizers')
+
+
+def start_from(model, path, weights='ema', allow_missing=()):
+    """Fill a training model from a checkpoint; returns the names that stay as they were initialised.
+
+    Args:
+        model (AutoencoderTraining): filled in place.
+        path (str | Path): a checkpoint or a run's folder.
+        weights (str): ``'ema'`` or ``'raw'``, of the autoencoder; the discriminator has raw ones only.
+        allow_missing (list[str]): patterns of names that may be absent on one side or differ in shape, such as
+            ``'discriminator.*'`` or ``'autoencoder.decoder.conv_in.*'``.
+
+    Raises:
+        CheckpointError: unreadable, or a name that no pattern covers is missing, unexpected or of another shape.
+    """
+    path = resolve_checkpoint(path)
+    content = load_training_checkpoint(path)
+    state = dict(content['state_dict'])
+    if weights not in ('ema', 'raw'):
+        raise SettingError(f"load_from.weights={weights!r}: 'ema' or 'raw'")
+    if weights == 'ema':
+        if 'ema_state_dict' not in content:
+            raise CheckpointError(f"{path}: has no EMA weights; use load_from.weights='raw'")
+        state.update({f'autoencoder.{name}': value for name, value in content['ema_state_dict'].items()})
+    wanted = model.state_dict()
+    problems = dict.fromkeys(wanted.keys() - state.keys(), 'missing')
+    problems |= dict.fromkeys(state.keys() - wanted.keys(), 'unexpected')
+    problems |= {name: f'{tuple(state[name].shape)} for {tuple(wanted[name].shape)}'
+                 for name in wanted.keys() & state.keys() if state[name].shape != wanted[name].shape}
+    refused = {name: what for name, what in sorted(problems.items())
+               if not any(fnmatch.fnmatch(name, pattern) for pattern in allow_missing)}
+    if refused:
+        shown = ', '.join(f'{name} ({what})' for name, what in list(refused.items())[:5])
+        raise CheckpointError(f'{path} does not fit: {shown}{f" and {len(refused) - 5} more" * (len(refused) > 5)}; '
+                              'list patterns of what is meant to be new in load_from.allow_missing')
+    model.load_state_dict({name: value for name, value in state.items() if name not in problems}, strict=False)
+    return sorted(name for name in problems if name in wanted)
+
+
+def without_parts(checkpoint, parts, model):
+    """A resumed checkpoint with some parts as the model has them now: 'discriminator', 'optimizers'."""
+    unknown = set(parts) - set(PARTS)
+    if unknown:
+        raise SettingError(f'resume_drop: {sorted(unknown)[0]!r} is none of {", ".join(PARTS)}')
+    checkpoint = dict(checkpoint)
+    if 'discriminator' in parts:
+        kept = {name: value for name, value in checkpoint['state_dict'].items() if not _of_discriminator(name)}
+        fresh = {name: value for name, value in model.state_dict().items() if _of_discriminator(name)}
+        checkpoint['state_dict'] = kept | fresh
+        checkpoint['optimizers'] = {turn: state for turn, state in checkpoint['optimizers'].items()
+                                    if turn != 'discriminator'}
+    if 'optimizers' in parts:
+        checkpoint['optimizers'] = {}
+    return checkpoint
+
+
+def _of_discriminator(name):
+    return name.startswith('discriminator.')
