@@ -7,7 +7,6 @@ import pytest
 import torch
 from PIL import Image
 
-from wfvae_toolkit.models.autoencoders import WFVAE2Image
 from wfvae_toolkit.registry import MODELS
 from wfvae_toolkit.utils.config import load_config
 
@@ -171,7 +170,7 @@ def test_shipped_config_loads_and_its_model_builds(path):
         cfg.model.losses.perceptual = dict(type='STLPIPSLoss')
     with torch.device('meta'):  # shapes without numbers: a hundred million take seconds to draw
         model = MODELS.build(cfg.model)
-    assert isinstance(model.autoencoder, WFVAE2Image)
+    assert type(model.autoencoder).__name__ == cfg.model.autoencoder.type
     assert set(model.losses) == {name for name, row in cfg.model.losses.items() if row is not None}
 
 
