@@ -1,7 +1,9 @@
-"""diffusers' AutoencoderKL in the demo: as many parameters (2.79 M against 2.80 M) and the same training time."""
+"""diffusers' AutoencoderKL in the demo: as many parameters (2.79 M against 2.80 M) and the same time of training."""
 
 _base_ = '../wfvae2_demo.py'
 model = dict(
     autoencoder=dict(_delete_=True, type='DiffusersAutoencoderKL', latent_channels=8, widths=(32, 32, 64, 128),
                      layers=1),
     losses=dict(wavelet=None))
+train_cfg = dict(max_iters=1056, val_interval=264)
+default_hooks = dict(discriminator=dict(start_iter=950))
