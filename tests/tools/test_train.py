@@ -124,9 +124,11 @@ def test_training_again_from_the_start_gives_the_same_weights(finished, train, p
     train('tiny', tmp_path, **{'train_cfg.max_iters': 7, **QUIET})
     first, again = (torch.load(folder / 'iter_7.pth', weights_only=True)['state_dict']
                     for folder in (finished[0], tmp_path))
-    # Another process with another number of threads may sum in another order.
+    # Another process with another number of threads may sum in another order. Softmax does not see a key's bias: its
+    # gradient is rounding noise, which AdamW turns into full steps.
     for key, value in first.items():
-        torch.testing.assert_close(again[key], value, rtol=1e-3, atol=1e-4)
+        if not key.endswith('key.bias'):
+            torch.testing.assert_close(again[key], value, rtol=1e-3, atol=1e-4)
 
 
 # configs
