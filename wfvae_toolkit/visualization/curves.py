@@ -52,11 +52,13 @@ def draw_curves(panels, path, mark=None):
             axes.set_yscale('log')
         if mark is not None:
             axes.axvline(mark[0], color='0.4', linestyle='--', linewidth=1)
-            axes.annotate(mark[1], (mark[0], 1.0), xycoords=('data', 'axes fraction'), fontsize=7, color='0.3',
-                          textcoords='offset points', xytext=(3, -9))
+            late = mark[0] > sum(axes.get_xlim()) / 2
+            axes.annotate(mark[1], (mark[0], 0.0), xycoords=('data', 'axes fraction'), fontsize=7, color='0.3',
+                          textcoords='offset points', xytext=(-3 if late else 3, 4), ha='right' if late else 'left')
         axes.set_title(title, fontsize=9, loc='left')
         axes.grid(alpha=0.25)
-        axes.legend(fontsize=7, ncols=4, loc='upper right')
+        # In the title's line: there it hides no curve.
+        axes.legend(fontsize=7, ncols=4, loc='lower right', bbox_to_anchor=(1.0, 0.98), frameon=False)
     figure.axes[-1].set_xlabel('iteration')
     with atomic_write(path) as file:
         figure.savefig(file, format='png', dpi=110)
