@@ -1,19 +1,8 @@
-"""Folders data/train and data/val at 256 px: short side resized, centre crop."""
+"""Folders data/train and data/val at 256 px."""
+
+_base_ = 'photos_1024.py'
 
 train_dataloader = dict(
-    batch_size=4,
-    num_workers=8,
-    pin_memory=True,
-    persistent_workers=True,
-    dataset=dict(
-        type='ImageFolder',
-        data_root='data/train',
-        pipeline=[dict(type='ResizeShortSide', size=256), dict(type='CenterCrop', size=256)]))
-
+    dataset=dict(pipeline=[dict(type='ResizeShortSide', size=256), dict(type='CenterCrop', size=256)]))
 val_dataloader = dict(
-    batch_size=1,
-    num_workers=4,
-    dataset=dict(
-        type='ImageFolder',
-        data_root='data/val',
-        pipeline=[dict(type='ResizeShortSide', size=256), dict(type='CenterCrop', size=256)]))
+    dataset=dict(pipeline=[dict(type='ResizeShortSide', size=256), dict(type='CenterCrop', size=256)]))
