@@ -4,6 +4,7 @@ from .earlier import convert_earlier_state
 from .native import (
     LAST,
     CheckpointError,
+    build_autoencoder,
     build_from_checkpoint,
     find_resumable,
     list_checkpoints,
@@ -13,7 +14,8 @@ from .native import (
     resolve_checkpoint,
     save_training_checkpoint,
 )
+from .trained import TrainedModel, read_model
 
-__all__ = ['LAST', 'CheckpointError', 'build_from_checkpoint', 'convert_earlier_state', 'find_resumable',
-           'list_checkpoints', 'load_autoencoder', 'load_training_checkpoint', 'plain_data', 'resolve_checkpoint',
-           'save_training_checkpoint']
+__all__ = ['LAST', 'CheckpointError', 'TrainedModel', 'build_autoencoder', 'build_from_checkpoint',
+           'convert_earlier_state', 'find_resumable', 'list_checkpoints', 'load_autoencoder',
+           'load_training_checkpoint', 'plain_data', 'read_model', 'resolve_checkpoint', 'save_training_checkpoint']

@@ -109,6 +109,12 @@ def load_autoencoder(path, weights='ema'):
 
 def build_from_checkpoint(checkpoint, path, weights='ema'):
     """The part of ``load_autoencoder`` after reading."""
+    config, state = select_weights(checkpoint, path, weights)
+    return build_autoencoder(config, state, path, weights)
+
+
+def select_weights(checkpoint, path, weights):
+    """(config, state dict) of the autoencoder in a training checkpoint."""
     states = {'raw': {key.removeprefix('autoencoder.'): value for key, value in checkpoint['state_dict'].items()
                       if key.startswith('autoencoder.')}, 'ema': checkpoint.get('ema_state_dict')}
     if states.get(weights) is None:
@@ -118,13 +124,18 @@ def build_from_checkpoint(checkpoint, path, weights='ema'):
         config = json.loads(checkpoint['meta']['autoencoder'])
     except (KeyError, ValueError) as error:
         raise CheckpointError(f'{path}: no readable config of its autoencoder in meta ({error})') from None
+    return config, states[weights]
+
+
+def build_autoencoder(config, state, path, weights):
+    """Autoencoder of a config that came from a file, filled strictly, in evaluation mode."""
     check_registered(config, path)
     try:
         autoencoder = AUTOENCODERS.build(config)
     except (TypeError, KeyError, ValueError) as error:
         raise CheckpointError(f'{path}: its config builds no autoencoder: {error}') from None
     try:
-        autoencoder.load_state_dict(states[weights], strict=True)
+        autoencoder.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise CheckpointError(f'{path}: {weights} weights do not fit its own config: {error}') from None
     return autoencoder.eval()
