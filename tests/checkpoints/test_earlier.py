@@ -1,8 +1,10 @@
 import pytest
 import torch
 
-from wfvae_toolkit.checkpoints import convert_earlier_state
-from wfvae_toolkit.models.discriminators import PatchDiscriminator
+from wfvae_toolkit.checkpoints import CheckpointError, convert_earlier_state
+from wfvae_toolkit.checkpoints.earlier import to_earlier
+from wfvae_toolkit.checkpoints.earlier_settings import from_earlier_settings
+from wfvae_toolkit.models.discriminators import MultiScaleDiscriminator, PatchDiscriminator
 from wfvae_toolkit.registry import AUTOENCODERS
 
 BUFFERS = ['encoder.wavelet_transform_in.aa', 'encoder.down_blocks.1.wavelet_transform.ad',
@@ -55,10 +57,43 @@ def test_unknown_keys_of_an_encoder_do_not_load(reference):
 
 
 @pytest.mark.parametrize('key', ['perceptual_loss.net.slice1.0.weight', 'logvar', 'discriminator.main.3.running_mean',
-                                 'scale0_layer0.0.weight_orig'])
+                                 'scale0_layer1.1.weight'])
 def test_other_discriminators_are_named(key):
     with pytest.raises(ValueError, match=f'no keys of an earlier spectral-norm PatchGAN: {key}'):
         convert_earlier_state({'discriminator.main.0.bias': 0, key: 0}, 'discriminator')
+
+
+def test_several_scales_count_down_to_the_full_resolution():
+    ours = MultiScaleDiscriminator(scales=3, num_layers=2, width=4).state_dict()
+    earlier = {}
+    for key, value in ours.items():
+        _, number, *layer, name = key.split('.')
+        place = 3 if layer == ['score'] else int(layer[1])
+        earlier[f'discriminator.scale{2 - int(number)}_layer{place}.0.{name}'] = value
+    converted = convert_earlier_state(earlier, 'discriminator')
+    assert converted.keys() == ours.keys()
+    assert all(converted[key] is ours[key] for key in ours)
+    with pytest.raises(ValueError, match='no keys of an earlier spectral-norm PatchGAN: discriminator'):
+        convert_earlier_state({**earlier, 'discriminator.main.0.bias': 0}, 'discriminator')
+
+
+def test_earlier_models_survive_the_round_trip(earlier_model):
+    settings = {'_class_name': earlier_model.class_name, **earlier_model.settings}
+    config, statistics, _ = from_earlier_settings(settings, 'config.json')
+    state = convert_earlier_state(earlier_model.weights, 'autoencoder')
+    written, back = to_earlier(config, state, statistics)
+    # Complete: what the file left out has its default.
+    assert {key: written[key] for key in settings} == settings
+    assert from_earlier_settings(written, 'config.json')[:2] == (config, statistics)
+    assert back.keys() == earlier_model.weights.keys()
+    for key, value in earlier_model.weights.items():
+        assert value.dtype == back[key].dtype
+        assert torch.equal(value, back[key]), key
+
+
+def test_other_kinds_of_models_have_no_earlier_form():
+    with pytest.raises(CheckpointError, match='DiffusersAutoencoderKL has no earlier form'):
+        to_earlier(dict(type='DiffusersAutoencoderKL'), {}, None)
 
 
 def test_kind_is_checked():

@@ -14,8 +14,9 @@ from .native import (
     resolve_checkpoint,
     save_training_checkpoint,
 )
-from .trained import TrainedModel, read_model
+from .trained import ModelFile, TrainedModel, read_model, read_model_file
 
-__all__ = ['LAST', 'CheckpointError', 'TrainedModel', 'build_autoencoder', 'build_from_checkpoint',
+__all__ = ['LAST', 'CheckpointError', 'ModelFile', 'TrainedModel', 'build_autoencoder', 'build_from_checkpoint',
            'convert_earlier_state', 'find_resumable', 'list_checkpoints', 'load_autoencoder',
-           'load_training_checkpoint', 'plain_data', 'read_model', 'resolve_checkpoint', 'save_training_checkpoint']
+           'load_training_checkpoint', 'plain_data', 'read_model', 'read_model_file', 'resolve_checkpoint',
+           'save_training_checkpoint']

@@ -1,6 +1,10 @@
-"""Key names of the earlier implementation (WFVAE2ImageModel, WFIVAE2Model and their PatchGAN) -> ours."""
+"""Key names of the earlier implementation (WFVAE2ImageModel, WFIVAE2Model and their PatchGANs) <-> ours."""
 
 import re
+
+import torch
+
+from .earlier_settings import to_earlier_settings
 
 # Wavelet filters stood in the state dict as buffers; ours are code.
 _WAVELET_BUFFER = re.compile(r'(^|\.)(inverse_)?wavelet_transform(_in|_out)?\.(aa|ad|da|dd)$')
@@ -27,6 +31,29 @@ _AUTOENCODER_RULES = [(re.compile(pattern), replacement) for pattern, replacemen
     (r'\.(mid\.\d+)\.proj_out\.', r'.\1.out.'),
 )]
 
+# The way back, after the rules that depend on norm and sampling.
+_EARLIER_RULES = [(re.compile(pattern), replacement) for pattern, replacement in (
+    (r'\.shortcut\.', '.nin_shortcut.'),
+    (r'^encoder\.stages\.', 'encoder.down_blocks.'),
+    (r'^decoder\.stages\.', 'decoder.up_blocks.'),
+    (r'\.blocks\.(\d+)\.', r'.res_block.\1.'),
+    (r'\.out_block\.', '.out_res_block.'),
+    (r'\.attention\.conv\.', '.eca.conv.'),
+    (r'\.flow_in\.', '.in_flow_conv.'),
+    (r'\.branch\.', '.branch_conv.'),
+    (r'\.flow_block\.', '.out_flow_conv.0.'),
+    (r'\.flow_out\.', '.out_flow_conv.1.'),
+    (r'\.(mid\.\d+)\.query\.', r'.\1.q.'),
+    (r'\.(mid\.\d+)\.key\.', r'.\1.k.'),
+    (r'\.(mid\.\d+)\.value\.', r'.\1.v.'),
+    (r'\.(mid\.\d+)\.out\.', r'.\1.proj_out.'),
+)]
+_LAYER_NORM = [(re.compile(r'\.(norm|norm1|norm2|norm_out)\.(weight|bias)$'), r'.\1.norm.\2')]
+_SAMPLING = {word: [(re.compile(rf'\.{ours}\.conv\.'), f'.{earlier}.') for ours, earlier in pairs]
+             for word, pairs in {'classic': (('downsample', 'down.conv'), ('upsample', 'up.conv')),
+                                 'dcae': (('downsample', 'conv_down'), ('upsample', 'conv_up'))}.items()}
+_HAAR = {'aa': (1, 1, 1, 1), 'ad': (1, 1, -1, -1), 'da': (1, -1, 1, -1), 'dd': (1, -1, -1, 1)}
+
 _SPECTRAL_NORM = ('weight_orig', 'weight_u', 'weight_v', 'bias')
 
 
@@ -48,20 +75,61 @@ def convert_earlier_state(state_dict, kind):
     raise ValueError(f"kind={kind!r}: 'autoencoder' or 'discriminator'")
 
 
-def _autoencoder_key(key):
-    if not key.startswith(('encoder.', 'decoder.')):
-        raise ValueError(f'{key!r} is no key of an earlier autoencoder: they start with encoder. or decoder.')
-    for pattern, replacement in _AUTOENCODER_RULES:
+def to_earlier(config, state, statistics):
+    """Our model in the earlier form: (settings of config.json, state dict with the wavelet buffers).
+
+    Args:
+        config (dict): AUTOENCODERS config.
+        state (dict[str, Tensor]): its weights; the same tensors go out under the earlier names.
+        statistics (LatentStatistics): None: raw latents.
+
+    Raises:
+        CheckpointError: settings that the earlier form cannot express; the message names them.
+    """
+    settings = to_earlier_settings(config, statistics)
+    rules = [*(_LAYER_NORM if settings['norm_type'] == 'layernorm' else ()),
+             *_SAMPLING[settings.get('block_type', 'classic')], *_EARLIER_RULES]
+    renamed = {_apply(rules, key): value for key, value in state.items()}
+    dtype = next(iter(state.values())).dtype
+    places = ['encoder.wavelet_transform_in', 'decoder.inverse_wavelet_transform_out']
+    if settings.get('use_energy_flow', True):
+        for i in range(len(settings['base_channels']) - 1):
+            places += [f'encoder.down_blocks.{i}.wavelet_transform', f'decoder.up_blocks.{i}.inverse_wavelet_transform']
+    buffers = {f'{place}.{name}': torch.tensor(signs, dtype=dtype).mul(0.5).reshape(1, 1, 2, 2)
+               for place in places for name, signs in _HAAR.items()}
+    return settings, {**renamed, **buffers}
+
+
+def _apply(rules, key):
+    for pattern, replacement in rules:
         key = pattern.sub(replacement, key)
     return key
 
 
+def _autoencoder_key(key):
+    if not key.startswith(('encoder.', 'decoder.')):
+        raise ValueError(f'{key!r} is no key of an earlier autoencoder: they start with encoder. or decoder.')
+    return _apply(_AUTOENCODER_RULES, key)
+
+
 def _discriminator_state(state_dict):
-    """``main.N.weight_orig`` -> ``convs.i.weight_orig``; the last conv is ``score``."""
-    matches = {key: re.fullmatch(r'(?:discriminator\.)?main\.(\d+)\.(\w+)', key) for key in state_dict}
-    strange = [key for key, match in matches.items() if not match or match[2] not in _SPECTRAL_NORM]
+    """``main.N.weight_orig`` -> ``convs.i.weight_orig``; the last conv is ``score``.
+
+    Several scales: ``scale{i}_layer{j}.0.weight_orig`` -> ``scales.k.convs.j.weight_orig``, where the earlier i counts
+    down to the full resolution's scales - 1 and our k up from its 0.
+    """
+    matches = {key: re.fullmatch(r'(?:discriminator\.)?(?:main\.(\d+)|scale(\d+)_layer(\d+)\.0)\.(\w+)', key)
+               for key in state_dict}
+    kinds = {match[1] is None for match in matches.values() if match}
+    strange = [key for key, match in matches.items() if not match or match[4] not in _SPECTRAL_NORM or len(kinds) > 1]
     if strange:
         raise ValueError(f'no keys of an earlier spectral-norm PatchGAN: {", ".join(sorted(strange)[:5])}')
-    places = sorted({int(match[1]) for match in matches.values()})
-    names = {place: f'convs.{i}' for i, place in enumerate(places[:-1])} | {places[-1]: 'score'}
-    return {f'{names[int(match[1])]}.{match[2]}': state_dict[key] for key, match in matches.items()}
+    places = {key: (int(match[2] or 0), int(match[1] or match[3])) for key, match in matches.items()}
+    scales = sorted({scale for scale, _ in places.values()}, reverse=True)
+    names = {}
+    for number, scale in enumerate(scales):
+        prefix = f'scales.{number}.' if kinds == {True} else ''
+        *convs, score = sorted({layer for of, layer in places.values() if of == scale})
+        names |= {(scale, layer): f'{prefix}convs.{i}' for i, layer in enumerate(convs)}
+        names[scale, score] = f'{prefix}score'
+    return {f'{names[places[key]]}.{match[4]}': state_dict[key] for key, match in matches.items()}

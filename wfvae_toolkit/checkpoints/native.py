@@ -19,6 +19,7 @@ from wfvae_toolkit.utils.errors import UserError
 from wfvae_toolkit.utils.files import atomic_write
 
 FORMAT = 'wfvae_toolkit training checkpoint'
+INFERENCE_FORMAT = 'wfvae_toolkit inference checkpoint'
 FORMAT_VERSION = 1
 # What reading damaged bytes raised in 6,000 tries.
 _DAMAGED = (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError,
@@ -46,24 +47,46 @@ def load_training_checkpoint(path, map_location='cpu'):
         CheckpointError: missing, damaged, another format, or with content beyond plain data.
     """
     path = Path(path)
-    if not path.is_file():
+    checkpoint = load_plain(path, map_location)
+    if format_of(checkpoint) == INFERENCE_FORMAT:
+        raise CheckpointError(f'{path}: holds weights for inference, no state of a training to resume; '
+                              f'load_from={str(path)!r} starts a new training from it')
+    if format_of(checkpoint) != FORMAT:
+        raise CheckpointError(f'{path}: not a checkpoint of this toolkit (its meta says no {FORMAT!r})')
+    check_version(checkpoint, path)
+    return checkpoint
+
+
+def load_plain(path, map_location='cpu'):
+    """What a torch file holds, if that is tensors and plain values; executes nothing in it.
+
+    Raises:
+        CheckpointError: missing, damaged, or with content beyond plain data.
+    """
+    if not Path(path).is_file():
         raise CheckpointError(f'{path}: no such file')
     try:
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f'{path}: refused, it holds more than tensors and plain values, which could run code '
                               f'({str(error).splitlines()[0]})') from None
     except _DAMAGED as error:
         reason = str(error) or type(error).__name__
         raise CheckpointError(f'{path}: damaged or no checkpoint ({reason.splitlines()[0]})') from None
-    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
-    if not isinstance(meta, dict) or meta.get('format') != FORMAT:
-        raise CheckpointError(f'{path}: not a checkpoint of this toolkit (its meta says no {FORMAT!r})')
-    version = meta.get('format_version')
+
+
+def format_of(content):
+    """The format that a native file names in its ``meta``; None where there is none."""
+    meta = content.get('meta') if isinstance(content, dict) else None
+    return meta.get('format') if isinstance(meta, dict) else None
+
+
+def check_version(content, path):
+    """CheckpointError for a native file that a later version of the toolkit wrote."""
+    version = content['meta'].get('format_version')
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise CheckpointError(f'{path}: format {version}, this version reads up to {FORMAT_VERSION}; '
                               'update wfvae_toolkit')
-    return checkpoint
 
 
 def list_checkpoints(work_dir):

@@ -1,0 +1,89 @@
+"""config.json of diffusers folders -> our configs: our own export, AutoencoderKL and AutoencoderDC."""
+
+import inspect
+import math
+import re
+
+from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.registry import AUTOENCODERS
+
+from .native import CheckpointError
+
+EXPORTED_CLASS = 'AutoencoderWFVAE2'
+_LATENT_KEYS = ('scaling_factor', 'shift_factor', 'latents_mean', 'latents_std')
+
+# AutoencoderKL: what DiffusersAutoencoderKL builds, and what does not change the network.
+_KL_SETTINGS = {'latent_channels': 'latent_channels', 'block_out_channels': 'widths', 'layers_per_block': 'layers',
+                'norm_num_groups': 'groups'}
+_KL_FIXED = dict(in_channels=3, out_channels=3, act_fn='silu', use_quant_conv=True, use_post_quant_conv=True,
+                 mid_block_add_attention=True)
+_KL_BLOCKS = dict(down_block_types='DownEncoderBlock2D', up_block_types='UpDecoderBlock2D')
+_KL_IGNORED = ('sample_size', 'force_upcast')
+# Attention in files that diffusers wrote before 0.18.
+_KL_OLD_NAMES = {'query': 'to_q', 'key': 'to_k', 'value': 'to_v', 'proj_attn': 'to_out.0'}
+_OLD_ATTENTION = re.compile(r'(\.mid_block\.attentions\.\d+\.)(query|key|value|proj_attn)\.')
+
+
+def from_diffusers_settings(settings, path):
+    """config.json -> (our config, LatentStatistics or None).
+
+    Raises:
+        CheckpointError: a class of diffusers that is not read, or settings that its counterpart here lacks.
+    """
+    convert = {EXPORTED_CLASS: _exported, 'AutoencoderKL': _kl, 'AutoencoderDC': _dc}[settings['_class_name']]
+    own = {key: value for key, value in settings.items() if not key.startswith('_') and key not in _LATENT_KEYS}
+    config = convert(own, path)
+    return config, _statistics(settings, config['latent_channels'], path)
+
+
+def rename_old_attention(state):
+    """Keys of a diffusers autoencoder as its present version names them."""
+    return {_OLD_ATTENTION.sub(lambda match: f'{match[1]}{_KL_OLD_NAMES[match[2]]}.', key): value
+            for key, value in state.items()}
+
+
+def _exported(settings, path):
+    settings.pop('block_out_channels', None)  # a copy of the widths, for pipelines of diffusers
+    known = list(inspect.signature(AUTOENCODERS.get('WFVAE2Image')).parameters)
+    unknown = sorted(settings.keys() - set(known))
+    if unknown:
+        raise CheckpointError(f'{path}: {EXPORTED_CLASS} has no setting {", ".join(unknown)}; it has '
+                              f'{", ".join(known)}')
+    if 'latent_channels' not in settings:
+        raise CheckpointError(f'{path}: says no latent_channels')
+    return dict(type='WFVAE2Image', **settings)
+
+
+def _kl(settings, path):
+    blocks = {name: [kind] * len(settings.get('block_out_channels', ())) for name, kind in _KL_BLOCKS.items()}
+    fixed = {**_KL_FIXED, **blocks}
+    other = {key: value for key, value in settings.items() if key not in _KL_SETTINGS and key not in _KL_IGNORED
+             and not (key in fixed and value == fixed[key])}
+    if other:
+        raise CheckpointError(f'{path}: DiffusersAutoencoderKL cannot express '
+                              f'{", ".join(f"{key}={value!r}" for key, value in sorted(other.items()))}')
+    missing = sorted(_KL_SETTINGS.keys() - settings.keys())
+    if missing:
+        raise CheckpointError(f'{path}: says no {", ".join(missing)}')
+    return dict(type='DiffusersAutoencoderKL', **{ours: settings[key] for key, ours in _KL_SETTINGS.items()})
+
+
+def _dc(settings, path):
+    if settings.get('in_channels', 3) != 3:
+        raise CheckpointError(f'{path}: AutoencoderDC with in_channels={settings["in_channels"]}; 3 is read')
+    return {'type': 'DiffusersAutoencoderDC', 'latent_channels': 32, **settings}
+
+
+def _statistics(settings, channels, path):
+    """normalised = ((raw - latents_mean) / latents_std - shift_factor) * scaling_factor; None where nothing is said."""
+    scale, shift, mean, std = (settings.get(key) for key in _LATENT_KEYS)
+    if scale in (None, 1) and not shift and mean is None and std is None:
+        return None
+    mean, std = mean or [0.0] * channels, std or [1.0] * channels
+    scale, shift = 1.0 if scale is None else scale, shift or 0.0
+    numbers = [scale, shift, *mean, *std]
+    if len(mean) != channels or len(std) != channels or scale == 0 or not all(
+            isinstance(value, (int, float)) and math.isfinite(value) for value in numbers) or min(std) / scale <= 0:
+        raise CheckpointError(f'{path}: {", ".join(_LATENT_KEYS)} are no statistics of {channels} latent channels')
+    return LatentStatistics(tuple(m + s * shift for m, s in zip(mean, std, strict=True)),
+                            tuple(s / scale for s in std))

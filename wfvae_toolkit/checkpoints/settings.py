@@ -1,0 +1,58 @@
+"""Configs of autoencoders with every default written out, so that two of them compare."""
+
+import inspect
+
+from wfvae_toolkit.models.autoencoders.wfvae2 import layers_per_stage
+from wfvae_toolkit.registry import BY_NAME, registered_names
+
+# They change how a network trains, not what it computes.
+_TRAINING_ONLY = ('checkpoint_activations',)
+# What the owner of a part passes to it.
+_CONTEXT = ('channels', 'next_channels', 'out_channels')
+
+
+def complete(config):
+    """AUTOENCODERS config -> the same with all defaults, as plain data; equal ones build the same network.
+
+    Of an energy flow that is off the widths are None. Settings that concern training only are left out.
+    """
+    config = with_defaults(config)
+    if config['type'] != 'WFVAE2Image':
+        return config
+    for name in _TRAINING_ONLY:
+        config.pop(name)
+    replacements = dict(
+        wavelet=dict(type='Haar'), norm=dict(type='LayerNorm2d'), downsample=dict(type='StridedDownsample'),
+        upsample=dict(type='NearestUpsample'), decoder_widths=config['widths'],
+        decoder_flow_width=config['flow_width'])
+    config |= {name: with_defaults(value) for name, value in replacements.items() if config[name] is None}
+    stages = len(config['widths']) - 1
+    config['encoder_layers'] = layers_per_stage('encoder_layers', config['encoder_layers'], stages, 1)
+    config['decoder_layers'] = layers_per_stage('decoder_layers', config['decoder_layers'], stages, 2)
+    if not config['energy_flow']:
+        config['flow_width'] = config['decoder_flow_width'] = None
+    return config
+
+
+def with_defaults(node):
+    """A config, or a part of one, with the constructor defaults of every part that it names."""
+    if isinstance(node, (list, tuple)):
+        return [with_defaults(value) for value in node]
+    if not isinstance(node, dict):
+        return node
+    defaults = {} if 'type' not in node else {
+        name: parameter.default for name, parameter in inspect.signature(_find(node['type'])).parameters.items()
+        if parameter.default is not inspect.Parameter.empty and name not in _CONTEXT}
+    return {key: with_defaults(value) for key, value in {**node, **defaults, **node}.items()}
+
+
+def _find(name):
+    return next(registry.get(name) for registry in BY_NAME.values() if name in registered_names(registry))
+
+
+def difference(first, second):
+    """Names of settings in which two completed configs differ, such as ``'norm'``."""
+    names = {name for name in first.keys() | second.keys() if first.get(name) != second.get(name)}
+    if 'energy_flow' in names:
+        names -= {'flow_width', 'decoder_flow_width'}  # one of the two has no flow to be of that width
+    return sorted(names)
