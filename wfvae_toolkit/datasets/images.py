@@ -125,6 +125,22 @@ def to_rgb(image, background='white'):
     return rgb
 
 
+def upright_rgb(image, background='white'):
+    """PIL image as a program holds it -> what `load_rgb` makes of its file; the image itself stays as it is.
+
+    Raises:
+        BadImage: not decoded yet, and damaged.
+        ValueError: as of `to_rgb`.
+    """
+    try:
+        image.load()
+        image = image.copy()
+    except DECODER_ERRORS as error:
+        raise BadImage(getattr(image, 'filename', None) or None, _reason(error)) from error
+    _turn_upright(image)
+    return to_rgb(image, background)
+
+
 def rgb_colour(colour):
     """CSS colour or (r, g, b) -> (r, g, b), each 0..255; ValueError otherwise."""
     if isinstance(colour, str):

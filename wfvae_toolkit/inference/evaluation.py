@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from wfvae_toolkit.checkpoints import build_from_checkpoint, load_training_checkpoint, resolve_checkpoint
+from wfvae_toolkit.checkpoints import read_model_file
 from wfvae_toolkit.datasets import build_dataloader
 from wfvae_toolkit.evaluation import evaluate, write_results
 from wfvae_toolkit.registry import EVALUATORS
@@ -13,14 +13,14 @@ from wfvae_toolkit.utils.pictures import comparison_grid, write_picture
 
 
 def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max_images=None, max_pictures=16):
-    """Score the averaged and the raw weights of a checkpoint on the validation images of a config.
+    """Score a MODEL on the validation images of a config: its averaged weights and, where it has both, its raw ones.
 
-    The network is built from what the checkpoint says of itself; data and metrics come from ``cfg``. The training
+    The network is built from what the MODEL says of itself; data and metrics come from ``cfg``. The training
     model, its losses and its optimizers are not built.
 
     Args:
         cfg (Config): ``val_dataloader`` and ``val_evaluator`` are read.
-        checkpoint (str | Path): a file, or a run's folder (its newest checkpoint).
+        checkpoint (str | Path): a MODEL, as of ``wfvae_toolkit.checkpoints.read_model``.
         folder (str | Path): gets summary.json, metrics.csv and pictures/; rank 0 writes the first two.
         resolution (int): short side in px, resized to; None leaves the config's pipeline or only crops.
         crop (int): edge in px of a centre crop; None with a ``resolution``: the same.
@@ -30,11 +30,11 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
     Returns:
         EvaluationSummary: the same on every rank. Files that could not be read are in ``skipped``.
     """
-    path = resolve_checkpoint(checkpoint)
-    content = load_training_checkpoint(path)
-    names = {'': 'ema', 'raw': 'raw'} if 'ema_state_dict' in content else {'': 'raw'}
+    models = read_model_file(checkpoint).models
+    names = dict(zip(('', 'raw'), models, strict=False))  # averaged ones first
+    main = models[names['']]
     device = default_device()
-    autoencoders = {name: build_from_checkpoint(content, path, weights).to(device) for name, weights in names.items()}
+    autoencoders = {name: models[weights].build().to(device) for name, weights in names.items()}
     loader_cfg = dict(cfg.val_dataloader)
     loader_cfg['dataset'] = {**loader_cfg['dataset'], **_pipeline(resolution, crop)}
     if max_images is not None:
@@ -42,7 +42,7 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
     loader = build_dataloader(loader_cfg, training=False, rank=distributed.rank(), world_size=distributed.world_size())
     evaluator = EVALUATORS.build(cfg.val_evaluator)
     protocol = {
-        'checkpoint': path.name, 'iteration': content['meta']['iteration'], 'weights': names[''],
+        'checkpoint': main.path.resolve().name, 'iteration': main.meta.get('iteration'), 'weights': main.weights,
         'precision': 'float32', 'data_root': str(loader_cfg['dataset'].get('data_root')),
         'images_of': len(loader.dataset), 'pipeline': _describe(loader_cfg['dataset'].get('pipeline', ())),
         'software': describe_environment()['packages']}

@@ -1,0 +1,141 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from wfvae_toolkit.checkpoints import save_training_checkpoint
+from wfvae_toolkit.inference import Reconstructor
+from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.registry import AUTOENCODERS
+from wfvae_toolkit.utils.errors import SettingError
+
+CONFIG = dict(type='WFVAE2Image', latent_channels=3, widths=(8, 12), flow_width=4)
+STATISTICS = LatentStatistics((0.5, -1.0, 2.0), (0.5, 2.0, 4.0))
+
+
+def build(seed=0):
+    torch.manual_seed(seed)
+    return AUTOENCODERS.build(CONFIG).eval()
+
+
+@pytest.fixture
+def reconstructor():
+    return Reconstructor(build(), STATISTICS, device='cpu')
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run's folder: raw weights of seed 0, averaged ones of seed 1."""
+    raw = {f'autoencoder.{key}': value for key, value in build(0).state_dict().items()}
+    save_training_checkpoint({'meta': {'iteration': 1}, 'state_dict': raw, 'ema_state_dict': build(1).state_dict()},
+                             tmp_path / 'iter_1.pth', CONFIG)
+    return tmp_path
+
+
+@pytest.mark.parametrize(('weights', 'seed'), [('ema', 1), ('raw', 0)])
+def test_from_pretrained_computes_what_the_network_does(run, make_images, weights, seed):
+    images = make_images()
+    model = Reconstructor.from_pretrained(run, weights, device='cpu')
+    autoencoder = build(seed)
+    with torch.no_grad():
+        latents = autoencoder.encode(images).latent_dist.mode()
+        expected = autoencoder.decode(latents).sample.clamp(-1, 1)
+    assert torch.equal(model.encode(images), latents)  # never measured: raw
+    assert torch.equal(model.decode(latents), expected)
+    assert torch.equal(model.reconstruct(images), expected)
+    assert not model.autoencoder.training
+    assert len(model.autoencoder.encode(images).bands) == 1
+
+
+def test_latents_are_normalised(reconstructor, make_images):
+    images = make_images()
+    raw = Reconstructor(build(), device='cpu').encode(images)
+    latents = reconstructor.encode(images)
+    torch.testing.assert_close(latents, STATISTICS.normalize(raw))
+    torch.testing.assert_close(reconstructor.decode(latents), Reconstructor(build(), device='cpu').decode(raw))
+
+
+def test_samples_come_from_the_generator(reconstructor, make_images):
+    images = make_images()
+    first, again, other = (reconstructor.encode(images, sample=True, generator=torch.Generator().manual_seed(seed))
+                           for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    posterior = build().encode(images).latent_dist
+    noise = torch.randn(first.shape, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(first, STATISTICS.normalize(posterior.sample(noise=noise)).detach())
+
+
+@pytest.mark.parametrize(('height', 'width'), [(8, 12), (9, 12), (5, 7), (1, 1), (2, 31)])
+def test_any_size_returns_in_its_size(reconstructor, height, width):
+    image = torch.rand(3, height, width) * 2 - 1
+    latents = reconstructor.encode(image)
+    assert latents.shape == (1, 3, -(-height // 4), -(-width // 4))
+    result = reconstructor.reconstruct(image)
+    assert result.shape == (1, 3, height, width)
+    assert torch.equal(result, reconstructor.decode(latents, size=(height, width)))
+    assert torch.equal(result, reconstructor.decode(latents[0])[..., :height, :width])
+
+
+def test_a_multiple_of_the_factor_is_not_touched(reconstructor, make_images):
+    image = make_images(1, 8, 12)
+    with torch.no_grad():
+        expected = build()(image).clamp(-1, 1)
+    torch.testing.assert_close(reconstructor.reconstruct(image), expected, atol=1e-5, rtol=0)
+
+
+def test_paths_arrays_and_pictures_agree(reconstructor, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'a.png')
+    results = [reconstructor.reconstruct(image) for image in (pixels, Image.fromarray(pixels), tmp_path / 'a.png')]
+    assert all(torch.equal(result, results[0]) for result in results)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_half_precision_takes_and_gives_float32(make_images, dtype):
+    images = make_images()
+    model = Reconstructor(build(), STATISTICS, device='cpu', dtype=dtype)
+    latents = model.encode(images)
+    result = model.decode(latents)
+    assert latents.dtype == result.dtype == torch.float32
+    assert next(model.autoencoder.parameters()).dtype == dtype
+    full = Reconstructor(build(), STATISTICS, device='cpu')
+    assert (latents - full.encode(images)).abs().max() < 0.1
+    assert (result - full.decode(latents)).abs().max() < 0.1
+    assert not torch.equal(result, full.decode(latents))
+
+
+def test_latents_can_train_something_else(reconstructor, make_images):
+    latents = reconstructor.encode(make_images())
+    weight = torch.ones(3, 1, 1, requires_grad=True)
+    (latents * weight).square().sum().backward()
+    assert weight.grad.abs().sum() > 0
+
+
+def test_pictures_are_rounded(reconstructor):
+    levels = torch.arange(256.0)
+    images = (levels / 127.5 - 1 + 0.003).clamp(-1, 1).reshape(1, 1, 16, 16).expand(2, 3, -1, -1)
+    pictures = reconstructor.to_pictures(images)
+    assert [picture.size for picture in pictures] == [(16, 16)] * 2
+    assert np.array_equal(np.asarray(pictures[1])[..., 0].flatten(), levels.numpy())
+    assert reconstructor.to_pictures(images[0])[0].tobytes() == pictures[0].tobytes()
+
+
+@pytest.mark.parametrize('size', [(0, 4), (9, 4), (8, 13)])
+def test_sizes_that_cannot_be_cut_are_named(reconstructor, size):
+    with pytest.raises(SettingError, match=r'\(height, width\) up to \(8, 12\)'):
+        reconstructor.decode(torch.zeros(1, 3, 2, 3), size=size)
+
+
+@pytest.mark.parametrize('shape', [(2, 3), (1, 1, 3, 2, 3), (1, 4, 2, 3)])
+def test_latents_of_another_shape_are_named(reconstructor, shape):
+    with pytest.raises(SettingError, match='latents of shape'):
+        reconstructor.decode(torch.zeros(shape))
+
+
+@pytest.mark.slow
+def test_compiled(make_images):
+    images = make_images()
+    compiled = Reconstructor(build(), device='cpu', compile=True)
+    torch.testing.assert_close(compiled.reconstruct(images), Reconstructor(build(), device='cpu').reconstruct(images),
+                               atol=1e-5, rtol=0)
