@@ -1,4 +1,4 @@
-"""Score a checkpoint: ``python tools/test.py CONFIG CHECKPOINT [--resolution 256 512] [--crop 256]``."""
+"""Score a checkpoint: ``python tools/test.py CONFIG MODEL [--resolution 256 512] [--crop 256]``."""
 
 import argparse
 import sys
@@ -11,7 +11,8 @@ def parse_arguments(arguments=None):
     parser = argparse.ArgumentParser(description='Score a checkpoint on the validation images of a config: '
                                                  'summary.json, metrics.csv and side-by-side pictures.')
     add_config_arguments(parser)
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help="a file, or a run's folder for its newest one")
+    parser.add_argument('checkpoint', metavar='MODEL',
+                        help="a checkpoint, a run's folder for its newest one, an exported folder, an earlier .ckpt")
     parser.add_argument('--work-dir', help='where results go (default: evaluation/ beside the checkpoint)')
     parser.add_argument('--resolution', type=int, nargs='+', metavar='PX',
                         help='resize the short side to PX and crop the centre; several: one folder each')

@@ -119,7 +119,7 @@ def test_a_bad_file_is_listed_and_not_accepted_in_silence(score, run, photos, tm
 
 @pytest.mark.parametrize(('checkpoint', 'message'), [
     ('nowhere.pth', 'nowhere.pth: no such file'),
-    ('.', 'no iter_N.pth in it'),
+    ('.', 'no iter_N.pth and no config.json in it'),
     ('words.pth', 'words.pth: damaged or no checkpoint|words.pth: refused'),
 ])
 def test_no_checkpoint_is_one_line(score, tmp_path, checkpoint, message):
@@ -143,4 +143,4 @@ def test_as_a_command_results_lie_beside_the_checkpoint(launch, run, photos):
     assert read(run / 'evaluation')[0]['images'] == 3
     failed = launch(sys.executable, 'tools/test.py', TINY, run / 'iter_5.pth', check=False)
     assert failed.returncode == 1
-    assert failed.stderr.strip() == f'error: {run}/iter_5.pth: no such file'
+    assert failed.stderr.strip() == f'error: {run}/iter_5.pth: no such file or folder'

@@ -1,22 +1,20 @@
-"""File formats of trained models and the way back to earlier ones."""
+"""File formats of trained models: reading any of them, writing, converting, merging."""
 
 from .earlier import convert_earlier_state
+from .export import EXPORTERS, export_model
+from .merge import merge_models
 from .native import (
     LAST,
     CheckpointError,
     build_autoencoder,
-    build_from_checkpoint,
     find_resumable,
     list_checkpoints,
-    load_autoencoder,
     load_training_checkpoint,
     plain_data,
-    resolve_checkpoint,
     save_training_checkpoint,
 )
 from .trained import ModelFile, TrainedModel, read_model, read_model_file
 
-__all__ = ['LAST', 'CheckpointError', 'ModelFile', 'TrainedModel', 'build_autoencoder', 'build_from_checkpoint',
-           'convert_earlier_state', 'find_resumable', 'list_checkpoints', 'load_autoencoder',
-           'load_training_checkpoint', 'plain_data', 'read_model', 'read_model_file', 'resolve_checkpoint',
-           'save_training_checkpoint']
+__all__ = ['EXPORTERS', 'LAST', 'CheckpointError', 'ModelFile', 'TrainedModel', 'build_autoencoder',
+           'convert_earlier_state', 'export_model', 'find_resumable', 'list_checkpoints', 'load_training_checkpoint',
+           'merge_models', 'plain_data', 'read_model', 'read_model_file', 'save_training_checkpoint']

@@ -114,28 +114,6 @@ def find_resumable(work_dir, warn):
     return None
 
 
-def load_autoencoder(path, weights='ema'):
-    """Build the autoencoder of a checkpoint and fill it, strictly.
-
-    Args:
-        path (str | Path): a checkpoint, or a run's folder (its newest checkpoint).
-        weights (str): ``'ema'`` or ``'raw'``.
-
-    Returns:
-        nn.Module: in evaluation mode, on the CPU.
-
-    Raises:
-        CheckpointError: unreadable, a part that is not registered, weights that do not fit or are not there.
-    """
-    return build_from_checkpoint(load_training_checkpoint(resolve_checkpoint(path)), path, weights)
-
-
-def build_from_checkpoint(checkpoint, path, weights='ema'):
-    """The part of ``load_autoencoder`` after reading."""
-    config, state = select_weights(checkpoint, path, weights)
-    return build_autoencoder(config, state, path, weights)
-
-
 def select_weights(checkpoint, path, weights):
     """(config, state dict) of the autoencoder in a training checkpoint."""
     states = {'raw': {key.removeprefix('autoencoder.'): value for key, value in checkpoint['state_dict'].items()
@@ -162,17 +140,6 @@ def build_autoencoder(config, state, path, weights):
     except RuntimeError as error:
         raise CheckpointError(f'{path}: {weights} weights do not fit its own config: {error}') from None
     return autoencoder.eval()
-
-
-def resolve_checkpoint(path):
-    """A file as it is; a run's folder -> its newest checkpoint."""
-    path = Path(path)
-    if not path.is_dir():
-        return path
-    paths = list_checkpoints(path)
-    if not paths:
-        raise CheckpointError(f'{path}: no iter_N.pth in it')
-    return paths[-1]
 
 
 def check_registered(config, path):

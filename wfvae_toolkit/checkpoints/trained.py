@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.utils.plugins import load_plugins
 
 from .diffusers_settings import EXPORTED_CLASS, from_diffusers_settings, rename_old_attention
 from .earlier import convert_earlier_state
@@ -19,6 +20,7 @@ from .native import (
     INFERENCE_FORMAT,
     CheckpointError,
     build_autoencoder,
+    check_registered,
     format_of,
     list_checkpoints,
     load_plain,
@@ -110,7 +112,16 @@ def read_model(path, weights='ema'):
 
 def read_model_file(path):
     """``read_model`` with every set of weights that the MODEL holds. Returns a ModelFile."""
-    path = Path(path)
+    load_plugins()
+    content = _recognise(Path(path))
+    for model in content.models.values():
+        if not isinstance(model.config, dict):
+            raise CheckpointError(f'{model.path}: its config is no dict, but {model.config!r}')
+        check_registered(model.config, model.path)
+    return content
+
+
+def _recognise(path):
     if path.is_dir():
         return _read_run(path) if list_checkpoints(path) else _read_folder(path)
     if not path.is_file():

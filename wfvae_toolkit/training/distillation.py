@@ -2,7 +2,7 @@
 
 import torch
 
-from wfvae_toolkit.checkpoints import load_autoencoder
+from wfvae_toolkit.checkpoints import read_model
 from wfvae_toolkit.losses import Loss
 from wfvae_toolkit.losses.base import sum_per_image
 from wfvae_toolkit.losses.perceptual import as_constant
@@ -17,7 +17,7 @@ class DistillationLoss(Loss):
     The teacher is a constant: it enters no checkpoint and no optimizer.
 
     Args:
-        teacher (str): a checkpoint or a run's folder.
+        teacher (str): a MODEL, as of ``wfvae_toolkit.checkpoints.read_model``.
         weights (str): ``'ema'`` or ``'raw'`` of it.
 
     Raises:
@@ -27,7 +27,7 @@ class DistillationLoss(Loss):
 
     def __init__(self, teacher, weights='ema', weight=1.0):
         super().__init__(weight)
-        self.teacher = as_constant(load_autoencoder(teacher, weights))
+        self.teacher = as_constant(read_model(teacher, weights).build())
 
     def forward(self, step):
         with torch.no_grad():

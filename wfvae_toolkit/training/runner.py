@@ -48,6 +48,12 @@ class TrainingRunner(Runner):
         """A new run neither mixes with what an earlier one left in the folder nor eats it: that moves into its own."""
         folder = Path(self.work_dir)
         left = [path for pattern in _RUN_FILES for path in folder.glob(pattern)]
+        start = self.cfg.get('load_from')
+        start = start.get('path') if isinstance(start, dict) else start
+        moved = [path.resolve() for path in left]
+        if start and Path(start).resolve() in [folder.resolve(), *moved] and left:
+            raise SettingError(f'load_from={str(start)!r} lies in the folder of this run, whose files are moved aside '
+                               'before it starts; give the run another --work-dir')
         if left:
             self._earlier_run = folder / f'before_{self.timestamp}'
             self._earlier_run.mkdir()

@@ -2,18 +2,20 @@
 
 import fnmatch
 
-from wfvae_toolkit.checkpoints import CheckpointError, load_training_checkpoint, resolve_checkpoint
+from wfvae_toolkit.checkpoints import CheckpointError, read_model_file
 from wfvae_toolkit.utils.errors import SettingError
 
 PARTS = ('discriminator', 'optimizers')
 
 
 def start_from(model, path, weights='ema', allow_missing=()):
-    """Fill a training model from a checkpoint; returns the names that stay as they were initialised.
+    """Fill a training model from any MODEL; returns the names that stay as they were initialised.
+
+    A native training checkpoint brings its discriminator too; other forms hold the autoencoder alone.
 
     Args:
         model (AutoencoderTraining): filled in place.
-        path (str | Path): a checkpoint or a run's folder.
+        path (str | Path): a MODEL, as of ``wfvae_toolkit.checkpoints.read_model``.
         weights (str): ``'ema'`` or ``'raw'``, of the autoencoder; the discriminator has raw ones only.
         allow_missing (list[str]): patterns of names that may be absent on one side or differ in shape, such as
             ``'discriminator.*'`` or ``'autoencoder.decoder.conv_in.*'``.
@@ -21,15 +23,10 @@ def start_from(model, path, weights='ema', allow_missing=()):
     Raises:
         CheckpointError: unreadable, or a name that no pattern covers is missing, unexpected or of another shape.
     """
-    path = resolve_checkpoint(path)
-    content = load_training_checkpoint(path)
-    state = dict(content['state_dict'])
     if weights not in ('ema', 'raw'):
         raise SettingError(f"load_from.weights={weights!r}: 'ema' or 'raw'")
-    if weights == 'ema':
-        if 'ema_state_dict' not in content:
-            raise CheckpointError(f"{path}: has no EMA weights; use load_from.weights='raw'")
-        state.update({f'autoencoder.{name}': value for name, value in content['ema_state_dict'].items()})
+    content = read_model_file(path)
+    state = {f'autoencoder.{name}': value for name, value in content.select(weights).state.items()} | content.others
     wanted = model.state_dict()
     problems = dict.fromkeys(wanted.keys() - state.keys(), 'missing')
     problems |= dict.fromkeys(state.keys() - wanted.keys(), 'unexpected')
@@ -39,8 +36,12 @@ def start_from(model, path, weights='ema', allow_missing=()):
                if not any(fnmatch.fnmatch(name, pattern) for pattern in allow_missing)}
     if refused:
         shown = ', '.join(f'{name} ({what})' for name, what in list(refused.items())[:5])
+        parts = sorted({name.split('.')[0] for name in refused})
+        advice = ('list patterns of what is meant to be new in load_from.allow_missing' if 'autoencoder' in parts else
+                  f'if a new {" and ".join(parts)} is meant, say load_from.allow_missing='
+                  f'{[f"{part}*" for part in parts]}')
         raise CheckpointError(f'{path} does not fit: {shown}{f" and {len(refused) - 5} more" * (len(refused) > 5)}; '
-                              'list patterns of what is meant to be new in load_from.allow_missing')
+                              f'{advice}')
     model.load_state_dict({name: value for name, value in state.items() if name not in problems}, strict=False)
     return sorted(name for name in problems if name in wanted)
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 from pathlib import Path
 
 
@@ -22,6 +23,29 @@ def atomic_write(path, mode='wb'):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+    _flush_folder(path.parent)
+
+
+@contextlib.contextmanager
+def atomic_folder(path):
+    """Make a temporary neighbour of the folder ``path``; on success rename it over ``path``.
+
+    Whatever fails before, ``path`` keeps its former content.
+    """
+    path = Path(path)
+    temporary, former = (path.with_name(f'.{path.name}.{os.getpid()}.{what}') for what in ('part', 'former'))
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        _flush_folder(temporary)
+        if path.exists():
+            path.rename(former)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if former.exists() and not path.exists():
+            former.rename(path)
+        shutil.rmtree(former, ignore_errors=True)
     _flush_folder(path.parent)
 
 

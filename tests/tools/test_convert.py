@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from wfvae_toolkit.checkpoints import read_model, save_training_checkpoint
+from wfvae_toolkit.registry import AUTOENCODERS
+
+CONFIG = dict(type='WFVAE2Image', latent_channels=3, widths=(8, 12), flow_width=4)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run's folder: raw weights of seed 0, averaged ones of seed 1."""
+    states = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        states.append(AUTOENCODERS.build(CONFIG).state_dict())
+    (tmp_path / 'run').mkdir()
+    save_training_checkpoint(
+        {'meta': {'iteration': 1}, 'state_dict': {f'autoencoder.{key}': value for key, value in states[0].items()},
+         'ema_state_dict': states[1]}, tmp_path / 'run/iter_1.pth', CONFIG)
+    return tmp_path / 'run'
+
+
+@pytest.mark.parametrize(('form', 'name'), [('native', 'out/a.pth'), ('earlier', 'out/a')])
+@pytest.mark.parametrize('weights', ['ema', 'raw'])
+def test_convert(tool, run, tmp_path, capsys, form, name, weights):
+    output = tmp_path / name
+    tool('convert')(run, output, '--to', form, '--weights', weights)
+    expected = read_model(run, weights).state
+    assert all(torch.equal(value, expected[key]) for key, value in read_model(output).state.items())
+    assert str(output) in capsys.readouterr().out
+    with pytest.raises(SystemExit, match='^error: .* exists; --force replaces it$'):
+        tool('convert')(run, output, '--to', form)
+    tool('convert')(run, output, '--to', form, '--force')
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (('nowhere', 'a.pth', '--to', 'native'), 'nowhere: no such file or folder'),
+    (('run', 'a.pth', '--to', 'onnx9'), '--to onnx9: one of native, earlier')])
+def test_errors_are_one_line(tool, run, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=f'^error: {message}') as exit_:
+        tool('convert')(*arguments)
+    assert len(exit_.value.code.splitlines()) == 1
+
+
+def test_merge(tool, run, tmp_path, capsys):
+    tool('convert')(run, tmp_path / 'raw.pth', '--to', 'native', '--weights', 'raw')
+    output = tmp_path / 'merged.pth'
+    tool('merge')('--encoder', run, '--decoder', tmp_path / 'raw.pth', output)
+    assert f'decoder of {tmp_path}/raw.pth -> {output}' in capsys.readouterr().out
+    state, averaged, raw = read_model(output).state, read_model(run).state, read_model(run, 'raw').state
+    for name, value in state.items():
+        assert torch.equal(value, (averaged if name.startswith('encoder.') else raw)[name])
+    with pytest.raises(SystemExit, match='^error: .* exists; --force replaces it$'):
+        tool('merge')('--encoder', run, '--decoder', run, output)

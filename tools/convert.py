@@ -1,0 +1,32 @@
+"""Write a trained model in another form: ``python tools/convert.py MODEL OUTPUT --to native``."""
+
+import argparse
+
+from wfvae_toolkit.utils.options import friendly_errors
+
+
+def parse_arguments(arguments=None):
+    parser = argparse.ArgumentParser(description='Any form in, any form out; what was written is read again and '
+                                                 'compared before it counts.')
+    parser.add_argument('model', metavar='MODEL', help="a run's folder, a checkpoint, an exported folder, an earlier "
+                                                       '.ckpt')
+    parser.add_argument('output', metavar='OUTPUT', help='native: a .pth file; other forms: a folder')
+    parser.add_argument('--to', required=True, metavar='FORM', help='native, earlier')
+    parser.add_argument('--weights', choices=('ema', 'raw'), default='ema', help='default: ema')
+    parser.add_argument('--force', action='store_true', help='replace OUTPUT')
+    return parser.parse_args(arguments)
+
+
+@friendly_errors()
+def main(arguments=None):
+    options = parse_arguments(arguments)
+    # Imported late: --help must not wait for torch.
+    from wfvae_toolkit.checkpoints import export_model, read_model
+
+    model = read_model(options.model, options.weights)
+    paths = export_model(model, options.output, options.to, options.force)
+    print(f'{model.path} ({model.form}, {model.weights} weights) -> {", ".join(map(str, paths))}')
+
+
+if __name__ == '__main__':
+    main()
