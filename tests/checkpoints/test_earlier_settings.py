@@ -131,6 +131,8 @@ def test_the_class_follows_from_settings_of_its_own(settings, name):
     ({**IMAGE, 'norm_type': 'batchnorm'}, "norm_type='batchnorm'; known are layernorm, groupnorm"),
     ({**SUCCESSOR, 'block_type': 'new'}, "block_type='new'; known are classic, dcae"),
     ({**IMAGE, 'mid_layers_type': ['Mamba']}, "mid_layers_type=.*known are ResnetBlock2D, AttnBlock2D"),
+    ({**IMAGE, 'norm_type': ['layernorm']}, 'known are layernorm, groupnorm'),
+    ({**IMAGE, 'mid_layers_type': [['AttnBlock2D']]}, 'known are ResnetBlock2D, AttnBlock2D'),
     ({**IMAGE, 'base_channels': 8}, 'base_channels=8; a list is read'),
     ({**IMAGE, 'latent_dim': '4'}, "latent_dim='4'; an integer is read"),
     ({**IMAGE, 'scale': [1.0]}, r'scale=\[1.0\]; one number or 3 are read, above 0'),

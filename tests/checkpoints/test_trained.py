@@ -108,6 +108,13 @@ def test_an_earlier_checkpoint_needs_its_settings(tmp_path, make_earlier_model):
         read_model(path)
 
 
+@pytest.mark.parametrize('weights', [3, {3: torch.zeros(1)}, {'encoder.conv_in.weight': 3}, {'fc': torch.zeros(1)}])
+def test_an_earlier_checkpoint_of_something_else_is_named(tmp_path, make_earlier_model, weights):
+    path = make_earlier_model('layernorm_small').write_checkpoint(tmp_path, state_dict={'gen_model': weights})
+    with pytest.raises(CheckpointError, match="weights are no dict of tensors|'fc' is no key of an earlier"):
+        read_model(path)
+
+
 @pytest.mark.parametrize('place', ['sampler_state', 'optimizer_state', 'epoch'])
 def test_code_in_an_earlier_checkpoint_is_refused_and_not_run(tmp_path, make_earlier_model, place):
     attack = TouchesAFile(tmp_path / 'trace')
@@ -167,6 +174,8 @@ def test_one_of_several_variants_is_named(tmp_path):
     (dict(typo=3), 'AutoencoderWFVAE2 has no setting typo'),
     (dict(latents_mean=[1.0]), 'are no statistics of 3 latent channels'),
     (dict(latents_std=[1.0, 0.0, 1.0]), 'are no statistics of 3 latent channels'),
+    (dict(latents_mean=3.0), 'latents_mean=3.0; a list is read'),
+    (dict(latent_channels='3'), "latent_channels='3'; an integer is read"),
     (dict(scaling_factor=0), 'are no statistics of 3 latent channels'),
     (dict(norm={'type': 'subprocess.Popen', 'args': ['touch', 'trace']}), "names type 'subprocess.Popen', which no"),
     (dict(wavelet={'type': 'os.system', 'command': 'touch trace'}), "names type 'os.system', which no registry"),

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from wfvae_toolkit.checkpoints import CheckpointError, save_training_checkpoint
+from wfvae_toolkit.checkpoints import CheckpointError, export_model, read_model, save_training_checkpoint
 from wfvae_toolkit.training import TurnOptimizers
 from wfvae_toolkit.training.starting import start_from, without_parts
 
@@ -255,6 +255,19 @@ def test_start_from_is_strict_but_for_what_is_listed(make_model, checkpoint):
     assert torch.equal(other.autoencoder.last_layer, content['ema_state_dict']['decoder.conv_out.weight'])
     with pytest.raises(ValueError, match="weights='best': 'ema' or 'raw'"):
         start_from(other, folder, weights='best')
+
+
+def test_start_from_another_form_brings_the_autoencoder_alone(make_model, checkpoint, tmp_path):
+    folder, content = checkpoint
+    path, = export_model(read_model(folder), tmp_path / 'a.pth', 'native')
+    model = make_model(seed=4)
+    with pytest.raises(CheckpointError, match=r"say load_from.allow_missing=\['discriminator\*'\]"):
+        start_from(model, path)
+    fresh = start_from(model, path, allow_missing=['discriminator*'])
+    assert fresh
+    assert all(name.startswith('discriminator.') for name in fresh)
+    for name, value in model.autoencoder.state_dict().items():
+        assert torch.equal(value, content['ema_state_dict'][name])
 
 
 def test_resuming_without_the_discriminator_or_the_optimizers(make_model, checkpoint):

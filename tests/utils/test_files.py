@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from wfvae_toolkit.utils.files import atomic_write, write_json
+from wfvae_toolkit.utils.files import atomic_folder, atomic_write, write_json
 
 
 @pytest.mark.parametrize(('mode', 'content'), [('wb', b'\x00\xff\n'), ('w', 'ü\r\nä\n')])
@@ -69,3 +69,29 @@ def test_what_json_cannot_hold_changes_nothing(tmp_path, value):
         write_json(path, {'value': value})
     assert json.loads(path.read_text()) == {'value': 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize('before', [False, True])
+@pytest.mark.parametrize('error', [None, RuntimeError, KeyboardInterrupt])
+def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path, before, error):
+    path = tmp_path / 'folder'
+    if before:
+        path.mkdir()
+        (path / 'old').touch()
+
+    def write():
+        with atomic_folder(path) as folder:
+            (folder / 'new').touch()
+            assert not (path / 'new').exists()
+            if error is not None:
+                raise error
+
+    if error is None:
+        write()
+        assert [file.name for file in path.iterdir()] == ['new']
+    else:
+        with pytest.raises(error):
+            write()
+        assert path.exists() == before
+        assert not before or [file.name for file in path.iterdir()] == ['old']
+    assert list(tmp_path.iterdir()) == ([path] if before or error is None else [])

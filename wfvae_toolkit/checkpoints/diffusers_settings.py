@@ -31,8 +31,13 @@ def from_diffusers_settings(settings, path):
         CheckpointError: a class of diffusers that is not read, or settings that its counterpart here lacks.
     """
     convert = {EXPORTED_CLASS: _exported, 'AutoencoderKL': _kl, 'AutoencoderDC': _dc}[settings['_class_name']]
+    for key in ('latents_mean', 'latents_std', 'block_out_channels'):
+        if not isinstance(settings.get(key, []), (list, type(None))):
+            raise CheckpointError(f'{path}: {key}={settings[key]!r}; a list is read')
     own = {key: value for key, value in settings.items() if not key.startswith('_') and key not in _LATENT_KEYS}
     config = convert(own, path)
+    if not isinstance(config['latent_channels'], int):
+        raise CheckpointError(f'{path}: latent_channels={config["latent_channels"]!r}; an integer is read')
     return config, _statistics(settings, config['latent_channels'], path)
 
 
@@ -55,7 +60,7 @@ def _exported(settings, path):
 
 
 def _kl(settings, path):
-    blocks = {name: [kind] * len(settings.get('block_out_channels', ())) for name, kind in _KL_BLOCKS.items()}
+    blocks = {name: [kind] * len(settings.get('block_out_channels') or ()) for name, kind in _KL_BLOCKS.items()}
     fixed = {**_KL_FIXED, **blocks}
     other = {key: value for key, value in settings.items() if key not in _KL_SETTINGS and key not in _KL_IGNORED
              and not (key in fixed and value == fixed[key])}
@@ -82,8 +87,8 @@ def _statistics(settings, channels, path):
     mean, std = mean or [0.0] * channels, std or [1.0] * channels
     scale, shift = 1.0 if scale is None else scale, shift or 0.0
     numbers = [scale, shift, *mean, *std]
-    if len(mean) != channels or len(std) != channels or scale == 0 or not all(
-            isinstance(value, (int, float)) and math.isfinite(value) for value in numbers) or min(std) / scale <= 0:
+    finite = all(isinstance(value, (int, float)) and math.isfinite(value) for value in numbers)
+    if not finite or len(mean) != channels or len(std) != channels or scale <= 0 or min(std) <= 0:
         raise CheckpointError(f'{path}: {", ".join(_LATENT_KEYS)} are no statistics of {channels} latent channels')
     return LatentStatistics(tuple(m + s * shift for m, s in zip(mean, std, strict=True)),
                             tuple(s / scale for s in std))

@@ -122,6 +122,7 @@ def _infer_class(settings, path):
 
 
 def _check_values(full, name, path):
+    # Words are looked up in lists: what a file holds instead of one may have no hash.
     def refuse(key, accepted):
         raise CheckpointError(f'{path}: {name} with {key}={full[key]!r}; {accepted}')
 
@@ -137,9 +138,9 @@ def _check_values(full, name, path):
         if name == IMAGE_CLASS and not isinstance(full[key], int):
             refuse(key, 'it takes one number for all stages')
     for key, words in (('norm_type', _NORMS), ('block_type', _SAMPLING)):
-        if key in full and full[key] not in words:
+        if key in full and full[key] not in list(words):
             refuse(key, f'known are {", ".join(words)}')
-    if any(kind not in _MIDS for kind in full['mid_layers_type']):
+    if any(kind not in list(_MIDS) for kind in full['mid_layers_type']):
         refuse('mid_layers_type', f'known are {", ".join(_MIDS)}')
 
 

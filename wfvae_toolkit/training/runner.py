@@ -50,8 +50,7 @@ class TrainingRunner(Runner):
         left = [path for pattern in _RUN_FILES for path in folder.glob(pattern)]
         start = self.cfg.get('load_from')
         start = start.get('path') if isinstance(start, dict) else start
-        moved = [path.resolve() for path in left]
-        if start and Path(start).resolve() in [folder.resolve(), *moved] and left:
+        if left and start and Path(start).resolve() in [path.resolve() for path in (folder, *left)]:
             raise SettingError(f'load_from={str(start)!r} lies in the folder of this run, whose files are moved aside '
                                'before it starts; give the run another --work-dir')
         if left:
