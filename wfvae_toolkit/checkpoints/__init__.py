@@ -14,8 +14,10 @@ from .native import (
     resolve_checkpoint,
     save_training_checkpoint,
 )
+from .statistics import fingerprint, write_statistics
 from .trained import TrainedModel, read_model
 
 __all__ = ['LAST', 'CheckpointError', 'TrainedModel', 'build_autoencoder', 'build_from_checkpoint',
-           'convert_earlier_state', 'find_resumable', 'list_checkpoints', 'load_autoencoder',
-           'load_training_checkpoint', 'plain_data', 'read_model', 'resolve_checkpoint', 'save_training_checkpoint']
+           'convert_earlier_state', 'find_resumable', 'fingerprint', 'list_checkpoints', 'load_autoencoder',
+           'load_training_checkpoint', 'plain_data', 'read_model', 'resolve_checkpoint', 'save_training_checkpoint',
+           'write_statistics']

@@ -8,6 +8,7 @@ import torch
 from wfvae_toolkit.models.latents import LatentStatistics
 
 from .native import build_autoencoder, load_training_checkpoint, resolve_checkpoint, select_weights
+from .statistics import native_statistics
 
 
 @dataclass
@@ -54,4 +55,5 @@ def read_model(path, weights='ema'):
     path = resolve_checkpoint(path)
     content = load_training_checkpoint(path)
     config, state = select_weights(content, path, weights)
-    return TrainedModel(config, state, None, path, 'native', weights, {'iteration': content['meta'].get('iteration')})
+    return TrainedModel(config, state, native_statistics(content['meta'], path), path, 'native', weights,
+                        {'iteration': content['meta'].get('iteration')})
