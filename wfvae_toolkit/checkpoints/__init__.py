@@ -13,8 +13,10 @@ from .native import (
     plain_data,
     save_training_checkpoint,
 )
+from .statistics import fingerprint, write_statistics
 from .trained import ModelFile, TrainedModel, read_model, read_model_file
 
 __all__ = ['EXPORTERS', 'LAST', 'CheckpointError', 'ModelFile', 'TrainedModel', 'build_autoencoder',
-           'convert_earlier_state', 'export_model', 'find_resumable', 'list_checkpoints', 'load_training_checkpoint',
-           'merge_models', 'plain_data', 'read_model', 'read_model_file', 'save_training_checkpoint']
+           'convert_earlier_state', 'export_model', 'find_resumable', 'fingerprint', 'list_checkpoints',
+           'load_training_checkpoint', 'merge_models', 'plain_data', 'read_model', 'read_model_file',
+           'save_training_checkpoint', 'write_statistics']

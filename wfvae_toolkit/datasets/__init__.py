@@ -2,22 +2,34 @@
 
 from .bad_files import BadFile, BadFileLog, TooManyBadFiles
 from .base import ImageDataset, Sample, SampleError, SampleKey, evaluation_key
+from .cached_latents import CachedLatents
+from .files import ImageFiles, count_images, open_images
 from .folder import ImageFolder
 from .images import MAX_PIXELS, BadImage, load_rgb, read_size, rgb_colour, to_rgb
-from .loader import Batch, LoaderSettings, build_dataloader, collate_evaluation, collate_training
+from .latent_index import LatentCacheError, LatentIndex
+from .loader import Batch, LoaderSettings, build_dataloader, collate_evaluation, collate_training, load_batches
 from .manifest import ImageManifest, write_manifest
 from .mixed import MixedDataset
 from .order import EpochOrder, MixedOrder
 from .paths import PathList
-from .sampler import PositionSampler, SequentialSampler
+from .sampler import BlockSampler, PositionSampler, SequentialSampler
 from .scan import EXTENSIONS, scan_folder
-from .transforms import CenterCrop, RandomCrop, RandomFlip, ResizeShortSide, was_upsampled
+from .transforms import (
+    CenterCrop,
+    RandomCrop,
+    RandomFlip,
+    ResizeShortSide,
+    describe_pipeline,
+    fixed_pipeline,
+    was_upsampled,
+)
 
 __all__ = [
-    'BadFile', 'BadFileLog', 'BadImage', 'Batch', 'CenterCrop', 'EXTENSIONS', 'EpochOrder', 'ImageDataset',
-    'ImageFolder', 'ImageManifest', 'LoaderSettings', 'MAX_PIXELS', 'MixedDataset', 'MixedOrder', 'PathList',
-    'PositionSampler', 'RandomCrop', 'RandomFlip', 'ResizeShortSide', 'Sample', 'SampleError', 'SampleKey',
-    'SequentialSampler', 'TooManyBadFiles', 'build_dataloader', 'collate_evaluation', 'collate_training',
-    'evaluation_key', 'load_rgb', 'read_size', 'rgb_colour', 'scan_folder', 'to_rgb', 'was_upsampled',
-    'write_manifest',
+    'BadFile', 'BadFileLog', 'BadImage', 'Batch', 'BlockSampler', 'CachedLatents', 'CenterCrop', 'EXTENSIONS',
+    'EpochOrder', 'ImageDataset', 'ImageFiles', 'ImageFolder', 'ImageManifest', 'LatentCacheError', 'LatentIndex',
+    'LoaderSettings', 'MAX_PIXELS', 'MixedDataset', 'MixedOrder', 'PathList', 'PositionSampler', 'RandomCrop',
+    'RandomFlip', 'ResizeShortSide', 'Sample', 'SampleError', 'SampleKey', 'SequentialSampler', 'TooManyBadFiles',
+    'build_dataloader', 'collate_evaluation', 'collate_training', 'count_images', 'describe_pipeline',
+    'evaluation_key', 'fixed_pipeline', 'load_batches', 'load_rgb', 'open_images', 'read_size', 'rgb_colour',
+    'scan_folder', 'to_rgb', 'was_upsampled', 'write_manifest',
 ]

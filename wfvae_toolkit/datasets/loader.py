@@ -114,6 +114,19 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
                       generator=torch.Generator().manual_seed(seed), **workers)
 
 
+def load_batches(dataset, batches, num_workers=0):
+    """Loader of chosen batches, for evaluation: a bad file is reported in its `Batch`, never substituted.
+
+    Args:
+        dataset (ImageDataset): told so.
+        batches (iterable of list of `SampleKey` or int): with a length, such as a `BlockSampler`.
+        num_workers (int): 0 reads in the main process.
+    """
+    dataset.prepare_evaluation()
+    return DataLoader(dataset, batch_sampler=batches, num_workers=num_workers, collate_fn=collate_evaluation,
+                      worker_init_fn=_start_worker if num_workers else None, generator=torch.Generator())
+
+
 def collate_training(samples):
     """list of `Sample` -> `Batch` with one tensor; ValueError where sizes differ."""
     batch = collate_evaluation(samples)

@@ -60,6 +60,28 @@ class SequentialSampler(Sampler):
         return map(evaluation_key, self.indices)
 
 
+class BlockSampler(Sampler):
+    """Batches of consecutive samples, every ``world_size``-th of them, as lists of `SampleKey`.
+
+    A batch holds the same samples on any number of ranks: what a network makes of it is then equal to the bit.
+    """
+
+    def __init__(self, length, batch_size, rank=0, world_size=1):
+        _check_share(length, rank, world_size)
+        if batch_size < 1:
+            raise SettingError(f'batch size {batch_size}: use at least 1')
+        self.length = length
+        self.batch_size = batch_size
+        self.starts = range(rank * batch_size, length, world_size * batch_size)
+
+    def __len__(self):
+        return len(self.starts)
+
+    def __iter__(self):
+        for start in self.starts:
+            yield [evaluation_key(index) for index in range(start, min(start + self.batch_size, self.length))]
+
+
 def _check_share(length, rank, world_size):
     if length < 1:
         raise SettingError(f'{length} samples: there must be at least one')

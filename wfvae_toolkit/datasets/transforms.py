@@ -19,6 +19,23 @@ TOO_SMALL = ('upsample', 'drop', 'error')
 _UPSAMPLED = 'upsampled'  # in Image.info, which PIL hands on from picture to picture
 
 
+def fixed_pipeline(resolution=None, crop=None):
+    """Transforms of every tool's ``--resolution`` and ``--crop``: short side to the one, px, centre cut to the other.
+
+    ``crop`` is ``resolution`` unless given; with neither there is nothing to do.
+    """
+    steps = [] if resolution is None else [dict(type='ResizeShortSide', size=resolution)]
+    if resolution is not None or crop is not None:
+        steps.append(dict(type='CenterCrop', size=resolution if crop is None else crop))
+    return steps
+
+
+def describe_pipeline(pipeline):
+    """A line for a protocol."""
+    steps = [f'{step["type"]}({", ".join(f"{k}={v}" for k, v in step.items() if k != "type")})' for step in pipeline]
+    return ', '.join(steps) or 'none: whole images'
+
+
 def was_upsampled(image):
     """Whether a transform had to enlarge the picture."""
     return image.info.get(_UPSAMPLED) is True

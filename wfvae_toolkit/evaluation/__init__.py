@@ -6,6 +6,7 @@ from .evaluator import (
     format_table,
     write_results,
 )
+from .folders import compare_folders
 from .metric import EvaluationBatch, Metric
 from .perceptual import LPIPS, STLPIPS
 from .psnr import PSNR, psnr
@@ -14,5 +15,5 @@ from .ssim import SSIM, ssim
 
 __all__ = [
     'LPIPS', 'PSNR', 'SSIM', 'STLPIPS', 'EvaluationBatch', 'EvaluationSummary', 'Metric', 'ReconstructionEvaluator',
-    'evaluate', 'format_table', 'psnr', 'ssim', 'write_results',
+    'compare_folders', 'evaluate', 'format_table', 'psnr', 'ssim', 'write_results',
 ]

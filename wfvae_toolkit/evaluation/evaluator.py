@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import distributed
 
 from wfvae_toolkit.models.perceptual import PerceptualWeightsMissing
 from wfvae_toolkit.registry import EVALUATORS, METRICS
-from wfvae_toolkit.utils.distributed import is_distributed, world_size
-from wfvae_toolkit.utils.files import atomic_write, write_json
+from wfvae_toolkit.utils.distributed import gather
+from wfvae_toolkit.utils.files import atomic_write, printable, write_json
 
 from .metric import EvaluationBatch
 from .statistics import statistics
@@ -87,7 +86,7 @@ class ReconstructionEvaluator:
             target, reconstruction (Tensor): (B, 3, H, W) in [-1, 1]; values outside are clamped.
             latents (Tensor): handed on to the metrics.
         """
-        paths = tuple(map(_printable, paths))
+        paths = tuple(map(printable, paths))
         batch = EvaluationBatch(self._scored(target), self._scored(reconstruction), latents, paths)
         prefix = f'{weights_name}/' if weights_name else ''
         columns = {f'{prefix}{name}': self._measure(name, batch) for name in self.metrics}
@@ -97,7 +96,7 @@ class ReconstructionEvaluator:
 
     def skip(self, path, reason):
         """Note an image that cannot be measured; a second note of the same image changes nothing."""
-        self._skipped.setdefault(_printable(path), _printable(reason))
+        self._skipped.setdefault(printable(path), printable(reason))
 
     def summarize(self, protocol=None):
         """The images of all ranks -> EvaluationSummary, the same on every rank; every rank must call it.
@@ -108,7 +107,7 @@ class ReconstructionEvaluator:
         Raises:
             ValueError: an image was measured twice, or lacks a value that others have.
         """
-        gathered = _gather((self._records, self._skipped))
+        gathered = gather((self._records, self._skipped))
         rows = _merge(record for records, _ in gathered for record in records)
         skipped = dict(sorted(item for _, noted in gathered for item in noted.items()))
         columns = [column for column in rows[0] if column != 'path'] if rows else []
@@ -187,18 +186,6 @@ def _format(entry):
     mean = 'n/a' if entry['mean'] is None else f'{entry["mean"]:.4f}'
     interval = '' if entry['ci95'] is None else f' +- {entry["ci95"]:.4f}'
     return mean + interval + (f' ({", ".join(counts)})' if counts else '')
-
-
-def _printable(text):
-    # File names need not be UTF-8; Python keeps such bytes as surrogates, which no file or console takes.
-    return str(text).encode(errors='backslashreplace').decode()
-
-
-def _gather(part):
-    parts = [part] * world_size()
-    if is_distributed():
-        distributed.all_gather_object(parts, part)
-    return parts
 
 
 def _merge(records):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from wfvae_toolkit.checkpoints import read_model_file
-from wfvae_toolkit.datasets import build_dataloader
+from wfvae_toolkit.datasets import build_dataloader, describe_pipeline, fixed_pipeline
 from wfvae_toolkit.evaluation import evaluate, write_results
 from wfvae_toolkit.registry import EVALUATORS
 from wfvae_toolkit.utils import distributed
@@ -36,7 +36,9 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
     device = default_device()
     autoencoders = {name: models[weights].build().to(device) for name, weights in names.items()}
     loader_cfg = dict(cfg.val_dataloader)
-    loader_cfg['dataset'] = {**loader_cfg['dataset'], **_pipeline(resolution, crop)}
+    loader_cfg['dataset'] = dict(loader_cfg['dataset'])
+    if resolution is not None or crop is not None:
+        loader_cfg['dataset']['pipeline'] = fixed_pipeline(resolution, crop)
     if max_images is not None:
         loader_cfg['max_images'] = max_images
     loader = build_dataloader(loader_cfg, training=False, rank=distributed.rank(), world_size=distributed.world_size())
@@ -44,28 +46,13 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
     protocol = {
         'checkpoint': main.path.resolve().name, 'iteration': main.meta.get('iteration'), 'weights': main.weights,
         'precision': 'float32', 'data_root': str(loader_cfg['dataset'].get('data_root')),
-        'images_of': len(loader.dataset), 'pipeline': _describe(loader_cfg['dataset'].get('pipeline', ())),
+        'images_of': len(loader.dataset), 'pipeline': describe_pipeline(loader_cfg['dataset'].get('pipeline', ())),
         'software': describe_environment()['packages']}
     pictures = _Pictures(Path(folder) / 'pictures', max_pictures)
     summary = evaluate(autoencoders, loader, evaluator, device, on_batch=pictures, protocol=protocol)
     if distributed.is_main():
         write_results(summary, folder)
     return summary
-
-
-def _pipeline(resolution, crop):
-    """Replacement of the dataset's pipeline, or nothing."""
-    steps = []
-    if resolution is not None:
-        steps.append(dict(type='ResizeShortSide', size=resolution))
-    if resolution is not None or crop is not None:
-        steps.append(dict(type='CenterCrop', size=crop or resolution))
-    return {'pipeline': steps} if steps else {}
-
-
-def _describe(pipeline):
-    steps = [f'{step["type"]}({", ".join(f"{k}={v}" for k, v in step.items() if k != "type")})' for step in pipeline]
-    return ', '.join(steps) or 'none: whole images'
 
 
 class _Pictures:

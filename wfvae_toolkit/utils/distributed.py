@@ -46,6 +46,14 @@ def of_main(value):
     return box[0]
 
 
+def gather(value):
+    """[rank 0's ``value``, rank 1's, ...], on every rank; anything that pickles."""
+    values = [value] * world_size()
+    if is_distributed():
+        distributed.all_gather_object(values, value)
+    return values
+
+
 def barrier():
     if is_distributed():
         distributed.barrier()

@@ -55,6 +55,11 @@ def write_json(path, data):
         file.write(json.dumps(data, indent=2, allow_nan=False, ensure_ascii=False) + '\n')
 
 
+def printable(text):
+    """A file's name as any file or console takes it: bytes that are no UTF-8, kept as surrogates, are spelled out."""
+    return str(text).encode(errors='backslashreplace').decode()
+
+
 def _flush_folder(folder):
     # The rename itself is durable only once the folder is flushed; Windows has no such call.
     if os.name == 'posix':

@@ -22,6 +22,25 @@ def add_launcher_argument(parser):
                         help='pytorch: started by torchrun; slurm: by srun')
 
 
+def add_image_arguments(parser):
+    """``--resolution``, ``--crop`` and ``--max-images``: which part of which pictures."""
+    parser.add_argument('--resolution', type=int, metavar='PX', help='resize the short side to PX and crop the centre')
+    parser.add_argument('--crop', type=int, metavar='PX',
+                        help='crop the centre; without --resolution nothing is resized')
+    parser.add_argument('--max-images', type=int, metavar='N', help='only the first N images')
+    parser.add_argument('--workers', type=int, default=2, metavar='N',
+                        help='processes that read pictures, a rank; 0: the main one (default: 2)')
+
+
+def add_model_arguments(parser, dtype_option='--dtype'):
+    """``MODEL`` and how it runs: ``--weights``, ``--device`` and ``--dtype``, which may have another name."""
+    parser.add_argument('model', metavar='MODEL', help="a run's folder, a checkpoint, or an exported folder")
+    parser.add_argument('--weights', choices=('ema', 'raw'), default='ema', help='averaged or raw (default: ema)')
+    parser.add_argument('--device', help='such as cuda:1 or cpu (default: a GPU if there is one)')
+    parser.add_argument(dtype_option, choices=('float32', 'bfloat16', 'float16'), default='float32',
+                        help='of weights and activations (default: float32)')
+
+
 class ParseOptions(argparse.Action):
     """``a.b=1 c=[1,2] d=name`` -> {'a.b': 1, 'c': [1, 2], 'd': 'name'}: Python literals, else text."""
 

@@ -72,11 +72,11 @@ def contact_sheet(images, names, columns=4, max_edge=512, gap=8):
     return np.asarray(sheet)
 
 
-def write_picture(pixels, path):
-    """uint8 (H, W, 3) -> PNG, replaced as a whole."""
+def write_picture(pixels, path, format='PNG', **settings):
+    """uint8 (H, W, 3) -> a file of Pillow's ``format`` with its ``settings``, replaced as a whole."""
     from PIL import Image
 
     from wfvae_toolkit.utils.files import atomic_write
 
     with atomic_write(path) as file:
-        Image.fromarray(pixels).save(file, format='PNG')
+        Image.fromarray(pixels).save(file, format=format, **settings)

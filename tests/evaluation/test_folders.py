@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from wfvae_toolkit.datasets import fixed_pipeline
+from wfvae_toolkit.evaluation import ReconstructionEvaluator, compare_folders
+from wfvae_toolkit.utils.errors import SettingError
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """('real', 'made'): a.png and deep/b.bmp as JPEG-free pictures of different sizes, and noisy copies as PNG."""
+    generator = np.random.default_rng(0)
+    for name, size in [('a.webp', (20, 24)), ('deep/b.bmp', (32, 16))]:
+        pixels = generator.integers(0, 200, (*size, 3), np.uint8)
+        noisy = pixels + generator.integers(0, 50, pixels.shape, np.uint8)
+        for place, content, path in [('real', pixels, name), ('made', noisy, name.rpartition('.')[0] + '.png')]:
+            path = tmp_path / place / path
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(content).save(path, lossless=True)
+    return tmp_path / 'real', tmp_path / 'made'
+
+
+def compare(*folders, **options):
+    evaluator = ReconstructionEvaluator(dict(PSNR=dict(type='PSNR'), SSIM=dict(type='SSIM')))
+    return compare_folders(*folders, evaluator, torch.device('cpu'), **options)
+
+
+def test_pairs_agree_with_scikit_image(folders):
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    summary = compare(*folders)
+    assert [row['path'] for row in summary.rows] == ['a.webp', 'deep/b.bmp']
+    for row, made in zip(summary.rows, ['a.png', 'deep/b.png'], strict=True):
+        real, noisy = (np.asarray(Image.open(path)) for path in (folders[0] / row['path'], folders[1] / made))
+        assert row['PSNR'] == pytest.approx(peak_signal_noise_ratio(real, noisy))
+        assert row['SSIM'] == pytest.approx(structural_similarity(
+            real, noisy, channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False), abs=1e-6)
+
+
+def test_a_folder_against_itself_is_perfect(folders):
+    metrics = compare(folders[0], folders[0]).metrics
+    assert metrics['PSNR']['infinite'] == 2
+    assert metrics['SSIM']['mean'] == pytest.approx(1)
+
+
+def test_pictures_without_a_partner_stop_it_and_are_listed_by_side(folders):
+    (folders[0] / 'a.webp').rename(folders[0] / 'x.webp')
+    with pytest.raises(SettingError, match=r'only among the real: 1 \(x.webp\); only among the reconstructed: 1 '
+                                           r'\(a.png\); nothing is computed: --allow-unmatched scores the 1 pairs'):
+        compare(*folders)
+    summary = compare(*folders, allow_unmatched=True)
+    assert summary.images == 1
+    assert (summary.protocol['only_real'], summary.protocol['only_reconstructed']) == (1, 1)
+    (folders[1] / 'deep/b.png').rename(folders[1] / 'b.png')
+    with pytest.raises(SettingError, match='no two relative paths agree'):
+        compare(*folders, allow_unmatched=True)
+
+
+def test_an_original_beside_its_reconstruction_is_no_stray(folders):
+    Image.new('RGB', (4, 4)).save(folders[1] / 'a.original.png')
+    assert compare(*folders).images == 2
+    Image.new('RGB', (4, 4)).save(folders[1] / 'z.original.png')
+    with pytest.raises(SettingError, match=r'only among the reconstructed: 1 \(z.original.png\)'):
+        compare(*folders)
+
+
+def test_two_pictures_of_one_stem_cannot_be_paired(folders):
+    Image.new('RGB', (4, 4)).save(folders[0] / 'a.png')
+    with pytest.raises(SettingError, match=r'a\.png and a\.webp differ only in their suffix'):
+        compare(*folders)
+
+
+def test_a_dot_inside_a_name_is_no_suffix(tmp_path):
+    for place in ('real', 'made'):
+        (tmp_path / place).mkdir()
+        for name in ('v1.0.png', 'v1.1.png'):
+            Image.new('RGB', (16, 16)).save(tmp_path / place / name)
+    assert compare(tmp_path / 'real', tmp_path / 'made').images == 2
+
+
+def test_two_sizes_are_named_and_a_crop_mends_them(folders):
+    Image.new('RGB', (24, 30)).save(folders[1] / 'a.png')
+    with pytest.raises(SettingError, match='a.webp: the real one has 24x20 px, the reconstructed one 24x30; '
+                                           '--resolution or --crop'):
+        compare(*folders)
+    summary = compare(*folders, pipeline=fixed_pipeline(crop=16))
+    assert summary.images == 2
+    assert summary.protocol['pipeline'] == 'CenterCrop(size=16)'
+
+
+def test_what_cannot_be_read_is_skipped_with_its_side(folders):
+    (folders[1] / 'a.png').write_bytes(b'')
+    summary = compare(*folders)
+    assert summary.skipped == [{'path': 'a.webp', 'reason': 'the reconstructed one: zero bytes'}]
+    assert [row['path'] for row in summary.rows] == ['deep/b.bmp']
+    assert compare(*folders, max_images=1).images == 0

@@ -1,0 +1,56 @@
+"""Score one folder against another: ``python tools/compare_folders.py REAL RECONSTRUCTED [--work-dir DIR]``."""
+
+import argparse
+import sys
+
+from wfvae_toolkit.utils.options import add_image_arguments, add_launcher_argument, friendly_errors
+
+
+def parse_arguments(arguments=None):
+    parser = argparse.ArgumentParser(description='PSNR, SSIM, STLPIPS and LPIPS of pictures whose relative paths agree '
+                                                 'but for the suffix. No model is needed.')
+    parser.add_argument('real', metavar='REAL', help='a folder, scanned with its subfolders')
+    parser.add_argument('reconstructed', metavar='RECONSTRUCTED', help='another')
+    parser.add_argument('--work-dir', metavar='DIR', help='write summary.json and metrics.csv there')
+    parser.add_argument('--device', help='such as cuda:1 or cpu (default: a GPU if there is one)')
+    parser.add_argument('--allow-unmatched', action='store_true', help='score the pairs although some have no partner')
+    parser.add_argument('--skip-bad', action='store_true', help='exit 0 although files could not be read')
+    add_image_arguments(parser)
+    add_launcher_argument(parser)
+    return parser.parse_args(arguments)
+
+
+@friendly_errors()
+def main(arguments=None):
+    options = parse_arguments(arguments)
+    # Imported late: --help must not wait for torch.
+    from wfvae_toolkit.utils import distributed
+    from wfvae_toolkit.utils.config import load_config
+
+    # The metrics of every config.
+    evaluator_cfg = load_config('wfvae_toolkit::_base_/runtime.py').val_evaluator
+    with distributed.process_group(options.launcher):
+        import torch
+
+        from wfvae_toolkit.datasets import fixed_pipeline
+        from wfvae_toolkit.evaluation import compare_folders, format_table, write_results
+        from wfvae_toolkit.registry import EVALUATORS
+        from wfvae_toolkit.utils.device import default_device
+
+        summary = compare_folders(
+            options.real, options.reconstructed, EVALUATORS.build(evaluator_cfg),
+            torch.device(options.device or default_device()), fixed_pipeline(options.resolution, options.crop),
+            options.max_images, options.allow_unmatched, options.workers)
+        if distributed.is_main():
+            print(format_table(summary))
+            for bad in summary.skipped:
+                print(f'not scored: {bad["path"]}: {bad["reason"]}', file=sys.stderr)
+            if options.work_dir:
+                write_results(summary, options.work_dir)
+                print(f'\nwritten to {options.work_dir}/: summary.json, metrics.csv')
+    if summary.skipped and not options.skip_bad:
+        sys.exit(f'{len(summary.skipped)} pairs could not be read; --skip-bad accepts that')
+
+
+if __name__ == '__main__':
+    main()

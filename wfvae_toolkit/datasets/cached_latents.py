@@ -1,0 +1,137 @@
+"""Cached latents as a dataset: what diffusion models train on, without the autoencoder."""
+
+import operator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch.utils.data import Dataset
+
+from ..utils.errors import SettingError, UnknownName
+from ..utils.seeding import mix_seed, standard_normal
+from .latent_index import LatentCacheError, LatentIndex
+from .paths import PathList
+
+
+class CachedLatents(Dataset):
+    """Latents that ``tools/cache_latents.py`` wrote, by number or by name.
+
+    An item is a dict that PyTorch's default collate stacks: ``latent`` (C, h, w) float32, ``name`` (relative path of
+    the picture) and ``number``. What is random about it is a function of (``seed``, epoch, number): the same for any
+    number of workers and ranks.
+
+    Args:
+        folder (str | Path): of the cache. Shards are opened, memory-mapped, when first needed.
+        sample_posterior (bool): draw from the posterior; False gives its mean. None: draw where ``moments`` are
+            cached; a cache of ``mean`` or ``sample`` gives what it holds.
+        random_flip (bool): the mirror image's latent half of the time. None: where the cache has them.
+        normalize (bool): to mean 0 and std 1 a channel by the cache's statistics; off, latents are as the
+            autoencoder's ``encode`` gives them. None: where there are statistics.
+        seed (int): of samples and flips.
+
+    Raises:
+        LatentCacheError: no finished cache, damaged, or with a shard missing.
+        SettingError: asks for what is not cached.
+    """
+
+    def __init__(self, folder, sample_posterior=None, random_flip=None, normalize=None, seed=0):
+        self.folder = Path(folder)
+        index = LatentIndex.read(self.folder)
+        if not index.complete:
+            raise LatentCacheError(f'{self.folder}: the cache is not finished; run tools/cache_latents.py again')
+        self.settings, self.latent_shape = index.settings, tuple(index.latent_shape)
+        self.statistics = index.statistics
+        self.names = PathList(name for shard in index.shards for name in shard['names'])
+        self.seed = seed
+        self.sample_posterior = self._choose('sample_posterior', sample_posterior, self.settings['what'] == 'moments')
+        self.random_flip = self._choose('random_flip', random_flip, self.settings['flips'])
+        self.normalize = self._choose('normalize', normalize, self.statistics is not None)
+        self._files = [shard['file'] for shard in index.shards]
+        counts = torch.tensor([len(shard['names']) for shard in index.shards])
+        self._ends = counts.cumsum(0)
+        for file in self._files:
+            if not (self.folder / file).is_file():
+                raise LatentCacheError(f'{self.folder / file}: no such file, although the index names it')
+        # Shared, so that workers that live on see the epoch change.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._numbers, self._open = None, {}
+
+    def __len__(self):
+        return len(self.names)
+
+    def set_epoch(self, epoch):
+        """Draw other samples and flips from now on; before each pass over a loader, workers included."""
+        self._epoch.fill_(epoch)
+
+    def number(self, name):
+        """Number of a picture by its relative path; UnknownName (a KeyError) if it is not cached."""
+        if self._numbers is None:
+            self._numbers = {name: number for number, name in enumerate(self.names)}
+        if name not in self._numbers:
+            raise UnknownName(f'{self.folder}: no latent of {name!r}')
+        return self._numbers[name]
+
+    def __getitem__(self, key):
+        """Number or name -> dict.
+
+        Raises:
+            IndexError: no such number.
+            KeyError: no such name.
+            LatentCacheError: the shard does not hold what the index says.
+        """
+        number = self.number(key) if isinstance(key, str) else operator.index(key)
+        if not 0 <= number < len(self):
+            raise IndexError(f'number {number}: there are {len(self)} latents')
+        views = self.stored(number)
+        flip_seed, noise_seed = (mix_seed('cached latent', self.seed, int(self._epoch), number, use) for use in (0, 1))
+        view = 0
+        if self.random_flip:
+            view = int(torch.randint(2, (), generator=torch.Generator().manual_seed(flip_seed)))
+        latent = self._latent(views[view].float(), noise_seed)
+        return {'latent': latent, 'name': self.names[number], 'number': number}
+
+    def stored(self, number):
+        """The tensor of the file, (views, parts * C, h, w) in the cache's dtype; see ``datasets/latent_index.py``."""
+        shard = int(torch.searchsorted(self._ends, number, right=True))
+        name = self.names[number]
+        path = self.folder / self._files[shard]
+        try:
+            tensor = self._shard(shard, path).get_tensor(name)
+        except (SafetensorError, OSError) as error:
+            raise LatentCacheError(f'{path}: damaged, or not what the index says ({error})') from None
+        expected = (1 + self.settings['flips'], self._parts * self.latent_shape[0], *self.latent_shape[1:])
+        if tuple(tensor.shape) != expected or tensor.dtype != getattr(torch, self.settings['dtype']):
+            raise LatentCacheError(f'{path}: {name!r} is {tuple(tensor.shape)} {tensor.dtype}, the index says '
+                                   f'{expected} {self.settings["dtype"]}')
+        return tensor
+
+    @property
+    def _parts(self):
+        return 2 if self.settings['what'] == 'moments' else 1
+
+    def _latent(self, stored, noise_seed):
+        latent = stored
+        if self._parts == 2:
+            latent, logvar = stored.chunk(2)
+            if self.sample_posterior:
+                latent = latent + (logvar / 2).exp() * standard_normal(latent.shape, [noise_seed])[0]
+        if self.normalize == self.settings['normalized']:
+            return latent.clone()  # not a view that keeps logvar alive
+        mean, std = (torch.tensor(self.statistics[key])[:, None, None] for key in ('mean', 'std'))
+        return (latent - mean) / std if self.normalize else latent * std + mean
+
+    def _shard(self, number, path):
+        if number not in self._open:
+            self._open[number] = safe_open(path, 'pt')
+        return self._open[number]
+
+    def _choose(self, name, asked, there):
+        if asked and not there:
+            raise SettingError(f'{self.folder}: {name}=True, but the cache holds {self.settings["what"]}, '
+                               f'flips={self.settings["flips"]} and '
+                               f'{"no" if self.statistics is None else "its"} statistics')
+        return there if asked is None else asked
+
+    def __getstate__(self):
+        # Open files are each process' own.
+        return {**self.__dict__, '_open': {}}

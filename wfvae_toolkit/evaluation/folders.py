@@ -1,0 +1,131 @@
+"""Scores of two folders of pictures, paired by name; no model is needed."""
+
+import os
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import torch
+
+from wfvae_toolkit.datasets import count_images, describe_pipeline, load_batches, open_images
+from wfvae_toolkit.utils import distributed
+from wfvae_toolkit.utils.environment import describe_environment
+from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.progress import progress
+
+ORIGINAL = '.original'  # what tools/reconstruct.py --beside adds to the name of a picture that it copies
+LISTED = 20  # names in a message; it counts the others
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Which picture belongs to which; names are relative paths.
+
+    Attributes:
+        names (list[str]): of the real pictures, in their dataset's order.
+        real, reconstructed (list[int]): numbers in the two datasets, pair by pair.
+        only_real, only_reconstructed (list[str]): without a partner.
+    """
+
+    names: list
+    real: list
+    reconstructed: list
+    only_real: list
+    only_reconstructed: list
+
+    def unmatched(self):
+        """A message of both sides, or '' if every picture has its partner."""
+        sides = {'only among the real': self.only_real, 'only among the reconstructed': self.only_reconstructed}
+        return '; '.join(f'{side}: {_listed(names)}' for side, names in sides.items() if names)
+
+
+def pair_images(real, reconstructed):
+    """Pair the pictures of two datasets whose relative paths agree but for the suffix: a.jpg with a.png.
+
+    ``NAME.original.png`` beside a reconstruction of NAME, the copy of an original, stays out.
+
+    Raises:
+        SettingError: two pictures of one side have the same path but for the suffix.
+    """
+    stems, others = _by_stem(real), _by_stem(reconstructed)
+    common = [stem for stem in stems if stem in others]
+    only_reconstructed = [number for stem, number in others.items() if stem not in stems
+                          and not (stem.endswith(ORIGINAL) and stem.removesuffix(ORIGINAL) in others)]
+    return Pairs(
+        names=[real.path(stems[stem]) for stem in common],
+        real=[stems[stem] for stem in common],
+        reconstructed=[others[stem] for stem in common],
+        only_real=[real.path(number) for stem, number in stems.items() if stem not in others],
+        only_reconstructed=[reconstructed.path(number) for number in only_reconstructed])
+
+
+def compare_folders(real, reconstructed, evaluator, device, pipeline=(), max_images=None,
+                    allow_unmatched=False, num_workers=0):
+    """Score the pictures of one folder against those of another, all metrics in one pass; every rank must call it.
+
+    Args:
+        real, reconstructed (str | Path): folders (or manifests), paired by `pair_images`.
+        evaluator (ReconstructionEvaluator): the metrics.
+        device (torch.device): where they are computed.
+        pipeline (sequence of dict): transforms of both sides.
+        max_images (int): only the first pairs.
+        allow_unmatched (bool): score the pairs although some pictures have no partner; the protocol counts those.
+        num_workers (int): processes that read, a side.
+
+    Returns:
+        EvaluationSummary: the same on every rank. Pairs of which a file could not be read are in ``skipped``.
+
+    Raises:
+        SettingError: pictures without a partner, no pair at all, or a pair of two sizes.
+    """
+    sides = [open_images(folder, pipeline) for folder in (real, reconstructed)]
+    pairs = pair_images(*sides)
+    if pairs.unmatched() and not allow_unmatched:
+        raise SettingError(f'{pairs.unmatched()}; nothing is computed: --allow-unmatched scores the '
+                           f'{len(pairs.names)} pairs')
+    if not pairs.names:
+        raise SettingError(f'{real} and {reconstructed}: no two relative paths agree')
+    count = count_images(pairs.names, max_images)
+    share = range(distributed.rank(), count, distributed.world_size())
+    loaders = [load_batches(side, [[numbers[index]] for index in share], num_workers)
+               for side, numbers in zip(sides, (pairs.real, pairs.reconstructed), strict=True)]
+    evaluator.reset()
+    read = zip(share, *loaders, strict=True)
+    for index, *both in progress(read, len(share), 'compared') if distributed.is_main() else read:
+        _score(evaluator, index, pairs.names[index], both, device)
+    return evaluator.summarize({
+        'real': str(real), 'reconstructed': str(reconstructed), 'pairs_of': len(pairs.names),
+        'only_real': len(pairs.only_real), 'only_reconstructed': len(pairs.only_reconstructed),
+        'pipeline': describe_pipeline(pipeline), 'software': describe_environment()['packages']})
+
+
+def _score(evaluator, index, name, batches, device):
+    """Measure or skip a pair; ``batches``: one picture each, real and reconstructed."""
+    for side, batch in zip(('real', 'reconstructed'), batches, strict=True):
+        if batch.bad:
+            evaluator.skip(name, f'the {side} one: {batch.bad[0].reason}')
+            return
+    sizes = [f'{image.shape[2]}x{image.shape[1]}' for batch in batches for image in batch.images]
+    if sizes[0] != sizes[1]:
+        raise SettingError(f'{name}: the real one has {sizes[0]} px, the reconstructed one {sizes[1]}; --resolution or '
+                           '--crop brings both to one size')
+    target, reconstruction = (torch.stack(batch.images).to(device, torch.float32).div(127.5).sub(1.0)
+                              for batch in batches)
+    evaluator.process('', [index], [name], target, reconstruction)
+
+
+def _by_stem(dataset):
+    """Relative path without suffix -> number."""
+    stems = {}
+    for number in range(len(dataset)):
+        path = dataset.path(number)
+        stem = str(PurePosixPath(os.path.normpath(path)).with_suffix(''))
+        if stem in stems:
+            raise SettingError(f'{dataset.data_root}: {dataset.path(stems[stem])} and {path} differ only in their '
+                               'suffix: pairs could not be told apart; rename one')
+        stems[stem] = number
+    return stems
+
+
+def _listed(names):
+    more = f' and {len(names) - LISTED} more' if len(names) > LISTED else ''
+    return f'{len(names)} ({", ".join(names[:LISTED])}{more})'

@@ -1,0 +1,238 @@
+"""Pictures -> named latents in safetensors shards: what ``tools/cache_latents.py`` runs.
+
+Which pictures a shard holds, and every batch in it, follow from the pictures' numbers alone: any number of ranks
+writes the same bytes, and a run that was stopped goes on with the shards that are missing.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from wfvae_toolkit.checkpoints import fingerprint
+from wfvae_toolkit.datasets import LatentCacheError, LatentIndex, count_images, describe_pipeline, load_batches
+from wfvae_toolkit.datasets.latent_index import DTYPES, INDEX, WHAT, shard_name
+from wfvae_toolkit.utils import distributed
+from wfvae_toolkit.utils.environment import describe_environment
+from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.files import atomic_write, printable
+from wfvae_toolkit.utils.progress import progress
+from wfvae_toolkit.utils.seeding import mix_seed, standard_normal
+
+from .measurement import encode_bytes
+
+_METADATA = 'shard'  # a single key: safetensors keeps no order of several
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """What is cached of each picture.
+
+    Args:
+        what (str): ``'moments'`` (mean and logvar: a new sample each epoch), ``'mean'``, or one ``'sample'``.
+        flips (bool): the mirror image too.
+        dtype (str): of the files: ``'float32'``, ``'float16'`` or ``'bfloat16'``.
+        normalized (bool): store (raw - mean) / std by the model's statistics instead of raw latents.
+        seed (int): of samples.
+        shard_size (int): pictures a file.
+
+    Raises:
+        SettingError: none of the choices.
+    """
+
+    what: str = 'moments'
+    flips: bool = False
+    dtype: str = 'float32'
+    normalized: bool = False
+    seed: int = 0
+    shard_size: int = 1024
+
+    def __post_init__(self):
+        if self.what not in WHAT or self.dtype not in DTYPES:
+            raise SettingError(f'what={self.what!r}, dtype={self.dtype!r}: use one of {", ".join(WHAT)} and one of '
+                               f'{", ".join(DTYPES)}')
+        if self.seed < 0 or self.shard_size < 1:
+            raise SettingError(f'seed={self.seed}, shard_size={self.shard_size}: use at least 0 and at least 1')
+
+
+class LatentCache:
+    """The cache of a dataset's latents in a folder, begun, continued or finished.
+
+    Args:
+        model (TrainedModel): what ``reconstructor`` was built from.
+        reconstructor (Reconstructor): the model.
+        dataset (ImageDataset): of `open_images`, with a pipeline that gives ``edge`` x ``edge`` px.
+        pipeline (sequence of dict): the dataset's, for the index.
+        edge (int): px, a multiple of the model's factor.
+        folder (str | Path): the cache.
+        settings (CacheSettings): what is cached.
+        max_images (int): only the first ones.
+        data (str): the dataset's name, for the index.
+
+    Raises:
+        SettingError: a size that does not fit, statistics asked for and not there, a name listed twice.
+        LatentCacheError: the folder holds a cache made otherwise; the message says in what.
+    """
+
+    def __init__(self, model, reconstructor, dataset, pipeline, edge, folder, settings, max_images=None, data=''):
+        factor = reconstructor.autoencoder.downsample_factor
+        if edge % factor:
+            raise SettingError(f'{edge} px: the model needs a multiple of {factor}, such as '
+                               f'{max(factor, round(edge / factor) * factor)}')
+        if settings.normalized and model.statistics is None:
+            raise SettingError(f'{model.path} has no latent statistics: run tools/measure_latents.py first, or cache '
+                               'raw latents')
+        self.reconstructor, self.dataset, self.settings = reconstructor, dataset, settings
+        self.folder = Path(folder)
+        self.names = [printable(dataset.path(index)) for index in range(count_images(dataset, max_images))]
+        if len(set(self.names)) < len(self.names):
+            twice = next(name for name in self.names if self.names.count(name) > 1)
+            raise SettingError(f'{twice} is listed twice: a latent is found by its name; list it once')
+        statistics = None
+        if model.statistics is not None:
+            statistics = {'mean': list(model.statistics.mean), 'std': list(model.statistics.std)}
+        self.statistics = model.statistics
+        side = edge // factor
+        self.index = LatentIndex(
+            settings={
+                **vars(settings), 'model': fingerprint(model), 'precision': str(reconstructor.dtype),
+                'pipeline': describe_pipeline(pipeline), 'images': len(self.names),
+                'names': hashlib.sha256('\n'.join(self.names).encode()).hexdigest(),
+                'normalized_by': statistics if settings.normalized else None},
+            protocol={'model': str(model.path), 'weights': model.weights, 'data': data,
+                      'software': describe_environment()['packages']},
+            statistics=statistics, latent_shape=[reconstructor.autoencoder.latent_channels, side, side])
+        self._check_folder()
+
+    def fill(self, batch_size=8, skip_bad=False, num_workers=0):
+        """Write the shards that are missing, this rank's share, then the index; every rank must call it.
+
+        Args:
+            batch_size (int): pictures that the network sees at once. Another one rounds differently, by about 1e-7.
+            skip_bad (bool): leave files out that cannot be read, and list them in the index.
+            num_workers (int): processes that read.
+
+        Returns:
+            LatentIndex: as written.
+
+        Raises:
+            LatentCacheError: a picture cannot be read, and ``skip_bad`` is off.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if distributed.is_main() and not (self.folder / INDEX).is_file():
+            self.index.write(self.folder)
+        distributed.barrier()
+        missing = [number for number in range(self.shard_count) if not self._path(number).is_file()]
+        # Each rank lists the missing ones before one writes the first.
+        distributed.barrier()
+        mine = missing[distributed.rank()::distributed.world_size()]
+        self._write_shards(mine, batch_size, skip_bad, num_workers)
+        distributed.barrier()
+        self._finish(skip_bad)
+        return self.index
+
+    @property
+    def shard_count(self):
+        return -(-len(self.names) // self.settings.shard_size)
+
+    def _path(self, number):
+        return self.folder / shard_name(number)
+
+    def _numbers(self, shard):
+        """Numbers of the pictures of a shard, a range."""
+        return range(shard * self.settings.shard_size, min((shard + 1) * self.settings.shard_size, len(self.names)))
+
+    def _write_shards(self, shards, batch_size, skip_bad, num_workers):
+        blocks = [(shard, list(numbers[start:start + batch_size])) for shard in shards
+                  for numbers in [self._numbers(shard)] for start in range(0, len(numbers), batch_size)]
+        loader = load_batches(self.dataset, [numbers for _, numbers in blocks], num_workers)
+        batches = progress(loader, len(blocks), 'batches cached') if distributed.is_main() else loader
+        tensors, skipped = {}, []
+        for (shard, numbers), batch in zip(blocks, batches, strict=True):
+            skipped += [{'path': printable(bad.path), 'reason': printable(bad.reason)} for bad in batch.bad]
+            if skipped and not skip_bad:
+                raise LatentCacheError(f'{skipped[0]["path"]}: {skipped[0]["reason"]}; --skip-bad leaves such files '
+                                       f'out; finished shards of {self.folder} are kept')
+            if len(batch):
+                latents = self._encode(batch)
+                tensors.update({self.names[index]: latent for index, latent in
+                                zip(batch.indices, latents, strict=True)})
+            if numbers[-1] == self._numbers(shard)[-1]:
+                metadata = {_METADATA: json.dumps({'settings': self._digest(), 'skipped': skipped}, sort_keys=True)}
+                with atomic_write(self._path(shard)) as file:
+                    file.write(save(tensors, metadata))
+                tensors, skipped = {}, []
+
+    @torch.inference_mode()
+    def _encode(self, batch):
+        """Batch -> list of (views, parts * C, h, w) on the CPU, in the cache's dtype."""
+        images = torch.stack(batch.images)
+        views = [images, images.flip(-1)] if self.settings.flips else [images]
+        stored = torch.stack([self._parts(view, batch.indices, number) for number, view in enumerate(views)], dim=1)
+        stored = stored.cpu().to(getattr(torch, self.settings.dtype)).contiguous()
+        # Each its own memory: safetensors refuses to save what is shared.
+        return [latent.clone() for latent in stored]
+
+    def _parts(self, images, indices, view):
+        """One view of the pictures -> (B, parts * C, h, w)."""
+        posterior = encode_bytes(self.reconstructor, images)
+        mean, logvar = posterior.mean, posterior.logvar
+        if self.settings.what == 'sample':
+            seeds = [mix_seed('cached latent', self.settings.seed, index, view) for index in indices]
+            mean = posterior.sample(noise=standard_normal(mean.shape[1:], seeds))
+        if self.settings.normalized:
+            mean = self.statistics.normalize(mean)
+            std = torch.tensor(self.statistics.std, dtype=logvar.dtype, device=logvar.device)
+            logvar = logvar - 2 * std.log()[:, None, None]
+        return torch.cat([mean, logvar], dim=1) if self.settings.what == 'moments' else mean
+
+    def _digest(self):
+        return hashlib.sha256(json.dumps(self.index.settings, sort_keys=True).encode()).hexdigest()
+
+    def _check_folder(self):
+        """LatentCacheError unless the folder is new or holds this very cache."""
+        if (self.folder / INDEX).exists():
+            there, now = LatentIndex.read(self.folder).settings, self.index.settings
+            other = [f'{key} is {there.get(key)!r} there and {now.get(key)!r} now'
+                     for key in {**there, **now} if there.get(key) != now.get(key)]
+            if other:
+                raise LatentCacheError(f'{self.folder} holds a cache made otherwise: {"; ".join(other)}. Choose '
+                                       'another folder, or the same settings')
+        for number in range(self.shard_count):
+            if self._path(number).exists() and self._header(number)[0] != self._digest():
+                raise LatentCacheError(f'{self._path(number)} belongs to another cache: choose another folder')
+
+    def _header(self, number):
+        """(digest of settings, skipped, names) of a finished shard."""
+        path = self._path(number)
+        try:
+            with safe_open(path, 'pt') as file:
+                content = json.loads(file.metadata()[_METADATA])
+                return content['settings'], content['skipped'], set(file.keys())
+        except (SafetensorError, OSError, ValueError, TypeError, LookupError) as error:
+            raise LatentCacheError(f'{path}: damaged ({error}); remove it and run again') from None
+
+    def _finish(self, skip_bad):
+        """Fill the index from the shards' own headers; rank 0 writes it."""
+        self.index.shards, self.index.skipped = [], []
+        for number in range(self.shard_count):
+            _, skipped, held = self._header(number)
+            names = [self.names[index] for index in self._numbers(number)]
+            left_out = {entry['path'] for entry in skipped}
+            names = [name for name in names if name not in left_out]
+            if held != set(names):
+                raise LatentCacheError(f'{self._path(number)}: does not hold the latents that it should; remove it '
+                                       'and run again')
+            self.index.shards.append({'file': shard_name(number), 'names': names})
+            self.index.skipped += skipped
+        if self.index.skipped and not skip_bad:
+            raise LatentCacheError(f'{self.folder}: {len(self.index.skipped)} files could not be read when it was '
+                                   f'begun, the first: {self.index.skipped[0]["path"]}; --skip-bad accepts that')
+        self.index.complete = True
+        if distributed.is_main():
+            self.index.write(self.folder)
+        distributed.barrier()
