@@ -4,6 +4,7 @@ import torch
 
 from wfvae_toolkit.checkpoints import read_model
 from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.models.tiling import set_tiling
 from wfvae_toolkit.utils.device import default_device
 
 
@@ -15,19 +16,22 @@ class Reconstructor:
         statistics (LatentStatistics): of its latents; None: latents stay raw.
         device (str | torch.device): None: a GPU if there is one.
         dtype (torch.dtype): of weights and activations.
+        tiling (str | bool | dict): ``'auto'``: pictures of more than 2^21 pixels; True or settings of
+            ``enable_tiling``; False: never.
     """
 
-    def __init__(self, autoencoder, statistics=None, device=None, dtype=torch.float32):
+    def __init__(self, autoencoder, statistics=None, device=None, dtype=torch.float32, tiling='auto'):
         self.device = torch.device(device or default_device())
         self.dtype = dtype
         self.autoencoder = autoencoder.to(self.device, dtype).eval().requires_grad_(False)
+        set_tiling(self.autoencoder, tiling)
         self.statistics = statistics or LatentStatistics.identity(autoencoder.latent_channels)
 
     @classmethod
-    def from_pretrained(cls, path, weights='ema', device=None, dtype=torch.float32):
+    def from_pretrained(cls, path, weights='ema', device=None, dtype=torch.float32, tiling='auto'):
         """Any MODEL that ``wfvae_toolkit.checkpoints.read_model`` recognises."""
         model = read_model(path, weights)
-        return cls(model.build(), model.statistics, device, dtype)
+        return cls(model.build(), model.statistics, device, dtype, tiling)
 
     @torch.inference_mode()
     def encode(self, images, sample=False, generator=None):

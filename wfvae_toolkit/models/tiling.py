@@ -92,10 +92,23 @@ class TilingControls:
 
     def run_half(self, half, x, tiling):
         """``half(x, tiling)``, a tensor and bands; image by image where tiling or slicing asks for it."""
-        if len(x) < 2 or (tiling is None and not self.slicing):
+        if (tiling is None and not self.slicing) or x.shape[0] < 2:
             return half(x, tiling)
         results, bands = zip(*(half(image, tiling) for image in x.split(1)), strict=True)
         return torch.cat(results), tuple(torch.cat(level) for level in zip(*bands, strict=True))
+
+
+def set_tiling(autoencoder, tiling):
+    """``'auto'``, True, False or settings of ``enable_tiling``. SettingError: this autoencoder has no tiling."""
+    if not isinstance(autoencoder, TilingControls):
+        if tiling not in ('auto', False):
+            raise SettingError(f"{type(autoencoder).__name__} has no tiling: use tiling='auto' or False")
+    elif tiling is False:
+        autoencoder.disable_tiling()
+    elif tiling == 'auto':
+        autoencoder.automatic_tiling()
+    else:
+        autoencoder.enable_tiling(**({} if tiling is True else tiling))
 
 
 # What a part reads
