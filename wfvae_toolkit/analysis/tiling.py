@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from wfvae_toolkit.checkpoints import read_model
+from wfvae_toolkit.models.tiling import set_tiling
 from wfvae_toolkit.registry import AUTOENCODERS
 from wfvae_toolkit.utils.config import load_config
 from wfvae_toolkit.utils.device import default_device, peak_memory_bytes
@@ -41,6 +42,9 @@ def measure_tiling(source, sizes, tile=512, untiled=True):
 
     Returns:
         list[TilingCost]: for each size untiled, then tiled.
+
+    Raises:
+        SettingError: a size or tile that f does not divide, or an autoencoder without tiling.
     """
     costs = []
     for width, height in sizes:
@@ -83,10 +87,7 @@ def _measure(source, width, height, tile):
         autoencoder = read_model(source).build()
     device = default_device()
     autoencoder = autoencoder.to(device).eval()
-    if tile is None:
-        autoencoder.disable_tiling()
-    else:
-        autoencoder.enable_tiling(tile)
+    set_tiling(autoencoder, False if tile is None else dict(tile=tile))
     factor = autoencoder.downsample_factor
     generator = torch.Generator().manual_seed(0)
     picture = torch.rand(1, 3, height, width, generator=generator) * 2 - 1
