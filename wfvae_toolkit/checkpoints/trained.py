@@ -215,12 +215,12 @@ def _earlier_checkpoint(content, path):
         raise CheckpointError(f'{path}: an earlier checkpoint, which does not say its settings; put its config.json '
                               'beside it')
     settings = read_config(config_path)
-    if settings.get('_class_name', CLASSES[0]) not in CLASSES:
+    if (settings.get('_class_name') or CLASSES[0]) not in CLASSES:
         raise CheckpointError(f'{config_path}: of a {settings["_class_name"]}; {" or ".join(CLASSES)} is read beside '
                               'a .ckpt')
     config, statistics, name = from_earlier_settings(settings, config_path)
     meta = {'class': name, 'iteration': content.get('current_step')}
-    if '_class_name' not in settings:
+    if not settings.get('_class_name'):
         meta['class_from'] = 'settings'
     states = {'raw': _renamed(content['state_dict']['gen_model'], path)}
     averaged = content.get('ema_state_dict')
@@ -237,7 +237,8 @@ def _earlier_checkpoint(content, path):
 
 def _renamed(state, path):
     """Earlier state dict, with or without ``module.`` before its keys -> ours."""
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not all(
+            isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()):
         raise CheckpointError(f'{path}: its weights are no dict of tensors')
     try:
         return convert_earlier_state({key.removeprefix('module.'): value for key, value in state.items()},

@@ -5,6 +5,7 @@ from PIL import Image
 
 from wfvae_toolkit.checkpoints import read_model
 from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.models.tiling import set_tiling
 from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.pictures import to_bytes
@@ -24,22 +25,25 @@ class Reconstructor:
         device (str | torch.device): None: a GPU if there is one.
         dtype (torch.dtype): of weights and activations; results are float32.
         compile (bool): compile encoder and decoder with ``torch.compile``, once for every size of picture.
+        tiling (str | bool | dict): ``'auto'``: pictures of more than 2^21 pixels; True or settings of
+            ``enable_tiling``; False: never.
     """
 
-    def __init__(self, autoencoder, statistics=None, device=None, dtype=torch.float32, compile=False):
+    def __init__(self, autoencoder, statistics=None, device=None, dtype=torch.float32, compile=False, tiling='auto'):
         self.device = torch.device(device or default_device())
         self.dtype = dtype
         self.autoencoder = autoencoder.to(self.device, dtype).eval().requires_grad_(False)
+        set_tiling(self.autoencoder, tiling)
         self.statistics = statistics or LatentStatistics.identity(autoencoder.latent_channels)
         if compile:
             autoencoder.encoder.compile()
             autoencoder.decoder.compile()
 
     @classmethod
-    def from_pretrained(cls, path, weights='ema', device=None, dtype=torch.float32, compile=False):
+    def from_pretrained(cls, path, weights='ema', device=None, dtype=torch.float32, compile=False, tiling='auto'):
         """Any MODEL that ``wfvae_toolkit.checkpoints.read_model`` recognises; its averaged weights, or ``'raw'``."""
         model = read_model(path, weights)
-        return cls(model.build(), model.statistics, device, dtype, compile)
+        return cls(model.build(), model.statistics, device, dtype, compile, tiling)
 
     def encode(self, images, sample=False, generator=None):
         """Pictures -> float32 normalised latents (B, C, ceil(H/f), ceil(W/f)).

@@ -17,6 +17,18 @@ from wfvae_toolkit.utils.errors import SettingError
 
 from ..layers import ResidualBlock
 from ..posterior import DiagonalGaussian, at_least_float32
+from ..tiling import (
+    TilingControls,
+    cover,
+    halo_of,
+    read_by_downsampler,
+    read_by_upsampler,
+    run_mid,
+    tiled_details,
+    tiled_features,
+    times,
+    widen,
+)
 from .outputs import DecoderOutput, EncoderOutput
 
 IMAGE_CHANNELS = 3
@@ -25,8 +37,10 @@ DEFAULT_MID = (dict(type='ResidualBlock'), dict(type='SpatialAttention'), dict(t
 
 
 @AUTOENCODERS.register_module()
-class WFVAE2Image(nn.Module):
+class WFVAE2Image(TilingControls, nn.Module):
     """(B, 3, H, W) in [-1, 1] <-> latents (B, latent_channels, H/f, W/f), f = 2^len(widths).
+
+    Pictures of more than 2^21 pixels are tiled in evaluation without gradients; see ``TilingControls``.
 
     Args:
         latent_channels (int): channels of the latent.
@@ -85,6 +99,7 @@ class WFVAE2Image(nn.Module):
                                decoder_flow_width if energy_flow else 0, WAVELETS.build(wavelet), mid_blocks, block,
                                upsample or dict(type='NearestUpsample'), latent_shortcuts, output_activation)
         self.encoder.checkpoint_activations = self.decoder.checkpoint_activations = checkpoint_activations
+        self.automatic_tiling()
         self.to(memory_format=torch.channels_last)
 
     @property
@@ -95,14 +110,15 @@ class WFVAE2Image(nn.Module):
     def encode(self, x):
         """(B, 3, H, W) in [-1, 1] -> EncoderOutput. ValueError unless f divides H and W."""
         check_image(x, self.downsample_factor)
-        moments, bands = self.encoder(x)
+        moments, bands = self.run_half(self.encoder, x, self.active_tiling(*x.shape[-2:]))
         return EncoderOutput(DiagonalGaussian.from_moments(moments), bands)
 
     def decode(self, z):
         """(B, latent_channels, H/f, W/f) -> DecoderOutput with ``sample`` (B, 3, H, W)."""
         if z.ndim != 4 or z.shape[1] != self.latent_channels:
             raise SettingError(f'latents of shape {tuple(z.shape)}: (B, {self.latent_channels}, H, W) is needed')
-        return DecoderOutput(*self.decoder(z))
+        tiling = self.active_tiling(*(size * self.downsample_factor for size in z.shape[-2:]))
+        return DecoderOutput(*self.run_half(self.decoder, z, tiling))
 
     def forward(self, x):
         """Reconstruct through the posterior's mean: (B, 3, H, W) -> (B, 3, H, W)."""
@@ -129,32 +145,45 @@ class Encoder(_Stages):
         self.latent_shortcuts = latent_shortcuts
         self.conv_in = nn.Conv2d(BAND_CHANNELS, widths[0], 3, padding=1)
         self.stages = nn.ModuleList(
-            EncoderStage(width, next_width, count, flow_width, wavelet, block, downsample)
+            EncoderStage(width, next_width, count, flow_width, block, downsample)
             for (width, next_width), count in zip(pairwise(widths), layers, strict=True))
         self.mid = _build_mid(mid_blocks, widths[-1], block['norm'])
         self.norm_out = NORM_LAYERS.build(block['norm'], channels=widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], 2 * latent_channels, 3, padding=1)
 
-    def forward(self, x):
-        coefficients = self.wavelet.analyze(x)
-        h = self.conv_in(coefficients.contiguous(memory_format=torch.channels_last))
-        bands = []
-        for stage in self.stages:
-            h, coefficients = self.run_stage(stage, h, coefficients)
-            bands.append(coefficients)
-        h = self.mid(h)
+    def forward(self, x, tiling=None):
+        pyramid = self.pyramid(x)
+        h = self.features(pyramid) if tiling is None else tiled_features(self, pyramid, tiling)
+        h = run_mid(self.mid, h, tiling)
         moments = self.conv_out(F.silu(self.norm_out(h)))
         if self.latent_shortcuts:
             moments = moments + h.unflatten(1, (moments.shape[1], -1)).mean(2)
-        return moments, tuple(band for band in bands if band is not None)
+        return moments, tuple(level for level in pyramid[1:] if level is not None)
+
+    def pyramid(self, x):
+        """(B, 3, H, W) -> coefficients (B, 12, ...) of the image and for each stage, None without energy flow."""
+        levels = [self.wavelet.analyze(x)]
+        for stage in self.stages:
+            levels.append(None if stage.flow_in is None else self.wavelet.analyze(levels[-1][:, :IMAGE_CHANNELS]))
+        return levels
+
+    def features(self, pyramid):
+        """``pyramid(x)`` -> (B, widths[-1], H/f, W/f), through the convolutional stages."""
+        h = self.conv_in(pyramid[0].contiguous(memory_format=torch.channels_last))
+        for stage, coefficients in zip(self.stages, pyramid[1:], strict=True):
+            h = self.run_stage(stage, h, coefficients)
+        return h
+
+    def tiled_parts(self):
+        """Modules that see single tiles when tiled."""
+        return self.conv_in, *(part for stage in self.stages for part in stage.children())
 
 
 class EncoderStage(nn.Module):
-    """Features (B, width, H, W) -> (B, next_width, H/2, W/2), joined by the next wavelet level of the low band."""
+    """Features (B, width, H, W) -> (B, next_width, H/2, W/2), joined by wavelet coefficients (B, 12, H/2, W/2)."""
 
-    def __init__(self, width, next_width, layers, flow_width, wavelet, block, downsample):
+    def __init__(self, width, next_width, layers, flow_width, block, downsample):
         super().__init__()
-        self.wavelet = wavelet
         self.blocks = nn.Sequential(*(ResidualBlock(width, **block) for _ in range(layers - 1)))
         self.downsample = DOWNSAMPLERS.build(downsample, channels=width, next_channels=next_width)
         self.flow_in = nn.Conv2d(BAND_CHANNELS, flow_width, 3, padding=1) if flow_width else None
@@ -162,11 +191,18 @@ class EncoderStage(nn.Module):
 
     def forward(self, h, coefficients):
         h = self.downsample(self.blocks(h))
+        if self.flow_in is not None:
+            flow = self.flow_in(coefficients.contiguous(memory_format=torch.channels_last))
+            h = torch.cat([h, flow], dim=1)
+        return self.out_block(h)
+
+    def reads(self, span):
+        """[start, stop) of the output along an axis -> that of the features that it depends on."""
+        joined = widen(span, halo_of(self.out_block))
+        inside = widen(read_by_downsampler(joined, halo_of(self.downsample)), halo_of(self.blocks))
         if self.flow_in is None:
-            return self.out_block(h), None
-        coefficients = self.wavelet.analyze(coefficients[:, :IMAGE_CHANNELS])
-        flow = self.flow_in(coefficients.contiguous(memory_format=torch.channels_last))
-        return self.out_block(torch.cat([h, flow], dim=1)), coefficients
+            return inside
+        return cover(inside, times(widen(joined, halo_of(self.flow_in)), 2))
 
 
 class Decoder(_Stages):
@@ -182,30 +218,50 @@ class Decoder(_Stages):
         self.conv_in = nn.Conv2d(latent_channels, widths[0], 3, padding=1)
         self.mid = _build_mid(mid_blocks, widths[0], block['norm'])
         self.stages = nn.ModuleList(
-            DecoderStage(width, next_width, count, flow_width, wavelet, block, upsample)
+            DecoderStage(width, next_width, count, flow_width, block, upsample)
             for (width, next_width), count in zip(pairwise(widths), layers, strict=True))
         self.norm_out = NORM_LAYERS.build(block['norm'], channels=widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], BAND_CHANNELS, 3, padding=1)
 
-    def forward(self, z):
+    def forward(self, z, tiling=None):
         h = self.conv_in(z.contiguous(memory_format=torch.channels_last))
         if self.latent_shortcuts:
             h = h + z.repeat_interleave(h.shape[1] // z.shape[1], dim=1)
-        h = self.mid(h)
+        h = run_mid(self.mid, h, tiling)
+        details = self.details(h) if tiling is None else tiled_details(self, h, tiling)
         bands, low = [], None
+        for level in details:
+            if level is not None:
+                bands.append(add_low(level, low))
+                low = self.wavelet.synthesize(bands[-1])
+        return low, tuple(bands[:-1])
+
+    def details(self, h):
+        """(B, widths[-1], h, w) -> (B, 12, ...) that each stage adds to the pyramid, None without flow, and the end."""
+        details = []
         for stage in self.stages:
-            h, low, coefficients = self.run_stage(stage, h, low)
-            bands.append(coefficients)
-        coefficients = add_low(at_least_float32(self.conv_out(self.activation_out(self.norm_out(h)))), low)
-        return self.wavelet.synthesize(coefficients), tuple(band for band in bands if band is not None)
+            h, level = self.run_stage(stage, h)
+            details.append(level)
+        return [*details, self.last_details(h)]
+
+    def last_details(self, h):
+        """(B, widths[0], H/2, W/2) -> (B, 12, H/2, W/2)."""
+        return at_least_float32(self.conv_out(self.activation_out(self.norm_out(h))))
+
+    def last_parts(self):
+        """Modules of ``last_details``."""
+        return self.norm_out, self.activation_out, self.conv_out
+
+    def tiled_parts(self):
+        """Modules that see single tiles when tiled."""
+        return *(part for stage in self.stages for part in stage.children()), *self.last_parts()
 
 
 class DecoderStage(nn.Module):
-    """Features (B, width, H, W) -> (B, next_width, 2H, 2W); its flow channels give this level's wavelet bands."""
+    """Features (B, width, H, W) -> (B, next_width, 2H, 2W) and wavelet coefficients (B, 12, H, W) from its flow."""
 
-    def __init__(self, width, next_width, layers, flow_width, wavelet, block, upsample):
+    def __init__(self, width, next_width, layers, flow_width, block, upsample):
         super().__init__()
-        self.wavelet = wavelet
         self.split = [width, flow_width]
         self.branch = ResidualBlock(width, out_channels=width + flow_width, **block)
         self.flow_block = ResidualBlock(flow_width, **block) if flow_width else None
@@ -214,14 +270,21 @@ class DecoderStage(nn.Module):
         self.upsample = UPSAMPLERS.build(upsample, channels=width, next_channels=next_width)
         self.out_block = ResidualBlock(self.upsample.out_channels, out_channels=next_width, **block)
 
-    def forward(self, h, low):
+    def forward(self, h):
         h = self.branch(h)
         coefficients = None
         if self.flow_block is not None:
             h, flow = h.split(self.split, dim=1)
-            coefficients = add_low(at_least_float32(self.flow_out(self.flow_block(flow))), low)
-            low = self.wavelet.synthesize(coefficients)
-        return self.out_block(self.upsample(self.blocks(h))), low, coefficients
+            coefficients = at_least_float32(self.flow_out(self.flow_block(flow)))
+        return self.out_block(self.upsample(self.blocks(h))), coefficients
+
+    def reads(self, span, flow_span):
+        """[start, stop) of the features and of the coefficients along an axis -> that of the input they depend on."""
+        inside = widen(read_by_upsampler(widen(span, halo_of(self.out_block)), halo_of(self.upsample)),
+                       halo_of(self.blocks))
+        if self.flow_block is not None:
+            inside = cover(inside, widen(flow_span, halo_of(self.flow_block, self.flow_out)))
+        return widen(inside, halo_of(self.branch))
 
 
 def add_low(coefficients, low):

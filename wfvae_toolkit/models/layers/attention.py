@@ -13,6 +13,9 @@ class SpatialAttention(nn.Module):
     Uses fused attention, so the (H*W)^2 matrix (1 GiB in float32 at 16,384 positions) never exists.
     """
 
+    # Time grows with the square of the positions: see Tiling.attention_window.
+    attends_everywhere = True
+
     def __init__(self, channels, norm):
         super().__init__()
         self.norm = NORM_LAYERS.build(norm, channels=channels)

@@ -11,6 +11,8 @@ from wfvae_toolkit.utils.errors import SettingError
 class _ChannelNorm(nn.Module):
     """Normalises over the channels of every pixel on its own, so a tile sees what the whole image sees."""
 
+    receptive_halo = 0
+
     def __init__(self, channels, eps=1e-6):
         super().__init__()
         self.eps = eps

@@ -1,7 +1,7 @@
 """Halving and doubling of feature maps.
 
 DOWNSAMPLERS and UPSAMPLERS parts take ``channels`` and ``next_channels``, the widths of this stage and the next,
-and say in ``out_channels`` which of them they give.
+and say in ``out_channels`` which of them they give. ``receptive_halo`` counts pixels at the finer of the two sizes.
 """
 
 import torch.nn.functional as F
@@ -15,6 +15,8 @@ from wfvae_toolkit.utils.errors import SettingError
 class StridedDownsample(nn.Module):
     """(B, C, H, W) -> (B, C, H/2, W/2): zero-pad right and bottom by 1, 3x3 conv with stride 2."""
 
+    receptive_halo = (0, 1)
+
     def __init__(self, channels, next_channels=None):
         super().__init__()
         self.out_channels = channels
@@ -27,6 +29,8 @@ class StridedDownsample(nn.Module):
 @UPSAMPLERS.register_module()
 class NearestUpsample(nn.Module):
     """(B, C, H, W) -> (B, C, 2H, 2W): nearest neighbour, 3x3 conv."""
+
+    receptive_halo = 1
 
     def __init__(self, channels, next_channels=None):
         super().__init__()
@@ -47,6 +51,8 @@ class ResidualDownsample(nn.Module):
     Raises:
         ValueError: widths that neither average nor repeat evenly.
     """
+
+    receptive_halo = 1
 
     def __init__(self, channels, next_channels):
         super().__init__()
@@ -69,6 +75,8 @@ class ResidualUpsample(nn.Module):
     Raises:
         ValueError: C does not divide 4 * next.
     """
+
+    receptive_halo = 2  # a pixel of the input
 
     def __init__(self, channels, next_channels):
         super().__init__()

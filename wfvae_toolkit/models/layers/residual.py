@@ -5,6 +5,8 @@ from torch import nn
 
 from wfvae_toolkit.registry import CHANNEL_ATTENTIONS, MID_BLOCKS, NORM_LAYERS
 
+from ..tiling import halo_of
+
 
 @MID_BLOCKS.register_module()
 class ResidualBlock(nn.Module):
@@ -29,6 +31,10 @@ class ResidualBlock(nn.Module):
         self.attention = (nn.Identity() if channel_attention is None
                           else CHANNEL_ATTENTIONS.build(channel_attention, channels=out_channels))
         self.shortcut = nn.Identity() if channels == out_channels else nn.Conv2d(channels, out_channels, 1)
+
+    @property
+    def receptive_halo(self):
+        return halo_of(self.norm1, self.conv1, self.norm2, self.conv2, self.attention)
 
     def forward(self, x):
         h = self.conv1(F.silu(self.norm1(x)))
