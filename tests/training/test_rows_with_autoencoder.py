@@ -1,28 +1,18 @@
 """Loss rows that run the autoencoder once more."""
 
+from pathlib import Path
+
 import pytest
 import torch
-
-from wfvae_toolkit.losses import Loss
-from wfvae_toolkit.registry import LOSSES
 
 PIXEL = dict(type='L1Loss')
 
 
 @pytest.fixture
-def again():
-    """Registers a row that decodes the latents mirrored; its name."""
-    @LOSSES.register_module(name='MirroredForTest')
-    class Mirrored(Loss):
-        needs_autoencoder = True
-
-        def forward(self, step):
-            self.seeds = step.seeds
-            decoded = step.autoencoder.decode(step.latents.flip(-1)).sample
-            return (decoded - step.target.flip(-1)).abs().sum() / len(step.target)
-
-    yield dict(type='MirroredForTest', weight=0.5)
-    LOSSES.module_dict.pop('MirroredForTest')
+def again(monkeypatch):
+    """Config of a row that decodes the latents mirrored."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / 'data/plugins')
+    return dict(type='run_probes.MirroredLoss', weight=0.5)
 
 
 def test_gradients_are_those_of_the_sum_of_both_ways_through_the_network(make_model, make_images, again):

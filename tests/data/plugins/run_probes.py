@@ -10,6 +10,7 @@ import torch
 from mmengine.hooks import Hook
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
+from wfvae_toolkit.losses import Loss
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.visualization.curves import Curve
 
@@ -103,3 +104,14 @@ def count_held(root):
         else:
             pending += getattr(held, '__dict__', {}).values()
     return items, values
+
+
+class MirroredLoss(Loss):
+    """sum |decoded mirrored latents - mirrored target| per image: a row that runs the autoencoder again."""
+
+    needs_autoencoder = True
+
+    def forward(self, step):
+        self.seeds = step.seeds
+        decoded = step.autoencoder.decode(step.latents.flip(-1)).sample
+        return (decoded - step.target.flip(-1)).abs().sum() / len(step.target)
