@@ -8,13 +8,32 @@ everywhere too. Registries below the line are children of MMEngine's, so its own
 
 import difflib
 import inspect
+from importlib import import_module
 
 from mmengine import registry as engine
 from mmengine.registry import Registry
 
-from .utils.errors import UnknownName, UnknownSetting
+from .utils.errors import NameClash, UnknownName, UnknownSetting
+from .utils.plugins import load_plugins, place_of
 
 SCOPE = 'wfvae_toolkit'
+
+
+class PartRegistry(Registry):
+    """MMEngine's registry, in which a second part of a name is an error that says where both stand."""
+
+    def _register_module(self, module, module_name=None, force=False):
+        names = [module_name] if isinstance(module_name, str) else module_name or [module.__name__]
+        if not module.__module__.startswith(f'{SCOPE}.'):
+            # A stranger may come first: our names are taken all the same.
+            self.import_from_location()
+        for name in names:
+            other = self._module_dict.get(name)
+            if other is not None and not force:
+                raise NameClash(f'two parts of the registry {self.name!r} are called {name!r}: {place_of(other)} and '
+                                f'{place_of(module)}; rename one, or give one another name: '
+                                "register_module(name='...')")
+        super()._register_module(module, names, force)
 
 
 def build_part(cfg, registry, **context):
@@ -45,11 +64,10 @@ def build_part(cfg, registry, **context):
 
 
 def find_part(name, registry):
-    """Name or dotted path -> class; KeyError that lists the registered names otherwise."""
-    try:
-        cls = registry.get(name)
-    except ImportError as error:
-        raise UnknownName(f'{registry.name} {name!r}: {error}') from error
+    """Name or dotted path -> class, installed plug-ins included; KeyError that lists the registered names otherwise."""
+    cls = _look_up(name, registry)
+    if cls is None and load_plugins():
+        cls = _look_up(name, registry)
     if cls is None:
         known = sorted(registered_names(registry))
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
@@ -59,19 +77,32 @@ def find_part(name, registry):
     return cls
 
 
+def _look_up(name, registry):
+    module, dot, attribute = name.rpartition('.')
+    try:
+        cls = registry.get(name)
+        if cls is None and dot:
+            # MMEngine's None says nothing about the reason; this does.
+            cls = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UnknownName(f'{registry.name} {name!r}: {error}') from error
+    return cls
+
+
 def registered_names(registry):
-    """Names that a config may use as ``type`` without a dotted path."""
+    """Names that a config may use as ``type`` without a dotted path, installed plug-ins included."""
+    load_plugins()
     registry.import_from_location()
     return list(registry.module_dict)
 
 
 def _own(name, *locations):
-    return Registry(name, build_func=build_part, scope=SCOPE, locations=[f'{SCOPE}.{place}' for place in locations])
+    return PartRegistry(name, build_func=build_part, scope=SCOPE, locations=[f'{SCOPE}.{place}' for place in locations])
 
 
 def _child(parent, *locations, **options):
-    return Registry(parent.name, parent=parent, scope=SCOPE,
-                    locations=[f'{SCOPE}.{place}' for place in locations], **options)
+    return PartRegistry(parent.name, parent=parent, scope=SCOPE,
+                        locations=[f'{SCOPE}.{place}' for place in locations], **options)
 
 
 # ours: (cfg, **context) -> part

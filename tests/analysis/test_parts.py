@@ -89,10 +89,12 @@ def test_unknown_registry_lists_the_known():
         list_parts('losss')
 
 
-def test_parts_of_an_imported_module(elsewhere):
+def test_parts_of_an_imported_module(elsewhere, tmp_path):
     part = find(list_parts('wavelet', imports=[elsewhere]), 'WaveletOfElsewhere')
     assert part.settings == {'order': None, 'name': "'a'"}
     assert (part.package, part.version, part.description) == (elsewhere, 'not installed', 'Purpose in a line.')
+    assert part.place == f'{tmp_path}/parts_of_elsewhere.py:4'
+    assert f'  WaveletOfElsewhere  {part.place}  parts_of_elsewhere' in format_parts([part])
     with pytest.raises(MissingLibrary, match='--import no_such_module: '):
         list_parts(imports=['no_such_module'])
 

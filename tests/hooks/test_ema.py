@@ -10,11 +10,13 @@ from wfvae_toolkit.training.model import Update
 
 
 class Counter(nn.Linear):
-    """A layer with a buffer that is no float."""
+    """A layer with a buffer that is no float, one that is, and one outside of state dicts."""
 
     def __init__(self):
         super().__init__(1, 1, bias=False)
         self.register_buffer('steps', torch.tensor(0))
+        self.register_buffer('scale', torch.tensor(1.0))
+        self.register_buffer('scratch', torch.tensor(1.0), persistent=False)
 
 
 @pytest.fixture
@@ -47,6 +49,23 @@ def test_recursion_is_exact(runner):
         expected = decay * expected + (1 - decay) * value
         assert update(hook, runner, iteration, value) == pytest.approx(expected, rel=1e-5)
     assert runner.averaged_autoencoder.steps.item() == 199
+
+
+def test_buffers_follow_even_when_they_are_replaced(runner):
+    hook = start(runner)
+    runner.model.autoencoder.scale = torch.tensor(3.0)
+    runner.model.autoencoder.scratch = torch.tensor(3.0)
+    update(hook, runner, 6, 1.0)
+    assert runner.averaged_autoencoder.scale.item() == pytest.approx(7 / 16 * 1 + 9 / 16 * 3)
+    assert runner.averaged_autoencoder.scratch == 1.0
+
+
+def test_an_update_makes_no_state_dict_and_no_graph(runner, monkeypatch):
+    hook = start(runner)
+    monkeypatch.setattr(nn.Module, 'state_dict', None)
+    assert update(hook, runner, 6, 3.0) != 1.0
+    assert not runner.averaged_autoencoder.weight.requires_grad
+    assert runner.averaged_autoencoder.weight.grad_fn is None
 
 
 def test_the_first_update_forgets_most_of_the_random_start(runner):

@@ -13,6 +13,8 @@ OPTIONS = {
     'train_cfg.max_iters': LENGTH, 'train_cfg.accumulation': 2, 'train_cfg.val_interval': LENGTH,
     'default_hooks.discriminator.start_iter': 0, 'default_hooks.logger.interval': 5,
     'default_hooks.curves': None, 'default_hooks.pictures': None,
+    # A row that runs the autoencoder again: its gradient enters the one backward pass that DDP reduces.
+    'model.losses.again': dict(type='run_probes.MirroredLoss', weight=0.1),
     'custom_hooks': [dict(type='run_probes.RankRecord')]}
 
 

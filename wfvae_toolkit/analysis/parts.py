@@ -9,7 +9,7 @@ import wfvae_toolkit
 from wfvae_toolkit import registry as registries
 from wfvae_toolkit.registry import BY_NAME, registered_names
 from wfvae_toolkit.utils.errors import MissingLibrary, UnknownName
-from wfvae_toolkit.utils.plugins import GROUP, load_plugins
+from wfvae_toolkit.utils.plugins import GROUP, load_plugins, place_of
 
 # What the owner of a part passes beside its config.
 CONTEXT = {
@@ -17,18 +17,23 @@ CONTEXT = {
     'upsampler': ('channels', 'next_channels'), 'channel attention': ('channels',), 'dataset': ('option',),
     'loop': ('runner',), 'optimizer': ('params',), 'optim_wrapper': ('optimizer',), 'vis_backend': ('save_dir',),
     'visualizer': ('save_dir',)}
+NOT_INSTALLED = 'not installed'
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 @dataclass
 class Part:
-    """``settings``: name -> default as text, None where one must be given; ``inherited``: found through MMEngine's."""
+    """``settings``: name -> default as text, None where one must be given; ``inherited``: found through MMEngine's.
+
+    ``package`` and ``version``: of the distribution, or the top-level module and 'not installed'. ``place``: file:line.
+    """
 
     registry: str
     name: str
     package: str
     version: str
     module: str
+    place: str
     settings: dict[str, str | None]
     description: str
     inherited: bool = False
@@ -94,7 +99,8 @@ def _find(wanted):
 
 def _describe(registry, name, part, owners, inherited):
     package, version = owners.of(part.__module__)
-    return Part(registry, name, package, version, part.__module__, _settings(part, CONTEXT.get(registry, ())),
+    return Part(registry, name, package, version, part.__module__, place_of(part),
+                _settings(part, CONTEXT.get(registry, ())),
                 (inspect.cleandoc(part.__doc__ or '').splitlines() or [''])[0], inherited)
 
 
@@ -121,13 +127,13 @@ class _Owners:
         if top == wfvae_toolkit.__name__:
             return top, wfvae_toolkit.__version__
         if top not in self._distributions:
-            return top, 'not installed'
+            return top, NOT_INSTALLED
         name = self._distributions[top][0]
         return name, metadata.version(name)
 
 
 def _origin(part):
-    return f'{part.package} {part.version}'
+    return part.place if part.version == NOT_INSTALLED else f'{part.package} {part.version}'
 
 
 def _setting(name, default):

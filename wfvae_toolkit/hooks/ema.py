@@ -32,16 +32,26 @@ class EMAHook(Hook):
     def before_run(self, runner):
         self.average = copy.deepcopy(runner.model.autoencoder).eval().requires_grad_(False)
         runner.averaged_autoencoder = self.average
+        # Listed once: state dicts would take as long as the averaging. Parameters stay the objects that the optimizer
+        # holds; a buffer may be replaced, so it is looked up each time.
+        self._source = list(runner.model.autoencoder.parameters())
+        self._moving = list(self.average.parameters())
+        self._buffers = list(_persistent_buffers(runner.model.autoencoder, self.average))
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         if 'autoencoder' not in outputs.turns:
             return
-        source, average = runner.model.autoencoder.state_dict(), self.average.state_dict()
-        moving = [name for name, value in average.items() if value.is_floating_point()]
         weight = 1.0 - min(self.decay, (1 + batch_idx) / (10 + batch_idx))
-        torch._foreach_lerp_([average[name] for name in moving], [source[name] for name in moving], weight)
-        for name in average.keys() - set(moving):
-            average[name].copy_(source[name])
+        moving, source = list(self._moving), list(self._source)
+        for theirs, ours, name in self._buffers:
+            average, current = getattr(ours, name), getattr(theirs, name)
+            if average.is_floating_point():
+                moving.append(average)
+                source.append(current)
+            else:
+                average.copy_(current)
+        with torch.no_grad():
+            torch._foreach_lerp_(moving, source, weight)
 
     def after_load_weights(self, runner):
         """A run that starts from given weights averages from them on."""
@@ -54,3 +64,12 @@ class EMAHook(Hook):
         if 'ema_state_dict' not in checkpoint:
             raise CheckpointError('the checkpoint has no EMA weights; set default_hooks.ema=None to go on without')
         self.average.load_state_dict(checkpoint['ema_state_dict'])
+
+
+def _persistent_buffers(source, average):
+    """(module of ``source``, the same of ``average``, name) of every buffer in a state dict."""
+    saved = average.state_dict().keys()
+    for (place, theirs), ours in zip(source.named_modules(), average.modules(), strict=True):
+        for name, _ in theirs.named_buffers(recurse=False):
+            if f'{place}.{name}'.lstrip('.') in saved:
+                yield theirs, ours, name

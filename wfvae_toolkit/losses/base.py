@@ -24,6 +24,9 @@ class Step:
     encoder_bands: tuple[torch.Tensor, ...] = ()  # image first, each (B, 12, h, w)
     decoder_bands: tuple[torch.Tensor, ...] = ()  # latent first
     discriminator: nn.Module | None = None
+    # Of a row with ``needs_autoencoder``, to encode and decode once more; its weights collect the row's gradient.
+    autoencoder: nn.Module | None = None
+    seeds: tuple[int, ...] | None = None  # one an image, of all that is random about it; None: torch's generator
 
     @property
     def values_per_image(self):
@@ -38,9 +41,11 @@ class Loss(nn.Module):
     ``weight``, which the training model applies.
 
     needs_discriminator: rows that look at ``step.discriminator`` wait until it has started.
+    needs_autoencoder: rows that run ``step.autoencoder`` again, such as ``decode`` on changed latents.
     """
 
     needs_discriminator = False
+    needs_autoencoder = False
 
     def __init__(self, weight=1.0):
         super().__init__()

@@ -148,10 +148,13 @@ class AutoencoderTraining(BaseModel):
         return self._discriminator_turn(images, fake)
 
     def _autoencoder_turn(self, images, sample_posterior=True, sample_seeds=None):
+        again = self.autoencoder if any(loss.needs_autoencoder for loss in self.losses.values()) else None
         with self._autocast():
             outputs = Outputs(self._passes['autoencoder'](images, sample_posterior, sample_seeds), images,
-                              self.discriminator)
-        parameters = [parameter for parameter in self.losses.parameters() if parameter.requires_grad]
+                              discriminator=self.discriminator, autoencoder=again,
+                              seeds=None if sample_seeds is None else tuple(sample_seeds))
+        parameters = [parameter for network in (self.losses, again) if network is not None
+                      for parameter in network.parameters() if parameter.requires_grad]
         # A row's graph (VGG features at 1024 px: gigabytes) is freed before the next row's is built, and the
         # networks behind the rows run backward once.
         rows = {name: Row(loss, outputs, parameters, self._autocast(rows=True)) for name, loss in self.losses.items()

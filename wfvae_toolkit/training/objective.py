@@ -12,14 +12,14 @@ class Outputs:
     Losses see the leaves (in ``step``); their gradients then enter the network's graph at ``tensors``.
     """
 
-    def __init__(self, outputs, images, discriminator):
+    def __init__(self, outputs, images, **seen_by_losses):
         *single, encoder_bands, decoder_bands = outputs
         self.tensors = [*single, *encoder_bands, *decoder_bands]
         self.leaves = [tensor.detach().requires_grad_() for tensor in self.tensors]
         reconstruction, mean, logvar, latents, *bands = self.leaves
         self.step = Step(target=images, reconstruction=reconstruction, latent_dist=DiagonalGaussian(mean, logvar),
                          latents=latents, encoder_bands=tuple(bands[:len(encoder_bands)]),
-                         decoder_bands=tuple(bands[len(encoder_bands):]), discriminator=discriminator)
+                         decoder_bands=tuple(bands[len(encoder_bands):]), **seen_by_losses)
 
     @property
     def reconstruction(self):
@@ -28,7 +28,7 @@ class Outputs:
 
 
 class Row:
-    """A loss row's value and its gradients: at each leaf of the outputs, then at each parameter of the losses."""
+    """A loss row's value and its gradients: at each leaf of the outputs, then at each of ``parameters``."""
 
     def __init__(self, loss, outputs, parameters, autocast):
         with autocast:

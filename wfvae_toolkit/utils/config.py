@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 from pathlib import Path
 
-from .errors import MissingFile, UnknownName
+from .errors import MissingFile, MissingLibrary, UnknownName
 
 # Dicts of named rows: a new name is a new row, if the options give its type as well.
 _OPEN_ROWS = ('model.losses', 'val_evaluator.metrics', 'default_hooks', 'train_dataloader.dataset.sources',
@@ -42,16 +42,28 @@ def load_config(path, options=None):
     load_plugins()
     with _package_bases(Config):
         # lazy_import=False: auto-detection takes any `import os` for the other style.
-        cfg = Config.fromfile(find_config(path), lazy_import=False)
+        cfg = Config.fromfile(find_config(path), lazy_import=False, import_custom_modules=False)
+    # Before the options: they are checked against the parts' settings.
+    _import_modules(cfg.get('custom_imports'))
     if options:
         for key in options:
             check_option(cfg._cfg_dict, key, options)
         for key in options:
             _assign(cfg._cfg_dict, key.split('.'), options[key])
-        if 'custom_imports' in options:
-            from mmengine.utils import import_modules_from_strings
-            import_modules_from_strings(**cfg.custom_imports)
+        if any(key.partition('.')[0] == 'custom_imports' for key in options):
+            _import_modules(cfg.get('custom_imports'))
     return cfg
+
+
+def _import_modules(custom_imports):
+    from mmengine.utils import import_modules_from_strings
+
+    try:
+        import_modules_from_strings(**(custom_imports or dict(imports=None)))
+    except ImportError as error:
+        # MMEngine's error names the module; the reason is in the one that it met.
+        raise MissingLibrary(f'custom_imports: {error}: {error.__context__}; put its folder on PYTHONPATH, or '
+                             'install its package') from error
 
 
 def find_config(path):
@@ -72,7 +84,10 @@ def find_config(path):
 
 def configs_folder(package):
     """The folder ``configs`` in an installed package, or beside it in a checkout."""
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except ModuleNotFoundError:  # of `absent.inner`
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise MissingFile(f'{package}:: names a package that is not installed')
     root = Path(next(iter(spec.submodule_search_locations)))

@@ -26,6 +26,10 @@ class UnknownName(UserError, KeyError):
     """Nothing has this name."""
 
 
+class NameClash(UserError, KeyError):
+    """Two things have the same name."""
+
+
 class MissingFile(UserError, FileNotFoundError):
     """A file or folder that was named and is not there."""
 

@@ -9,8 +9,11 @@ has that module imported before a config is read; the module registers its parts
 """
 
 import functools
+import inspect
 import warnings
 from importlib import metadata
+
+from .errors import NameClash
 
 GROUP = 'wfvae_toolkit.plugins'
 
@@ -20,14 +23,27 @@ def load_plugins():
     """Import every announced module once; returns the names of those that worked.
 
     One that fails is reported by name with its error and does not stop the others.
+
+    Raises:
+        NameClash: one registers a name that is taken: which part a config meant would depend on their order.
     """
     loaded = []
     for entry in metadata.entry_points(group=GROUP):
         try:
             entry.load()
+        except NameClash as error:
+            raise NameClash(f'plug-in {entry.name} ({entry.value}): {error}') from error
         except Exception as error:  # noqa: BLE001 - whatever a stranger's module raises
             warnings.warn(f'plug-in {entry.name} ({entry.value}) could not be imported: '
                           f'{type(error).__name__}: {error}', stacklevel=2)
         else:
             loaded.append(entry.name)
     return tuple(loaded)
+
+
+def place_of(part):
+    """``file:line`` of a class or function; its module's name where there is no source."""
+    try:
+        return f'{inspect.getsourcefile(part)}:{inspect.getsourcelines(part)[1]}'
+    except (OSError, TypeError):  # typed in at a prompt, or written in C
+        return part.__module__

@@ -1,14 +1,18 @@
 """Hooks of the tests' own, named in configs by their dotted path."""
 
+import collections
 import json
 import os
 import signal
 from pathlib import Path
 
+import torch
 from mmengine.hooks import Hook
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
+from wfvae_toolkit.losses import Loss
 from wfvae_toolkit.utils import distributed
+from wfvae_toolkit.visualization.curves import Curve
 
 
 class Interrupted(Exception):
@@ -59,3 +63,55 @@ class RankRecord(Hook):
                  for name, network_pass in runner.model._passes.items()}
         path = Path(runner.work_dir) / f'rank_{distributed.rank()}.json'
         path.write_text(json.dumps({'sizes': sizes, 'rows': self.rows}), encoding='utf-8')
+
+
+class SizesAt(Hook):
+    """``seen``: after each of ``iterations`` updates, what ``count_held`` finds in the run."""
+
+    priority = 'LOWEST'
+    seen = []
+
+    def __init__(self, iterations):
+        self.iterations = iterations
+        self.seen.clear()
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if batch_idx + 1 in self.iterations:
+            self.seen.append(count_held(runner))
+
+
+def count_held(root):
+    """(items in containers, values in tensors) that can be reached from ``root``.
+
+    Left out: classes, and curves, which have a bound of their own.
+    """
+    met, pending, items, values = [], [root], 0, 0
+    known = set()
+    while pending:
+        held = pending.pop()
+        if id(held) in known or isinstance(held, (type, Curve, SizesAt)):
+            continue
+        known.add(id(held))
+        met.append(held)  # alive until the end: else a new object could have its id
+        if isinstance(held, torch.Tensor):
+            values += held.numel()
+        elif isinstance(held, dict):
+            pending += [*held.keys(), *held.values()]
+            items += len(held)
+        elif isinstance(held, (list, tuple, set, frozenset, collections.deque)):
+            pending += held
+            items += len(held)
+        else:
+            pending += getattr(held, '__dict__', {}).values()
+    return items, values
+
+
+class MirroredLoss(Loss):
+    """sum |decoded mirrored latents - mirrored target| per image: a row that runs the autoencoder again."""
+
+    needs_autoencoder = True
+
+    def forward(self, step):
+        self.seeds = step.seeds
+        decoded = step.autoencoder.decode(step.latents.flip(-1)).sample
+        return (decoded - step.target.flip(-1)).abs().sum() / len(step.target)
