@@ -34,10 +34,11 @@ def test_equal_calls_are_one_kernel():
 
 
 def test_saved_bytes_of_a_chain():
-    weight = torch.randn(100, requires_grad=True)
-    images = torch.randn(100)
-    # (w * x).exp(): x for the product (w is a parameter), and the exponential's result.
-    assert saved_bytes(lambda: (weight * images).exp()) == 2 * 400
+    layer = nn.PReLU(100)
+    images = torch.randn(1, 100, requires_grad=True)
+    # The input of the PReLU and the exponential's result; the weight is there anyway.
+    assert saved_bytes(lambda: layer(images).exp(), [layer]) == 2 * 400
+    assert saved_bytes(lambda: layer(images).exp()) == 3 * 400
 
 
 def test_saved_bytes_count_a_storage_once():

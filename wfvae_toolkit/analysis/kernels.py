@@ -70,16 +70,18 @@ def record(function):
     return recorder
 
 
-def saved_bytes(function):
+def saved_bytes(function, modules=()):
     """Most bytes that autograd keeps for backward at one time while ``function()`` runs, each storage once.
 
-    Leaf parameters are not counted; graphs that are freed on the way count as long as they live. ``function`` returns
-    what keeps its last graph alive, such as a loss, or None.
+    Parameters and buffers of ``modules`` are there anyway and not counted; graphs that are freed on the way count as
+    long as they live. ``function`` returns what keeps its last graph alive, such as a loss, or None.
     """
     ledger = _Ledger()
+    there = {tensor.untyped_storage().data_ptr() for module in modules
+             for tensor in (*module.parameters(), *module.buffers())}
 
     def pack(tensor):
-        return tensor if tensor.is_leaf and tensor.requires_grad else _Kept(tensor, ledger)
+        return tensor if tensor.untyped_storage().data_ptr() in there else _Kept(tensor, ledger)
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: getattr(kept, 'tensor', kept)):
         kept = function()

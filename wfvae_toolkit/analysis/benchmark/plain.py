@@ -1,6 +1,7 @@
 """The plain formulation of the same mathematics: what our own is measured against.
 
-Contiguous NCHW, convolved Haar, a materialised attention matrix, and an objective whose perceptual network and
+Contiguous NCHW, convolved Haar, a materialised attention matrix, doubled maps before their convolution, every
+intermediate kept for backward, and an objective whose perceptual network and
 discriminator run backward twice: once for the balance at the decoder's last conv, once for the update. Same weights,
 same numbers to rounding.
 """
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from wfvae_toolkit.losses import Step, balanced_weight
 from wfvae_toolkit.models.autoencoders.wfvae2 import IMAGE_CHANNELS, Decoder, Encoder, EncoderStage, add_low
 from wfvae_toolkit.models.discriminators import PatchDiscriminator
-from wfvae_toolkit.models.layers import LayerNorm2d, SpatialAttention
+from wfvae_toolkit.models.layers import LayerNorm2d, NearestUpsample, ResidualBlock, SpatialAttention
 from wfvae_toolkit.models.wavelets import Haar, Wavelet
 from wfvae_toolkit.utils.errors import SettingError
 
@@ -52,6 +53,18 @@ class PlainSpatialAttention(SpatialAttention):
         return x + self.out((value @ weights.transpose(1, 2)).reshape(x.shape))
 
 
+class PlainResidualBlock(ResidualBlock):
+    def forward(self, x):
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.attention(self.conv2(self.dropout(F.silu(self.norm2(h)))))
+        return self.shortcut(x) + h
+
+
+class PlainNearestUpsample(NearestUpsample):
+    def forward(self, x):
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode='nearest'))
+
+
 class PlainEncoder(Encoder):
     def forward(self, x):
         coefficients = self.wavelet.analyze(x)
@@ -88,8 +101,9 @@ class PlainPatchDiscriminator(PatchDiscriminator):
         return [*outputs[1:], self.score(outputs[-1])]
 
 
-_PLAIN = {LayerNorm2d: PlainLayerNorm2d, SpatialAttention: PlainSpatialAttention, Encoder: PlainEncoder,
-          EncoderStage: PlainEncoderStage, Decoder: PlainDecoder, PatchDiscriminator: PlainPatchDiscriminator}
+_PLAIN = {LayerNorm2d: PlainLayerNorm2d, ResidualBlock: PlainResidualBlock, NearestUpsample: PlainNearestUpsample,
+          SpatialAttention: PlainSpatialAttention, Encoder: PlainEncoder, EncoderStage: PlainEncoderStage,
+          Decoder: PlainDecoder, PatchDiscriminator: PlainPatchDiscriminator}
 
 
 def plain_autoencoder(autoencoder):
