@@ -39,13 +39,15 @@ class _NormActConv(torch.autograd.Function):
             activated = F.silu(ctx.norm(leaf))
         conv = ctx.conv
         wants_x, wants_weight, wants_bias, *wants_norm = ctx.needs_input_grad[2:]
-        inner = [leaf] * wants_x + [parameter for parameter, wanted in zip(norm_parameters, wants_norm, strict=True)
-                                    if wanted]
+        inner = [leaf, *(parameter for parameter, wanted in zip(norm_parameters, wants_norm, strict=True) if wanted)]
+        if not wants_x and len(inner) == 1:
+            inner = []
         at_activated, at_weight, at_bias = torch.ops.aten.convolution_backward(
             gradient, activated.detach().to(gradient.dtype), weight.to(gradient.dtype), [len(weight)], conv.stride,
             conv.padding, conv.dilation, False, (0, 0), conv.groups, (bool(inner), wants_weight, wants_bias))
         found = iter(torch.autograd.grad(activated, inner, at_activated.to(activated.dtype)) if inner else ())
-        at_x = next(found) if wants_x else None
+        # Always asked for: torch 2.13's group norm crashes without it (see GroupNorm).
+        at_x = next(found, None)
         at_norm = [next(found) if wanted else None for wanted in wants_norm]
         return (None, None, at_x, None if at_weight is None else at_weight.to(weight.dtype),
                 None if at_bias is None else at_bias.to(weight.dtype), *at_norm)
