@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from wfvae_toolkit.registry import AUTOENCODERS, DISCRIMINATORS
+
+from .kernels import record
 
 
 @dataclass
@@ -40,9 +41,9 @@ def summarize_model(model_cfg, size=256):
         parts.update({f'{name}.{child}': count for child, module in network.named_children()
                       if (count := _count(module))})
     with torch.no_grad():
-        latents, encoder_flops = _flops(
-            lambda: autoencoder.encode(torch.zeros(1, 3, size, size)).latent_dist.mode())
-        _, decoder_flops = _flops(lambda: autoencoder.decode(latents))
+        latents = autoencoder.encode(torch.zeros(1, 3, size, size)).latent_dist.mode()
+        encoder_flops = record(lambda: autoencoder.encode(torch.zeros(1, 3, size, size))).flops
+        decoder_flops = record(lambda: autoencoder.decode(latents)).flops
     return ModelSummary(size, parts, encoder_flops, decoder_flops, autoencoder.downsample_factor,
                         tuple(latents.shape[1:]))
 
@@ -63,12 +64,3 @@ def format_summary(summary):
 
 def _count(module):
     return sum(parameter.numel() for parameter in module.parameters())
-
-
-def _flops(function):
-    # torch counts the GPU's fused attention, but not the CPU's.
-    fused = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu:
-             lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value)}
-    with FlopCounterMode(display=False, custom_mapping=fused) as counter:
-        result = function()
-    return result, counter.get_total_flops()

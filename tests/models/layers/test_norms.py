@@ -103,3 +103,12 @@ def test_group_norm_has_32_groups():
 def test_group_norm_names_what_would_work():
     with pytest.raises(ValueError, match='32 groups do not divide 48 channels; use widths that are multiples of 32'):
         GroupNorm(48)
+
+
+def test_group_norm_behind_frozen_layers_has_gradients():
+    norm = GroupNorm(8, groups=4)
+    x = torch.randn(2, 8, 5, 7).to(memory_format=torch.channels_last)
+    norm(x).square().sum().backward()
+    reference = torch.nn.GroupNorm(4, 8, eps=1e-6)
+    reference(x.contiguous()).square().sum().backward()
+    torch.testing.assert_close(norm.weight.grad, reference.weight.grad, rtol=1e-4, atol=1e-4)

@@ -64,5 +64,8 @@ class GroupNorm(nn.GroupNorm):
         super().__init__(groups, channels, eps)
 
     def forward(self, x):
+        if torch.is_grad_enabled() and not x.requires_grad:
+            # torch 2.13 on a CPU: the backward of a channels-last group norm without its input's gradient crashes.
+            x = x.detach().requires_grad_()
         with torch.autocast(x.device.type, enabled=False):
             return F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)

@@ -4,6 +4,7 @@ DOWNSAMPLERS and UPSAMPLERS parts take ``channels`` and ``next_channels``, the w
 and say in ``out_channels`` which of them they give. ``receptive_halo`` counts pixels at the finer of the two sizes.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -28,7 +29,11 @@ class StridedDownsample(nn.Module):
 
 @UPSAMPLERS.register_module()
 class NearestUpsample(nn.Module):
-    """(B, C, H, W) -> (B, C, 2H, 2W): nearest neighbour, 3x3 conv."""
+    """(B, C, H, W) -> (B, C, 2H, 2W): nearest neighbour, 3x3 conv.
+
+    Computed as the one transposed 4x4 convolution of stride 2 that equals both: 4 products an output value and channel
+    for 9, and the enlarged tensor never exists.
+    """
 
     receptive_halo = 1
 
@@ -38,7 +43,20 @@ class NearestUpsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x):
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode='nearest'))
+        kernel = enlarging_kernel(self.conv.weight)
+        return F.conv_transpose2d(x, kernel, self.conv.bias, stride=2, padding=1)
+
+
+def enlarging_kernel(weight):
+    """(O, I, 3, 3) of a convolution after nearest-neighbour doubling -> (I, O, 4, 4) of the transposed one.
+
+    An input value stands at two neighbouring places of the doubled map, so every tap of the transposed kernel is the
+    sum of the taps of the mirrored kernel that meet it there.
+    """
+    sums = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
+    with torch.autocast(weight.device.type, enabled=False):
+        taps = torch.kron(sums, sums) @ weight.permute(2, 3, 1, 0).flatten(2).flatten(0, 1)
+    return taps.unflatten(0, (4, 4)).unflatten(2, (weight.shape[1], weight.shape[0])).permute(2, 3, 0, 1)
 
 
 @DOWNSAMPLERS.register_module()

@@ -6,6 +6,7 @@ from torch import nn
 from wfvae_toolkit.registry import CHANNEL_ATTENTIONS, MID_BLOCKS, NORM_LAYERS
 
 from ..tiling import halo_of
+from .recompute import norm_act_conv
 
 
 @MID_BLOCKS.register_module()
@@ -37,6 +38,11 @@ class ResidualBlock(nn.Module):
         return halo_of(self.norm1, self.conv1, self.norm2, self.conv2, self.attention)
 
     def forward(self, x):
-        h = self.conv1(F.silu(self.norm1(x)))
-        h = self.attention(self.conv2(self.dropout(F.silu(self.norm2(h)))))
-        return self.shortcut(x) + h
+        h = norm_act_conv(self.norm1, self.conv1, x)
+        if self.training and self.dropout.p:
+            h = self.conv2(self.dropout(F.silu(self.norm2(h))))
+        else:
+            h = norm_act_conv(self.norm2, self.conv2, h)
+        h, skip = self.attention(h), self.shortcut(x)
+        # A convolution needs no output for its backward, so the sum may take its place.
+        return h.add_(skip) if h.dtype == skip.dtype else h + skip

@@ -5,6 +5,7 @@ import re
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from wfvae_toolkit.utils.errors import SettingError
 
@@ -128,7 +129,18 @@ def _convolution(in_channels, channels, kernel, shift_tolerant):
 
 
 def _pool(size, channels, shift_tolerant):
-    return [nn.MaxPool2d(size, stride=1), Blur(channels)] if shift_tolerant else [nn.MaxPool2d(size, stride=2)]
+    if shift_tolerant:
+        return [_Recomputed(nn.MaxPool2d(size, stride=1), Blur(channels))]
+    return [nn.MaxPool2d(size, stride=2)]
+
+
+class _Recomputed(nn.Sequential):
+    """Keeps its input alone for backward: a pool of stride 1 would keep indices of twice its bytes, a blur two maps."""
+
+    def forward(self, x):
+        if torch.is_grad_enabled() and x.requires_grad:
+            return checkpoint(super().forward, x, use_reentrant=False, preserve_rng_state=False)
+        return super().forward(x)
 
 
 def _unit(features):

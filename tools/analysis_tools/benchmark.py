@@ -1,0 +1,54 @@
+"""Speed, memory and share of the limit: ``python tools/analysis_tools/benchmark.py [--works ...] [--models ...]``."""
+
+import argparse
+
+from wfvae_toolkit.utils.options import friendly_errors
+
+
+@friendly_errors()
+def main(arguments=None):
+    parser = argparse.ArgumentParser(
+        description='Times works of several models in turns; every ratio is of one run.')
+    parser.add_argument('--config', default='wfvae_toolkit::wfvae2_1024.py', help='whose model is "ours" and "plain"')
+    parser.add_argument('--works', nargs='+', default=['encode', 'decode', 'forward'], metavar='WORK',
+                        help='encode decode forward autoencoder_turn discriminator_turn joint_turns data evaluation')
+    parser.add_argument('--models', nargs='+', default=['ours', 'plain', 'AutoencoderKL'], metavar='MODEL',
+                        help='ours, plain, AutoencoderKL, AutoencoderDC, or a trained model')
+    parser.add_argument('--size', type=int, default=256, metavar='PX')
+    parser.add_argument('--batch', type=int, default=1)
+    parser.add_argument('--precision', choices=['fp32', 'bf16', 'fp16'], default='fp32')
+    parser.add_argument('--device', default='cpu', help='cpu or cuda')
+    parser.add_argument('--compile', action='store_true', help='encoders and decoders through torch.compile')
+    parser.add_argument('--threads', type=int, help='of the CPU (default: all)')
+    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--no-memory', action='store_true', help='leave peak memory out')
+    parser.add_argument('--no-limit', action='store_true', help='leave the limit out')
+    parser.add_argument('--json', metavar='FILE', help='write the rows there as well')
+    options = parser.parse_args(arguments)
+
+    import torch
+
+    from wfvae_toolkit.analysis.benchmark import WORKS, Bench, format_rows, run_benchmark, to_json
+    from wfvae_toolkit.utils.config import load_config
+    from wfvae_toolkit.utils.errors import SettingError
+    from wfvae_toolkit.utils.files import atomic_write
+
+    unknown = set(options.works) - set(WORKS)
+    if unknown:
+        raise SettingError(f'--works {sorted(unknown)[0]}: of {", ".join(WORKS)}')
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    bench = Bench(load_config(options.config).model.to_dict(), options.size, options.batch, options.precision,
+                  torch.device(options.device), options.compile)
+    print(f'{options.size} px, batch {options.batch}, {options.precision}, {options.device}, '
+          f'torch {torch.__version__}, {torch.get_num_threads()} threads, {options.rounds} rounds')
+    rows = run_benchmark(bench, options.works, options.models, options.rounds, not options.no_memory,
+                         not options.no_limit, report=lambda row: print(f'{row.work} {row.model}: {row.seconds:.3f} s'))
+    print('\n' + format_rows(rows))
+    if options.json:
+        with atomic_write(options.json, 'w') as file:
+            file.write(to_json(rows))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,166 @@
+"""Works of the networks: encode, decode, forward, and the turns of training."""
+
+from dataclasses import dataclass
+
+import torch
+
+from wfvae_toolkit.checkpoints import read_model
+from wfvae_toolkit.models.perceptual import PerceptualWeightsMissing
+from wfvae_toolkit.registry import AUTOENCODERS, MODELS
+from wfvae_toolkit.training.model import PRECISIONS
+from wfvae_toolkit.utils.errors import SettingError
+
+from .plain import PlainTurns, plain_autoencoder
+
+INFERENCE = ('encode', 'decode', 'forward')
+TURNS = ('autoencoder_turn', 'discriminator_turn', 'joint_turns')
+BASELINES = {
+    # Stable Diffusion's autoencoder: 8x, 128-256-512-512, two layers.
+    'AutoencoderKL': dict(type='DiffusersAutoencoderKL', latent_channels=4, widths=(128, 256, 512, 512), layers=2),
+    # dc-ae-f32c32 (arXiv 2410.10733), in the size of its release.
+    'AutoencoderDC': dict(
+        type='DiffusersAutoencoderDC', in_channels=3, latent_channels=32, attention_head_dim=32,
+        encoder_block_types=['ResBlock'] * 3 + ['EfficientViTBlock'] * 3,
+        decoder_block_types=['ResBlock'] * 3 + ['EfficientViTBlock'] * 3,
+        encoder_block_out_channels=[128, 256, 512, 512, 1024, 1024],
+        decoder_block_out_channels=[128, 256, 512, 512, 1024, 1024],
+        encoder_layers_per_block=[2, 2, 2, 3, 3, 3], decoder_layers_per_block=[3, 3, 3, 3, 3, 3],
+        encoder_qkv_multiscales=[[], [], [], [5], [5], [5]], decoder_qkv_multiscales=[[], [], [], [5], [5], [5]],
+        decoder_norm_types='rms_norm', decoder_act_fns='silu', upsample_block_type='interpolate'),
+}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What is measured.
+
+    Args:
+        model (dict): the config's ``model``, ours.
+        size (int): edge of the square images in px.
+        batch (int): images.
+        precision (str): 'fp32', 'bf16' or 'fp16' (autocast).
+        device (torch.device): where.
+        compile (bool): encoder and decoder of every model through torch.compile.
+    """
+
+    model: dict
+    size: int = 256
+    batch: int = 1
+    precision: str = 'fp32'
+    device: torch.device = torch.device('cpu')
+    compile: bool = False
+
+    def work(self, name, model):
+        """``name`` of INFERENCE or TURNS, ``model`` 'ours', 'plain', one of BASELINES or a MODEL -> callable.
+
+        Raises:
+            SettingError: a work or a model that is not known, or a pair that does not exist.
+        """
+        if name in INFERENCE:
+            return self._inference(name, self._autoencoder(model))
+        if name in TURNS:
+            return self._turn(name, model)
+        raise SettingError(f'work {name!r}: one of {", ".join(INFERENCE + TURNS)}')
+
+    def images(self):
+        """(batch, 3, size, size) in [-1, 1], the same every time."""
+        generator = torch.Generator().manual_seed(0)
+        return (torch.rand(self.batch, 3, self.size, self.size, generator=generator) * 2 - 1).to(self.device)
+
+    def _autoencoder(self, model):
+        torch.manual_seed(0)
+        if model in ('ours', 'plain'):
+            autoencoder = AUTOENCODERS.build(self.model['autoencoder'])
+            autoencoder = plain_autoencoder(autoencoder) if model == 'plain' else autoencoder
+        elif model in BASELINES:
+            autoencoder = AUTOENCODERS.build(BASELINES[model])
+        else:
+            autoencoder = read_model(model).build()
+        return self._compiled(autoencoder.to(self.device).eval().requires_grad_(False))
+
+    def _compiled(self, autoencoder):
+        if self.compile:
+            autoencoder.encoder.compile()
+            autoencoder.decoder.compile()
+        return autoencoder
+
+    def _inference(self, name, autoencoder):
+        images = self.images()
+        if hasattr(autoencoder, 'disable_tiling'):
+            autoencoder.disable_tiling()
+        with torch.no_grad(), self._autocast():
+            latents = autoencoder.encode(images).latent_dist.mode()
+
+        def run():
+            with torch.no_grad(), self._autocast():
+                if name == 'encode':
+                    return autoencoder.encode(images).latent_dist.mode()
+                if name == 'decode':
+                    return autoencoder.decode(latents).sample
+                return autoencoder.decode(autoencoder.encode(images).latent_dist.mode()).sample
+        return run
+
+    def _turn(self, name, model):
+        training = self.training_model(model)
+        images = self.images()
+        if model == 'plain':
+            plain = PlainTurns(training)
+            shape = training.autoencoder.encode(images).latent_dist.mean.shape
+            noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
+            turns = {'autoencoder': lambda: plain.autoencoder_turn(images, noise),
+                     'discriminator': lambda: plain.discriminator_turn(images, noise)}
+            networks = [plain.autoencoder, plain.discriminator]
+        else:
+            seeds = list(range(self.batch))
+            turns = {'autoencoder': lambda: training.autoencoder_turn(images, sample_seeds=seeds)[0],
+                     'discriminator': lambda: training.discriminator_turn(images, sample_seeds=seeds)[0]}
+            networks = [training.autoencoder, training.discriminator]
+
+        def joint():
+            loss, _, fake = training._autoencoder_turn(images, sample_seeds=seeds)
+            loss.backward()
+            training._discriminator_turn(images, fake)[0].backward()
+
+        def run():
+            if name == 'joint_turns':
+                joint()
+            else:
+                turns[name.removesuffix('_turn')]().backward()
+            for network in networks:
+                network.zero_grad(set_to_none=True)
+        if name == 'joint_turns' and model == 'plain':
+            raise SettingError('joint_turns: the plain formulation has alternate turns only')
+        return run
+
+    def training_model(self, model):
+        """The training model of a config's ``model`` around ``'ours'``, ``'plain'`` or a baseline."""
+        torch.manual_seed(0)
+        cfg = {**self.model, 'precision': self.precision}
+        cfg['losses'] = with_available_perceptual(cfg['losses'])
+        if model in BASELINES:
+            cfg['autoencoder'] = BASELINES[model]
+            cfg['losses'] = {**cfg['losses'], 'wavelet': None}
+        elif model not in ('ours', 'plain'):
+            raise SettingError(f'turns of {model!r}: of ours, plain, {", ".join(BASELINES)}')
+        training = MODELS.build(cfg).to(self.device).train()
+        self._compiled(training.autoencoder)
+        return training
+
+    def _autocast(self):
+        dtype = PRECISIONS[self.precision]
+        return torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def with_available_perceptual(losses):
+    """Losses whose LPIPS row becomes STLPIPS on the same trunk where LPIPS' weights are not on this machine."""
+    from wfvae_toolkit.models.perceptual.lpips import TRUNK_FILES
+    from wfvae_toolkit.models.perceptual.weights import find_trunk
+
+    losses = dict(losses)
+    row = losses.get('perceptual')
+    if row is not None and row['type'] == 'LPIPSLoss':
+        try:
+            find_trunk(TRUNK_FILES[row.get('net', 'vgg')], row.get('trunk_weights'))
+        except PerceptualWeightsMissing:
+            losses['perceptual'] = dict(type='STLPIPSLoss', net=row.get('net', 'vgg'), weight=row.get('weight', 1.0))
+    return losses

@@ -1,0 +1,124 @@
+"""Works x models -> one table: seconds, ratio, share of the limit, peak memory, FLOPs."""
+
+import json
+import multiprocessing
+import tempfile
+from dataclasses import asdict, dataclass
+
+import torch
+
+from ..kernels import record
+from .limit import Limit
+from .networks import INFERENCE, TURNS
+from .pipelines import DATA_MODELS, EVALUATION_MODELS, data_works, evaluation_works
+from .timing import interleave, peak_bytes, ratio, summarize
+
+PIPELINES = {'data': DATA_MODELS, 'evaluation': EVALUATION_MODELS}
+WORKS = (*INFERENCE, *TURNS, *PIPELINES)
+_LIMIT = 'limit of {}'
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        seconds, low, high (float): median of the rounds, and its quartiles.
+        times_first (float): this model's time over the first model's of the same work, median of the rounds' ratios.
+        limit_ratio (float): time of the matrix arithmetic alone over this time; None where there is none.
+        peak_bytes (int): weights and activations; None where it was not measured.
+        flops (int): of matrix arithmetic.
+    """
+
+    work: str
+    model: str
+    seconds: float
+    low: float
+    high: float
+    times_first: float
+    limit_ratio: float | None
+    peak_bytes: int | None
+    flops: int | None
+
+
+def run_benchmark(bench, works, models, rounds=5, memory=True, limit=True, report=lambda row: None):
+    """Time every work of every model, the models of one work in turns.
+
+    Args:
+        bench (Bench): model, size, batch, precision, device.
+        works (list[str]): of WORKS; ``data`` and ``evaluation`` have models of their own.
+        models (list[str]): 'ours', 'plain', 'AutoencoderKL', 'AutoencoderDC' or a path.
+        rounds (int): timed calls.
+        memory (bool): measure peak memory too, on a CPU in a process of its own.
+        limit (bool): time the limit of every model too.
+        report (callable): called with each Row as it is there.
+
+    Returns:
+        list[Row]
+    """
+    rows = []
+    for work in works:
+        for row in _one_work(bench, work, models, rounds, memory, limit):
+            rows.append(row)
+            report(row)
+    return rows
+
+
+def format_rows(rows):
+    """Rows -> Markdown table."""
+    lines = ['| work | model | ms (quartiles) | time / first | limit / time | peak MiB | GFLOP |',
+             '| --- | --- | --- | --- | --- | --- | --- |']
+    for row in rows:
+        cells = (f'{1e3 * row.seconds:.1f} ({1e3 * row.low:.1f}-{1e3 * row.high:.1f})', f'{row.times_first:.2f}',
+                 _cell(row.limit_ratio, '.2f'), _cell(row.peak_bytes and row.peak_bytes / 2**20, '.0f'),
+                 _cell(row.flops and row.flops / 1e9, '.1f'))
+        lines.append(f'| {row.work} | {row.model} | {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+def to_json(rows):
+    """Rows -> JSON text: a list of objects with Row's fields."""
+    return json.dumps([asdict(row) for row in rows], indent=2) + '\n'
+
+
+def _one_work(bench, work, models, rounds, memory, limit):
+    if work == 'data':
+        with tempfile.TemporaryDirectory() as folder:
+            yield from _rows(work, data_works(folder), rounds, torch.device('cpu'))
+        return
+    if work == 'evaluation':
+        yield from _rows(work, evaluation_works(bench.size, bench.batch), rounds, torch.device('cpu'))
+        return
+    functions = {model: bench.work(work, model) for model in models if (work, model) != ('joint_turns', 'plain')}
+    flops = {model: record(function).flops for model, function in functions.items()} if not bench.compile else {}
+    limits = {model: Limit(function, bench.device) for model, function in functions.items()} if limit and flops else {}
+    peaks = {model: _peak(bench, work, model) for model in functions} if memory else {}
+    yield from _rows(work, functions, rounds, bench.device, limits, peaks, flops)
+
+
+def _rows(work, functions, rounds, device, limits=None, peaks=None, flops=None):
+    limits = {_LIMIT.format(model): function for model, function in (limits or {}).items()}
+    times = interleave({**functions, **limits}, rounds, device)
+    first = times[next(iter(functions))]
+    for model in functions:
+        timing = summarize(times[model])
+        alone = times.get(_LIMIT.format(model))
+        yield Row(work, model, timing.seconds, timing.low, timing.high, ratio(times[model], first),
+                  alone and ratio(alone, times[model]), (peaks or {}).get(model), (flops or {}).get(model))
+
+
+def _peak(bench, work, model):
+    if bench.device.type != 'cpu':
+        return peak_bytes(lambda: bench.work(work, model), bench.device)
+    # A fresh process: the allocator of this one holds on to memory.
+    with multiprocessing.get_context('spawn').Pool(1) as pool:
+        return pool.apply(_peak_in_child, (bench, work, model, torch.get_num_threads()))
+
+
+def _peak_in_child(bench, work, model, threads):
+    torch.set_num_threads(threads)
+    return peak_bytes(lambda: bench.work(work, model), bench.device)
+
+
+def _cell(value, form):
+    return '' if value is None else format(value, form)
