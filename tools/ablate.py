@@ -38,7 +38,7 @@ def main(arguments=None):
     # Imported late: --help must not wait for torch.
     from wfvae_toolkit.analysis.ablation import config_names, plan_runs
     from wfvae_toolkit.analysis.ablation_runs import iterations_for, run_all, visible_devices
-    from wfvae_toolkit.analysis.ablation_table import collect, describe, fill, write_table
+    from wfvae_toolkit.analysis.ablation_table import collect, describe, fill, measure_sizes, write_table
 
     tools = Path(__file__).resolve().parent
     if options.minutes is None:
@@ -46,9 +46,10 @@ def main(arguments=None):
     else:
         max_iters = iterations_for(options.minutes, options.configs, options.work_dir, tools, options.cfg_options)
     runs = plan_runs(options.configs, options.seeds, max_iters, options.work_dir, options.cfg_options)
+    sizes = measure_sizes(runs)  # first: a model that cannot be built is no reason to train the others
     failures = run_all(runs, tools, options.jobs or len(visible_devices()) or 1)
 
-    table = collect(runs)
+    table = collect(runs, sizes)
     command = shlex.join(['python', 'tools/ablate.py', *(sys.argv[1:] if arguments is None else arguments)])
     text = write_table(table, describe(table, options.seeds, command), options.work_dir)
     print(f'\n{text}\nwritten to {options.work_dir}/: ablation.md, ablation.csv, ablation.png')

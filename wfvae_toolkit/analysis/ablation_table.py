@@ -3,13 +3,13 @@
 import csv
 import json
 import statistics as stdlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from wfvae_toolkit.evaluation.evaluator import ARROWS
 from wfvae_toolkit.evaluation.statistics import paired_difference, statistics
 from wfvae_toolkit.utils.config import load_config
-from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.errors import SettingError, UserError
 from wfvae_toolkit.utils.files import atomic_write
 from wfvae_toolkit.visualization.records import read_records
 
@@ -35,14 +35,21 @@ class Score:
 
 
 @dataclass
+class Size:
+    """Encoder and decoder: ``parameters``, and FLOPs of one image of 256 px forward through both."""
+
+    parameters: int
+    flops: int
+
+
+@dataclass
 class Row:
     """A config's results; ``seeds`` are those that finished, seconds and memory the worst of them."""
 
     name: str
     seeds: list[int]
     iterations: int
-    parameters: int
-    flops: int
+    size: Size
     seconds: float | None = None
     memory_gib: float | None = None
     scores: dict[str, Score] = field(default_factory=dict)
@@ -57,8 +64,21 @@ class Table:
     images: int
 
 
-def collect(runs):
-    """Finished runs of a study -> Table, in the runs' order of configs.
+def measure_sizes(runs):
+    """Runs -> Size by name of their configs; SettingError that names the config whose model cannot be built."""
+    sizes = {}
+    for name, run in {run.name: run for run in runs}.items():
+        try:
+            summary = summarize_model(load_config(run.config, run.scoring).model, FLOPS_SIZE)
+        except UserError as error:
+            raise SettingError(f'{run.config}: {error}') from error
+        sizes[name] = Size(summary.parts['encoder'] + summary.parts['decoder'],
+                           summary.encoder_flops + summary.decoder_flops)
+    return sizes
+
+
+def collect(runs, sizes):
+    """Finished runs of a study and their ``measure_sizes`` -> Table, in the runs' order of configs.
 
     A difference is taken image by image, after averaging each image's value over the seeds that both configs finished;
     its confidence interval is the paired t-test's over images.
@@ -76,7 +96,7 @@ def collect(runs):
                 raise SettingError(f'{run.label}: scored on other images than the runs before it')
             paths = found_paths
     names = list(dict.fromkeys(run.name for run in runs))
-    rows = [_row([run for run in runs if run.name == name]) for name in names]
+    rows = [_row([run for run in runs if run.name == name], sizes[name]) for name in names]
     for row in rows:
         for metric in directions:
             score = _score(values, metric, row, rows[0])
@@ -114,8 +134,8 @@ def format_markdown(table):
             score = row.scores.get(metric)
             cells += ['–', '–'] if score is None else [
                 _number(score.mean) + ('' if score.std is None else f' ± {_number(score.std)}'), _difference(score)]
-        lines.append([*cells, str(len(row.seeds)), str(row.iterations), f'{row.parameters / 1e6:.2f}',
-                      f'{row.flops / 1e9:.1f}', '–' if row.seconds is None else f'{row.seconds:.0f}',
+        lines.append([*cells, str(len(row.seeds)), str(row.iterations), f'{row.size.parameters / 1e6:.2f}',
+                      f'{row.size.flops / 1e9:.1f}', '–' if row.seconds is None else f'{row.seconds:.0f}',
                       '–' if row.memory_gib is None else f'{row.memory_gib:.2f}'])
     return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
@@ -149,11 +169,9 @@ def _read_scores(folder):
     return {name: {row['path']: float(row[name]) for row in rows} for name in directions}, directions
 
 
-def _row(runs):
+def _row(runs, size):
     finished = [run for run in runs if run.finished()]
-    summary = summarize_model(load_config(runs[0].config, runs[0].scoring).model, FLOPS_SIZE)
-    row = Row(runs[0].name, [run.seed for run in finished], runs[0].max_iters,
-              summary.parts['encoder'] + summary.parts['decoder'], summary.encoder_flops + summary.decoder_flops)
+    row = Row(runs[0].name, [run.seed for run in finished], runs[0].max_iters, size)
     if finished:
         row.seconds = max(training_seconds(run.folder) for run in finished)
         row.memory_gib = max(record['peak_memory_gib'] for run in finished for record in read_records(run.folder)
@@ -192,8 +210,8 @@ def _number(value):
 
 
 def _record(row, table):
-    record = {'config': row.name, 'seeds': len(row.seeds), 'iterations': row.iterations, 'parameters': row.parameters,
-              'flops': row.flops, 'seconds': row.seconds, 'peak_memory_gib': row.memory_gib}
+    record = {'config': row.name, 'seeds': len(row.seeds), 'iterations': row.iterations, **asdict(row.size),
+              'seconds': row.seconds, 'peak_memory_gib': row.memory_gib}
     for metric in table.directions:
         score = row.scores.get(metric)
         for name in ('mean', 'std', 'difference', 'ci95'):
