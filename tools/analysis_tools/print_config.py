@@ -1,4 +1,4 @@
-"""Print a config with everything that it inherits: ``python tools/analysis_tools/print_config.py CONFIG``."""
+"""Print a config with everything that it inherits, or what it changes: ``... print_config.py CONFIG [--diff BASE]``."""
 
 import argparse
 
@@ -7,13 +7,23 @@ from wfvae_toolkit.utils.options import add_config_arguments, friendly_errors
 
 @friendly_errors()
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description='Print a config with everything that it inherits.')
+    parser = argparse.ArgumentParser(description='Print a config with everything that it inherits, or what it changes '
+                                                 'against another one.')
     add_config_arguments(parser)
+    parser.add_argument('--diff', metavar='BASE', help='print the keys whose values are not those of the config BASE: '
+                                                       '+ new, - gone, ~ changed; --cfg-options are on the side of '
+                                                       'CONFIG')
     options = parser.parse_args(arguments)
 
+    from wfvae_toolkit.analysis.config_diff import compare_configs, format_changes
     from wfvae_toolkit.utils.config import load_config
 
-    print(load_config(options.config, options.cfg_options).pretty_text)
+    cfg = load_config(options.config, options.cfg_options)
+    if options.diff is None:
+        print(cfg.pretty_text)
+    else:
+        base = load_config(options.diff)
+        print(format_changes(compare_configs(base.to_dict(), cfg.to_dict())))
 
 
 if __name__ == '__main__':

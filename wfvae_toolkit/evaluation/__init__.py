@@ -1,5 +1,6 @@
 """Metrics with a stated protocol: a function each, a thin class around it, and the evaluator that averages."""
 
+from .equivariance import RotationEquivariance, ScaleEquivariance
 from .evaluator import (
     EvaluationSummary,
     ReconstructionEvaluator,
@@ -7,13 +8,16 @@ from .evaluator import (
     write_results,
 )
 from .folders import compare_folders
+from .latents import ActiveChannels, LatentChannels, LatentKL, LatentNoise
 from .metric import EvaluationBatch, Metric
 from .perceptual import LPIPS, STLPIPS
 from .psnr import PSNR, psnr
 from .run import evaluate
+from .spectrum import LatentSpectrum
 from .ssim import SSIM, ssim
 
 __all__ = [
-    'LPIPS', 'PSNR', 'SSIM', 'STLPIPS', 'EvaluationBatch', 'EvaluationSummary', 'Metric', 'ReconstructionEvaluator',
-    'compare_folders', 'evaluate', 'format_table', 'psnr', 'ssim', 'write_results',
+    'LPIPS', 'PSNR', 'SSIM', 'STLPIPS', 'ActiveChannels', 'EvaluationBatch', 'EvaluationSummary', 'LatentChannels',
+    'LatentKL', 'LatentNoise', 'LatentSpectrum', 'Metric', 'ReconstructionEvaluator', 'RotationEquivariance',
+    'ScaleEquivariance', 'compare_folders', 'evaluate', 'format_table', 'psnr', 'ssim', 'write_results',
 ]

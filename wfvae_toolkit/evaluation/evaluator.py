@@ -14,6 +14,8 @@ from wfvae_toolkit.utils.files import atomic_write, printable, write_json
 from .metric import EvaluationBatch
 from .statistics import statistics
 
+ARROWS = {True: '↑', False: '↓', None: ''}
+
 
 @dataclass
 class EvaluationSummary:
@@ -23,7 +25,7 @@ class EvaluationSummary:
         images (int): how many were measured.
         protocol (dict[str, str | int | float | bool]): how.
         metrics (dict[str, dict]): by column ('PSNR', 'raw/PSNR'): ``mean`` (None without a finite value, or with a
-            NaN), ``ci95``, ``infinite`` and ``nan`` (counts), ``higher_is_better``.
+            NaN), ``ci95``, ``infinite`` and ``nan`` (counts), ``higher_is_better`` (None: neither).
         not_computed (dict[str, str]): metric -> reason.
         skipped (list[dict]): ``path`` and ``reason`` of images that could not be read.
         rows (list[dict]): ``path`` and one value a column, in the dataset's order.
@@ -75,7 +77,8 @@ class ReconstructionEvaluator:
         self._skipped = {}  # path -> reason
 
     @torch.no_grad()
-    def process(self, weights_name, indices, paths, target, reconstruction, latents=None):
+    def process(self, weights_name, indices, paths, target, reconstruction, latents=None, latent_dist=None,
+                autoencoder=None):
         """Measure a batch.
 
         Args:
@@ -84,12 +87,14 @@ class ReconstructionEvaluator:
             indices (Sequence[int]): positions in the dataset; an image counts once for each ``weights_name``.
             paths (Sequence[str]): relative to the dataset.
             target, reconstruction (Tensor): (B, 3, H, W) in [-1, 1]; values outside are clamped.
-            latents (Tensor): handed on to the metrics.
+            latents, latent_dist, autoencoder: handed on to the metrics, see EvaluationBatch.
         """
         paths = tuple(map(printable, paths))
-        batch = EvaluationBatch(self._scored(target), self._scored(reconstruction), latents, paths)
+        batch = EvaluationBatch(self._scored(target), self._scored(reconstruction), latents, paths, latent_dist,
+                                autoencoder)
         prefix = f'{weights_name}/' if weights_name else ''
-        columns = {f'{prefix}{name}': self._measure(name, batch) for name in self.metrics}
+        columns = {f'{prefix}{column}': values for name in self.metrics
+                   for column, values in self._measure(name, batch).items()}
         for position, (index, path) in enumerate(zip(indices, paths, strict=True)):
             values = {column: measured[position] for column, measured in columns.items()}
             self._records.append((int(index), path, values))
@@ -124,14 +129,18 @@ class ReconstructionEvaluator:
         return (image * 255).round() / 255 if self.quantize else image
 
     def _measure(self, name, batch):
+        """Column -> list of one value an image."""
         device = batch.target.device
         # A published number is one in float32: no autocast of the caller's, no TF32 on the device.
         with torch.autocast(device.type, enabled=False), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            values = self.metrics[name].to(device).measure(batch)
-        if values.shape != batch.target.shape[:1]:
-            raise ValueError(f'metric {name}: measure returned {tuple(values.shape)} for {len(batch.target)} images, '
-                             'expected one value an image')
-        return values.tolist()
+            measured = self.metrics[name].to(device).measure(batch)
+        if not isinstance(measured, dict):
+            measured = {'': measured}
+        for values in measured.values():
+            if values.shape != batch.target.shape[:1]:
+                raise ValueError(f'metric {name}: measure returned {tuple(values.shape)} for {len(batch.target)} '
+                                 'images, expected one value an image')
+        return {f'{name}.{part}' if part else name: values.tolist() for part, values in measured.items()}
 
     def _protocol(self):
         rounding = ', rounded to 8 bits' if self.quantize else ''
@@ -143,8 +152,10 @@ class ReconstructionEvaluator:
             **{name: metric.description for name, metric in self.metrics.items()}}
 
     def _statistics(self, column, values):
-        higher_is_better = self.metrics[column.rpartition('/')[2]].higher_is_better
-        return {**statistics(values), 'higher_is_better': higher_is_better}
+        # A name may hold dots itself, so the longest one that fits is the metric's.
+        column = column.rpartition('/')[2]
+        name = max((name for name in self.metrics if f'{column}.'.startswith(f'{name}.')), key=len)
+        return {**statistics(values), 'higher_is_better': self.metrics[name].higher_is_better}
 
 
 def write_results(summary, folder):
@@ -170,8 +181,8 @@ def format_table(summary):
     table = [['metric', *(titles.get(prefix, prefix) for prefix in prefixes)]]
     for name in dict.fromkeys(column.rpartition('/')[2] for column in summary.metrics):
         found = [summary.metrics.get(f'{prefix}/{name}' if prefix else name) for prefix in prefixes]
-        arrow = '↑' if next(filter(None, found))['higher_is_better'] else '↓'
-        table.append([f'{name} {arrow}', *('' if entry is None else _format(entry) for entry in found)])
+        arrow = ARROWS[next(filter(None, found))['higher_is_better']]
+        table.append([f'{name} {arrow}'.rstrip(), *('' if entry is None else _format(entry) for entry in found)])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ['  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
     lines.insert(1, '-' * max(map(len, lines)))

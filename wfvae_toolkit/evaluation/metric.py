@@ -1,9 +1,12 @@
-"""What a metric is: one number an image, with its direction and a line for the protocol."""
+"""What a metric is: one number an image or several, with their direction and a line for the protocol."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import nn
+
+from wfvae_toolkit.models.posterior import DiagonalGaussian
+from wfvae_toolkit.utils.errors import SettingError
 
 
 @dataclass(frozen=True)
@@ -14,20 +17,35 @@ class EvaluationBatch:
         target, reconstruction (Tensor): float32, on one device.
         latents (Tensor | None): (B, C, h, w), not normalised.
         paths (tuple[str]): of the targets, relative to the dataset.
+        latent_dist (DiagonalGaussian | None): the posterior that ``latents`` are the mean of.
+        autoencoder (nn.Module | None): that made them; images go in and out in [-1, 1].
     """
 
     target: torch.Tensor
     reconstruction: torch.Tensor
     latents: torch.Tensor | None = None
     paths: tuple = ()
+    latent_dist: DiagonalGaussian | None = None
+    autoencoder: nn.Module | None = None
+
+    def need(self, name):
+        """The field ``name``; SettingError where images alone are compared and there is none."""
+        value = getattr(self, name)
+        if value is None:
+            raise SettingError(f'no {name} here: this metric looks at a model, not at pictures alone; leave its row '
+                               'of val_evaluator.metrics out')
+        return value
 
 
 class Metric(nn.Module):
-    """Base of the metrics in a config; a subclass sets the two attributes and gives ``measure``."""
+    """Base of the metrics in a config; a subclass sets the two attributes and gives ``measure``.
 
-    higher_is_better: bool
+    higher_is_better: None where neither is better.
+    """
+
+    higher_is_better: bool | None
     description: str
 
     def measure(self, batch):
-        """EvaluationBatch -> (B,) values, one an image."""
+        """EvaluationBatch -> (B,) values, one an image; or a dict of them, whose names get columns ``metric.name``."""
         raise NotImplementedError

@@ -29,9 +29,11 @@ def evaluate(autoencoders, dataloader, evaluator, device, on_batch=None, protoco
             target = group.images.to(device).to(torch.float32).div_(127.5).sub_(1.0)
             reconstructions = {}
             for name, autoencoder in autoencoders.items():
-                latents = autoencoder.encode(target).latent_dist.mode()
+                latent_dist = autoencoder.encode(target).latent_dist
+                latents = latent_dist.mode()
                 reconstructions[name] = autoencoder.decode(latents).sample
-                evaluator.process(name, group.indices, group.paths, target, reconstructions[name], latents)
+                evaluator.process(name, group.indices, group.paths, target, reconstructions[name], latents,
+                                  latent_dist, autoencoder)
             if on_batch is not None:
                 on_batch(number, group, target, reconstructions)
     return evaluator.summarize({**(protocol or {}), 'latent': "the posterior's mean"})

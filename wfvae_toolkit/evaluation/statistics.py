@@ -23,6 +23,16 @@ def statistics(values):
     return {'mean': mean, 'ci95': ci95, 'infinite': len(values) - len(finite) - nan, 'nan': nan}
 
 
+def paired_difference(base, other):
+    """Values of the same images twice -> ``statistics`` of ``other - base``, image by image.
+
+    Its ``ci95`` is that of the paired t-test: the spread between images, which both have in common, does not count.
+    Equal values differ by 0, infinite ones too.
+    """
+    return statistics([0.0 if before == after else after - before
+                       for before, after in zip(base, other, strict=True)])
+
+
 @functools.lru_cache
 def student_t(freedom, confidence=0.95):
     """|t| below which a Student t of ``freedom`` degrees lies with that probability: 12.706 for 1, 1.96 for many.

@@ -1,0 +1,4 @@
+"""No perceptual loss."""
+
+_base_ = '../wfvae2_1024.py'
+model = dict(losses=dict(perceptual=None))

@@ -1,0 +1,98 @@
+"""What the latents of an image carry: statistics of their channels, KL, decoding under noise."""
+
+import zlib
+
+from wfvae_toolkit.registry import METRICS
+from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.seeding import mix_seed, standard_normal
+
+from .metric import Metric
+from .psnr import psnr
+
+ACTIVE_KL_NATS = 0.01
+
+
+@METRICS.register_module()
+class LatentChannels(Metric):
+    """Columns ``mean.00``, ``std.00``, ``kl.00`` and so on, one of each a latent channel.
+
+    Mean and population standard deviation of the posterior's mean over an image's positions; KL from the standard
+    normal in nats a position. The standard deviation over a whole data set is larger: it has the images' means in it.
+    """
+
+    higher_is_better = None
+    description = "mean and std of the posterior's mean over positions, KL in nats a position, each channel's"
+
+    def measure(self, batch):
+        latents = batch.need('latents').double()
+        values = {'mean': latents.mean((2, 3)), 'std': latents.std((2, 3), correction=0), 'kl': _channel_kl(batch)}
+        return {f'{name}.{channel:02}': row for name, rows in values.items() for channel, row in enumerate(rows.T)}
+
+
+@METRICS.register_module()
+class LatentKL(Metric):
+    """KL of the posterior from the standard normal, nats a position: mean over positions of the sum over channels."""
+
+    higher_is_better = None
+    description = 'KL from the standard normal, nats a position, summed over channels'
+
+    def measure(self, batch):
+        return _channel_kl(batch).sum(1)
+
+
+@METRICS.register_module()
+class ActiveChannels(Metric):
+    """How many channels have a KL of more than ``threshold`` nats a position in an image; the rest carry nothing."""
+
+    higher_is_better = None
+
+    def __init__(self, threshold=ACTIVE_KL_NATS):
+        super().__init__()
+        self.threshold = threshold
+        self.description = f'latent channels of more than {threshold} nats KL a position'
+
+    def measure(self, batch):
+        return (_channel_kl(batch) > self.threshold).sum(1).double()
+
+
+@METRICS.register_module()
+class LatentNoise(Metric):
+    """PSNR in dB of what is decoded from z + sigma * std * n, one column a sigma, such as ``LatentNoise.0.1``.
+
+    std is each channel's over the positions of the image, so sigma means the same in every model; n is standard normal
+    and depends on the image's path alone, so models with latents of one shape see the same noise.
+
+    Args:
+        sigmas (Sequence[float]): noise levels relative to the latents' std; 0 is PSNR without rounding to 8 bits.
+
+    Raises:
+        SettingError: no sigmas, or a negative one.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, sigmas=(0.1, 0.5)):
+        super().__init__()
+        if not sigmas or min(sigmas) < 0:
+            raise SettingError(f'LatentNoise: sigmas={sigmas!r}; one or more, each 0 or above')
+        self.sigmas = tuple(sigmas)
+        self.description = ('PSNR in dB decoded from latents with Gaussian noise of '
+                            f'{", ".join(map(str, self.sigmas))} times their std in the image, not rounded')
+
+    def measure(self, batch):
+        latents = batch.need('latents')
+        seeds = [mix_seed('evaluation', zlib.crc32(path.encode())) for path in batch.paths]
+        noise = standard_normal(latents.shape[1:], seeds).to(latents)
+        noise = noise * latents.std((2, 3), correction=0, keepdim=True)
+        return {f'{sigma:g}': psnr(decode_pictures(batch, latents + sigma * noise), batch.target)
+                for sigma in self.sigmas}
+
+
+def decode_pictures(batch, latents):
+    """Latents -> (B, 3, H, W) in [0, 1], clamped and not rounded, by the batch's autoencoder."""
+    return (batch.need('autoencoder').decode(latents).sample.float().clamp(-1, 1) + 1) / 2
+
+
+def _channel_kl(batch):
+    """(B, C) float64, nats a position."""
+    return batch.need('latent_dist').kl().double().mean((2, 3))
