@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from wfvae_toolkit import registry as registries
-from wfvae_toolkit.checkpoints import load_autoencoder
+from wfvae_toolkit.checkpoints import read_model
 from wfvae_toolkit.evaluation import EvaluationBatch
 from wfvae_toolkit.losses import Step
 from wfvae_toolkit.utils.config import load_config
@@ -107,5 +107,5 @@ default_hooks = dict(discriminator=dict(start_iter=0), strange=dict({part['HOOKS
     assert all(row['worst'] > 0 for row in rows if row['phase'] == 'train')
     assert all(0 <= row['exact'] <= 1 for row in rows if row['phase'] == 'val')
     if not part['WAVELETS'].count('.'):  # a file may name registered parts only
-        assert type(load_autoencoder(run)).__name__ == 'StrangeAutoencoder'
+        assert type(read_model(run).build()).__name__ == 'StrangeAutoencoder'
 

@@ -27,12 +27,12 @@ def main(arguments=None):
     parser.add_argument('--crop', type=int, default=256, metavar='PX', help='centre crop (default: 256)')
     options = parser.parse_args(arguments)
 
-    from wfvae_toolkit.checkpoints import load_autoencoder
+    from wfvae_toolkit.checkpoints import read_model
     from wfvae_toolkit.datasets import ImageFolder
 
     from .transforms import Transform
 
-    autoencoder = load_autoencoder(options.checkpoint)
+    autoencoder = read_model(options.checkpoint).build()
     images = [sample.image[None] / 127.5 - 1.0 for sample in
               ImageFolder(options.folder, pipeline=[dict(type='CenterCrop', size=options.crop)])]
     for name, settings in TRANSFORMS.items():
