@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from wfvae_toolkit.losses import Step, balanced_weight
-from wfvae_toolkit.models.autoencoders.wfvae2 import IMAGE_CHANNELS, Decoder, Encoder, EncoderStage, add_low
+from wfvae_toolkit.models.autoencoders.wfvae2 import Decoder, Encoder, EncoderStage, add_low
 from wfvae_toolkit.models.discriminators import PatchDiscriminator
 from wfvae_toolkit.models.layers import LayerNorm2d, NearestUpsample, ResidualBlock, SpatialAttention
 from wfvae_toolkit.models.wavelets import Haar, Wavelet
@@ -66,31 +66,25 @@ class PlainNearestUpsample(NearestUpsample):
 
 
 class PlainEncoder(Encoder):
-    def forward(self, x):
-        coefficients = self.wavelet.analyze(x)
-        h, bands = self.conv_in(coefficients), []
-        for stage in self.stages:
-            h, coefficients = stage(h, coefficients)
-            bands.append(coefficients)
-        return self.conv_out(F.silu(self.norm_out(self.mid(h)))), tuple(bands)
+    def features(self, pyramid):
+        h = self.conv_in(pyramid[0])
+        for stage, coefficients in zip(self.stages, pyramid[1:], strict=True):
+            h = stage(h, coefficients)
+        return h
 
 
 class PlainEncoderStage(EncoderStage):
     def forward(self, h, coefficients):
-        h = self.downsample(self.blocks(h))
-        coefficients = self.wavelet.analyze(coefficients[:, :IMAGE_CHANNELS])
-        return self.out_block(torch.cat([h, self.flow_in(coefficients)], dim=1)), coefficients
+        return self.out_block(torch.cat([self.downsample(self.blocks(h)), self.flow_in(coefficients)], dim=1))
 
 
 class PlainDecoder(Decoder):
-    def forward(self, z):
-        h = self.mid(self.conv_in(z))
+    def forward(self, z, tiling=None):
         bands, low = [], None
-        for stage in self.stages:
-            h, low, coefficients = stage(h, low)
-            bands.append(coefficients)
-        coefficients = add_low(self.conv_out(self.activation_out(self.norm_out(h))), low)
-        return self.wavelet.synthesize(coefficients), tuple(bands)
+        for level in self.details(self.mid(self.conv_in(z))):
+            bands.append(add_low(level, low))
+            low = self.wavelet.synthesize(bands[-1])
+        return low, tuple(bands[:-1])
 
 
 class PlainPatchDiscriminator(PatchDiscriminator):
