@@ -8,7 +8,7 @@ UNFINISHED := $(VENV)/.unfinished
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help env demo-data demo test test-all lint wheel clean
+.PHONY: help env demo-data demo test test-all bench lint wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -44,6 +44,10 @@ test-all: env  ## every test that this machine can run, with a GPU where there i
 	@echo 'test-all: running every test that needs no missing GPU'
 	@$(BIN)/python -m pytest \
 		-m "$$($(BIN)/python -c 'import torch; print("" if torch.cuda.is_available() else "not gpu")')"
+
+bench: env  ## a short form of the benchmark: our networks, the plain formulation, diffusers' AutoencoderKL
+	@echo 'bench: 256 px on the CPU'
+	@$(BIN)/python tools/analysis_tools/benchmark.py --works forward autoencoder_turn --rounds 3
 
 lint: env  ## ruff
 	@echo 'lint: checking with ruff'
