@@ -1,9 +1,15 @@
+import builtins
+import errno
 import json
 import math
+import os
+import resource
+import shutil
 
 import pytest
 
-from wfvae_toolkit.utils.files import atomic_folder, atomic_write, write_json
+from wfvae_toolkit.utils.errors import UserError
+from wfvae_toolkit.utils.files import WriteError, atomic_folder, atomic_write, remove_unfinished, write_json
 
 
 @pytest.mark.parametrize(('mode', 'content'), [('wb', b'\x00\xff\n'), ('w', 'ü\r\nä\n')])
@@ -47,9 +53,125 @@ def test_until_the_end_readers_see_the_old_file(tmp_path):
     assert path.read_bytes() == b'after'
 
 
-def test_a_missing_folder_is_an_error(tmp_path):
-    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / 'absent' / 'file') as file:
-        file.write(b'')
+def test_two_writers_of_one_file_do_not_share_a_temporary_one(tmp_path):
+    # As on two hosts, whose processes may have equal numbers.
+    with atomic_write(tmp_path / 'file') as first, atomic_write(tmp_path / 'file') as second:
+        assert first.name != second.name
+        first.write(b'first')
+        second.write(b'second')
+    assert (tmp_path / 'file').read_bytes() == b'first'  # the last to end
+    assert [path.name for path in tmp_path.iterdir()] == ['file']
+
+
+def test_what_killed_writers_left_is_removed_and_nothing_else(tmp_path):
+    kept = ['iter_5.pth', 'iter_5.pth.part', '.other.bin.0123.part', '.hidden', 'x.part']
+    for name in ('.iter_5.pth.0123.part', '.iter_7.pth.host.12.part', *kept):
+        (tmp_path / name).touch()
+    assert remove_unfinished(tmp_path, ['iter_*.pth', 'log.jsonl']) == [
+        '.iter_5.pth.0123.part', '.iter_7.pth.host.12.part']
+    assert {path.name for path in tmp_path.iterdir()} == set(kept)
+
+
+# faults
+
+class Failing:
+    """A file of which one call raises."""
+
+    def __init__(self, file, call, error):
+        self._file, self._call, self._error = file, call, error
+
+    def __getattr__(self, name):
+        if name == self._call:
+            raise self._error
+        return getattr(self._file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self._file.close()
+
+
+def inject(monkeypatch, step, number):
+    """From now on ``step`` raises the OSError of that number."""
+    error = OSError(number, os.strerror(number))
+
+    def fail(*arguments, **options):
+        raise error
+
+    if step in ('open', 'write', 'flush'):
+        stock = builtins.open
+        monkeypatch.setattr(builtins, 'open', fail if step == 'open' else
+                            lambda *arguments, **options: Failing(stock(*arguments, **options), step, error))
+    else:
+        monkeypatch.setattr(os, step, fail)
+
+
+@pytest.mark.parametrize('number', [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.ESTALE])
+@pytest.mark.parametrize('step', ['open', 'write', 'flush', 'fsync', 'replace'])
+def test_every_fault_at_every_step_keeps_the_old_file_and_names_it(tmp_path, monkeypatch, step, number):
+    path = tmp_path / 'file'
+    path.write_bytes(b'before')
+    with monkeypatch.context() as patch:
+        inject(patch, step, number)
+        with pytest.raises(WriteError) as caught, atomic_write(path) as file:
+            file.write(b'after')
+    assert str(caught.value).startswith(f'{path}: not written: {os.strerror(number)}')
+    assert isinstance(caught.value, UserError)
+    assert path.read_bytes() == b'before'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize('number', [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_system_that_flushes_no_folders_will_do(tmp_path, monkeypatch, number):
+    stock = os.fsync
+
+    def fsync(descriptor):
+        if os.path.isdir(f'/proc/self/fd/{descriptor}'):
+            raise OSError(number, os.strerror(number))
+        stock(descriptor)
+
+    monkeypatch.setattr(os, 'fsync', fsync)
+    with atomic_write(tmp_path / 'file') as file:
+        file.write(b'after')
+    assert (tmp_path / 'file').read_bytes() == b'after'
+
+
+def test_a_limit_of_the_system_is_met(tmp_path):
+    path = tmp_path / 'file'
+    path.write_bytes(b'before')
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(WriteError) as caught, atomic_write(path) as file:
+            file.write(bytes(200_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(caught.value) == f'{path}: not written: File too large; raise the limit of file sizes'
+    assert path.read_bytes() == b'before'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize('when', ['before', 'meanwhile'])
+def test_a_folder_that_vanished(tmp_path, when):
+    folder = tmp_path / 'folder'
+    folder.mkdir()
+    if when == 'before':
+        folder.rmdir()
+
+    def write():
+        with atomic_write(folder / 'file') as file:
+            shutil.rmtree(folder)
+            file.write(b'')
+
+    with pytest.raises(WriteError, match=f'{folder}/file: not written: .*; its folder is gone'):
+        write()
+    assert not folder.exists()
+
+
+def test_an_error_about_another_file_stays_what_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError, match='source'), atomic_write(tmp_path / 'file') as file:
+        file.write((tmp_path / 'absent' / 'source').read_bytes())
 
 
 def test_json_round_trip(tmp_path):

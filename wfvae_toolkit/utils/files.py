@@ -1,29 +1,73 @@
 """Files that are either whole or not there."""
 
 import contextlib
+import errno
 import json
 import os
+import secrets
 import shutil
 from pathlib import Path
+
+from .errors import UserError
+
+_ADVICE = {
+    errno.ENOSPC: 'free space there', errno.EDQUOT: 'free space there', errno.EFBIG: 'raise the limit of file sizes',
+    errno.EROFS: 'it is mounted read-only', errno.EACCES: 'this user may not write there',
+    errno.EPERM: 'this user may not write there', errno.ENOENT: 'its folder is gone',
+    errno.ENOTDIR: 'its folder is none', errno.ESTALE: 'its folder is gone'}
+
+
+class WriteError(UserError, OSError):
+    """A file that could not be written; the message names it. What was there before is unchanged."""
+
+
+@contextlib.contextmanager
+def write_errors(path):
+    """An OSError inside is a WriteError of ``path``, unless it names another file."""
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        if error.filename is not None and Path(os.fsdecode(error.filename)).parent != Path(path).parent:
+            raise
+        advice = f'; {_ADVICE[error.errno]}' if error.errno in _ADVICE else ''
+        raise WriteError(f'{path}: not written: {error.strerror or error}{advice}') from error
 
 
 @contextlib.contextmanager
 def atomic_write(path, mode='wb'):
     """Open a temporary neighbour of ``path``; on success flush it to disk and rename it over ``path``.
 
-    Whatever fails, ``path`` keeps its former content.
+    Whatever fails, ``path`` keeps its former content. WriteError: full disk, read-only or vanished folder and so on.
     """
     path = Path(path)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        with open(temporary, mode, **({} if 'b' in mode else {'encoding': 'utf-8', 'newline': ''})) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _flush_folder(path.parent)
+    # Not the process's number: hosts that share a folder share numbers.
+    temporary = path.with_name(f'.{path.name}.{secrets.token_hex(6)}.part')
+    with write_errors(path):
+        try:
+            with open(temporary, mode.replace('w', 'x'),
+                      **({} if 'b' in mode else {'encoding': 'utf-8', 'newline': ''})) as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            # Gone after the renaming; its folder may be gone or read-only too, which is reported already.
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        _flush_folder(path.parent)
+
+
+def remove_unfinished(folder, patterns):
+    """Delete what writers that were killed left of files whose names match ``patterns``; returns their names.
+
+    To be called while nobody writes these files.
+    """
+    left = [path for pattern in patterns for path in Path(folder).glob(f'.{pattern}.*.part')]
+    for path in left:
+        path.unlink(missing_ok=True)
+    return sorted(path.name for path in left)
 
 
 @contextlib.contextmanager
@@ -33,7 +77,7 @@ def atomic_folder(path):
     Whatever fails before, ``path`` keeps its former content.
     """
     path = Path(path)
-    temporary, former = (path.with_name(f'.{path.name}.{os.getpid()}.{what}') for what in ('part', 'former'))
+    temporary, former = (path.with_name(f'.{path.name}.{secrets.token_hex(6)}.{what}') for what in ('part', 'former'))
     temporary.mkdir(parents=True)
     try:
         yield temporary
@@ -66,5 +110,9 @@ def _flush_folder(folder):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            # Some network and FUSE file systems flush files alone.
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
         finally:
             os.close(descriptor)

@@ -5,7 +5,7 @@ import json
 import math
 from pathlib import Path
 
-from wfvae_toolkit.utils.files import atomic_write
+from wfvae_toolkit.utils.files import atomic_write, write_errors
 
 
 class RecordWriter:
@@ -21,7 +21,8 @@ class RecordWriter:
     def write(self, phase, row):
         """Append ``row`` (with ``iteration``); a new column rewrites the CSV once."""
         row = {name: value if isinstance(value, int) or math.isfinite(value) else None for name, value in row.items()}
-        with open(self.folder / 'log.jsonl', 'a', encoding='utf-8') as file:
+        path = self.folder / 'log.jsonl'
+        with write_errors(path), open(path, 'a', encoding='utf-8') as file:
             file.write(json.dumps({'phase': phase, **row}, allow_nan=False) + '\n')
         path = self.folder / f'{phase}.csv'
         columns = self._columns.get(phase) or _header(path)
@@ -29,7 +30,7 @@ class RecordWriter:
         self._columns[phase] = columns = columns + new
         if new:
             _write_csv(path, columns, _read_csv(path))
-        with open(path, 'a', encoding='utf-8', newline='') as file:
+        with write_errors(path), open(path, 'a', encoding='utf-8', newline='') as file:
             csv.DictWriter(file, columns).writerow(row)
 
     def cut(self, iteration):
