@@ -76,7 +76,7 @@ def test_round_trip(tmp_path):
         assert all(torch.equal(value, expected[part][key]) for key, value in loaded[part].items())
     assert loaded['optimizers'] == expected['optimizers']
     meta = loaded['meta']
-    assert (meta['iteration'], meta['seed'], meta['format_version']) == (1, 7, 1)
+    assert (meta['iteration'], meta['seed'], meta['format_version']) == (1, 7, 2)
     assert json.loads(meta['autoencoder']) == {**CONFIG, 'widths': [8, 12]}
 
 
@@ -172,9 +172,9 @@ def test_other_torch_files(tmp_path, content):
 def test_newer_formats_say_what_to_do(tmp_path):
     path = save(tmp_path / 'iter_1.pth')
     checkpoint = load_training_checkpoint(path)
-    checkpoint['meta']['format_version'] = 2
+    checkpoint['meta']['format_version'] = 3
     torch.save(checkpoint, path)
-    with pytest.raises(CheckpointError, match=f'{named(path)}: format 2, this version reads up to 1; update'):
+    with pytest.raises(CheckpointError, match=f'{named(path)}: format 3, this version reads up to 2; update'):
         load_training_checkpoint(path)
 
 

@@ -2,7 +2,8 @@
 
 ``iter_N.pth`` after N updates: ``meta`` (format, iteration, consumed samples, seed, ``autoencoder``: its
 config as JSON), ``state_dict`` (raw weights of autoencoder and discriminator, frozen loss networks left
-out), ``ema_state_dict`` (autoencoder alone, its own keys), ``optimizers``, and what hooks add.
+out), ``ema_state_dict`` (autoencoder alone, its own keys), ``optimizers``, and what hooks add. A trailer holds
+a checksum of the file (``integrity.py``).
 """
 
 import json
@@ -18,9 +19,11 @@ from wfvae_toolkit.registry import AUTOENCODERS, BY_NAME, registered_names
 from wfvae_toolkit.utils.errors import UserError
 from wfvae_toolkit.utils.files import atomic_write
 
+from .integrity import SummedFile, check_file, without_record_sums
+
 FORMAT = 'wfvae_toolkit training checkpoint'
 INFERENCE_FORMAT = 'wfvae_toolkit inference checkpoint'
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no trailer, and the sums of torch's zip
 # What reading damaged bytes raised in 6,000 tries.
 _DAMAGED = (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError,
             struct.error, zipfile.BadZipFile)
@@ -33,18 +36,30 @@ class CheckpointError(UserError, RuntimeError):
 
 
 def save_training_checkpoint(checkpoint, path, autoencoder_config):
-    """Write atomically; adds format and the autoencoder's config to ``meta``."""
+    """Write atomically; adds format and the autoencoder's config to ``meta``. WriteError names path and reason."""
     checkpoint['meta'].update(format=FORMAT, format_version=FORMAT_VERSION,
                               autoencoder=json.dumps(plain_data(autoencoder_config)))
-    with atomic_write(path) as file:
-        torch.save(checkpoint, file)
+    save_plain(checkpoint, path)
+
+
+def save_plain(content, path):
+    """What ``load_plain`` reads, written atomically, with its checksum."""
+    with atomic_write(path) as file, without_record_sums():
+        summed = SummedFile(file)
+        try:
+            torch.save(content, summed)
+        except RuntimeError:
+            if summed.error is None:
+                raise
+            raise summed.error from None
+        summed.finish()
 
 
 def load_training_checkpoint(path, map_location='cpu'):
     """Read a file of ``save_training_checkpoint`` without executing anything in it.
 
     Raises:
-        CheckpointError: missing, damaged, another format, or with content beyond plain data.
+        CheckpointError: missing, damaged in any byte, another format, or with content beyond plain data.
     """
     path = Path(path)
     checkpoint = load_plain(path, map_location)
@@ -61,11 +76,12 @@ def load_plain(path, map_location='cpu'):
     """What a torch file holds, if that is tensors and plain values; executes nothing in it.
 
     Raises:
-        CheckpointError: missing, damaged, or with content beyond plain data.
+        CheckpointError: missing, damaged in any byte, or with content beyond plain data.
     """
     if not Path(path).is_file():
         raise CheckpointError(f'{path}: no such file')
     try:
+        check_file(path)
         return torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(f'{path}: refused, it holds more than tensors and plain values, which could run code '
