@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # tools/launch.sh N SCRIPT [arguments ...]: N processes of SCRIPT on this machine through torchrun.
 #   NNODES (1), NODE_RANK (0), MASTER_ADDR (127.0.0.1), PORT (a free one; to be given when NNODES is above 1),
+#   MAX_RESTARTS (0): how often all processes are started again, from the newest checkpoint, after one has failed;
+#   STOP_TIMEOUT (120): seconds that they get after a signal to finish an iteration and write a checkpoint;
 #   PYTHON (the activated environment's, else this checkout's .venv, else python3).
 set -euo pipefail
 count="$1"
@@ -16,5 +18,7 @@ port="${PORT:-$("$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("", 0)
 cores="$("$PYTHON" -c 'import os; print(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())')"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$((cores / count > 0 ? cores / count : 1))}"
 export MKL_NUM_THREADS="${MKL_NUM_THREADS:-$OMP_NUM_THREADS}"
-exec "$PYTHON" -m torch.distributed.run --nnodes "${NNODES:-1}" --node-rank "${NODE_RANK:-0}" \
-    --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "$port" --nproc-per-node "$count" "$@"
+exec "$PYTHON" -m wfvae_toolkit.utils.launch --nnodes "${NNODES:-1}" --node-rank "${NODE_RANK:-0}" \
+    --master-addr "${MASTER_ADDR:-127.0.0.1}" --master-port "$port" --nproc-per-node "$count" \
+    --max-restarts "${MAX_RESTARTS:-0}" --shutdown-timeout "${STOP_TIMEOUT:-120}" \
+    --signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 "$@"

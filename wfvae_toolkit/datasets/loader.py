@@ -8,6 +8,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from ..utils.errors import SettingError
+from ..utils.signals import shield_worker
 from .bad_files import BadFile
 from .base import build_dataset
 from .sampler import PositionSampler, SequentialSampler
@@ -173,6 +174,7 @@ def _build_dataset(cfg, training):
 def _start_worker(worker_id):
     # One thread each: workers that all use every core slow each other and the training down.
     torch.set_num_threads(1)
+    shield_worker()
 
 
 def _size(image):

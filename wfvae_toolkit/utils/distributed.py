@@ -7,6 +7,7 @@ import subprocess
 import torch
 from torch import distributed
 
+from .device import default_device
 from .errors import UserError
 
 
@@ -52,6 +53,15 @@ def gather(value):
     if is_distributed():
         distributed.all_gather_object(values, value)
     return values
+
+
+def largest(number):
+    """The largest of all ranks' integers; one all-reduce, none on one rank."""
+    if not is_distributed():
+        return number
+    tensor = torch.tensor(number, device=default_device())
+    distributed.all_reduce(tensor, op=distributed.ReduceOp.MAX)
+    return int(tensor)
 
 
 def barrier():
