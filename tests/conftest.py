@@ -18,6 +18,7 @@ from wfvae_toolkit.losses import Step
 from wfvae_toolkit.models.posterior import DiagonalGaussian
 from wfvae_toolkit.training import AutoencoderTraining, TurnOptimizers
 
+pytest.register_assert_rewrite('run_files')
 DATA = Path(__file__).parent / 'data'
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -1,6 +1,7 @@
 """Train an autoencoder: ``python tools/train.py CONFIG [--work-dir DIR] [--resume [CHECKPOINT]]``."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from wfvae_toolkit.utils.options import add_config_arguments, add_launcher_argument, friendly_errors
@@ -24,6 +25,7 @@ def main(arguments=None):
     # Imported late: --help must not wait for torch.
     from wfvae_toolkit.utils.config import load_config
     from wfvae_toolkit.utils.distributed import process_group
+    from wfvae_toolkit.utils.signals import tell_launcher
 
     cfg = load_config(options.config, options.cfg_options)
     cfg.work_dir = options.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
@@ -31,7 +33,11 @@ def main(arguments=None):
     with process_group(options.launcher):
         from wfvae_toolkit.training import TrainingRunner
 
-        TrainingRunner.from_cfg(cfg).train()
+        runner = TrainingRunner.from_cfg(cfg)
+        runner.train()
+    if runner.train_loop.stopped_by:
+        tell_launcher(runner.train_loop.stopped_by)
+        sys.exit(128 + runner.train_loop.stopped_by)
 
 
 if __name__ == '__main__':

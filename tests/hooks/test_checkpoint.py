@@ -1,3 +1,4 @@
+import errno
 import logging
 from types import SimpleNamespace
 
@@ -6,6 +7,7 @@ import torch
 
 from wfvae_toolkit.checkpoints import LAST, list_checkpoints, load_training_checkpoint
 from wfvae_toolkit.hooks import CheckpointHook
+from wfvae_toolkit.utils.files import WriteError
 from wfvae_toolkit.visualization.records import RecordWriter
 
 
@@ -21,6 +23,7 @@ def start(tmp_path):
             return checkpoint
 
         runner = SimpleNamespace(work_dir=str(tmp_path), max_iters=max_iters, iter=0, state=state,
+                                 train_loop=SimpleNamespace(consumed=0),
                                  logger=logging.getLogger('test'), model=SimpleNamespace(
                                      autoencoder_config=dict(type='WFVAE2Image', widths=(8, 16))))
         return hook, runner
@@ -59,20 +62,78 @@ def test_old_ones_go_by_number(start, tmp_path):
     assert names(tmp_path) == ['iter_100000.pth', 'iter_100001.pth']
 
 
-def test_a_failed_save_removes_nothing(start, tmp_path, monkeypatch):
+@pytest.fixture
+def disk(monkeypatch):
+    """``disk.full = True`` makes torch.save fail half-way."""
+    switch, save = SimpleNamespace(full=False), torch.save
+
+    def write(checkpoint, file):
+        if switch.full:
+            file.write(b'half')
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        save(checkpoint, file)
+
+    monkeypatch.setattr(torch, 'save', write)
+    return switch
+
+
+def test_a_failed_save_removes_nothing_and_the_run_goes_on(start, tmp_path, disk, caplog):
     hook, runner = start(interval=2, max_keep_ckpts=1)
     hook.after_train_iter(runner, 1)
-
-    def full(checkpoint, file):
-        file.write(b'half')
-        raise OSError('No space left on device')
-
-    monkeypatch.setattr(torch, 'save', full)
-    with pytest.raises(OSError, match='No space'):
-        hook.after_train_iter(runner, 3)
+    disk.full = True
+    hook.after_train_iter(runner, 3)
+    assert f'{tmp_path}/iter_4.pth: not written: No space left on device; free space there' in caplog.text
     assert names(tmp_path) == ['iter_2.pth']
     assert (tmp_path / LAST).read_text() == 'iter_2.pth\n'
     assert load_training_checkpoint(tmp_path / 'iter_2.pth')['meta']['iteration'] == 2
+    disk.full = False
+    hook.after_train_iter(runner, 5)
+    assert names(tmp_path) == ['iter_6.pth']
+    disk.full = True
+    hook.after_train_iter(runner, 7)  # not the second in a row
+
+
+def test_the_second_failure_in_a_row_ends_the_run(start, tmp_path, disk):
+    hook, runner = start(interval=2)
+    hook.after_train_iter(runner, 1)
+    disk.full = True
+    hook.after_train_iter(runner, 3)
+    with pytest.raises(WriteError, match='iter_6.pth: not written'):
+        hook.after_train_iter(runner, 5)
+    assert names(tmp_path) == ['iter_2.pth']
+
+
+@pytest.mark.parametrize('end', ['max_iters', 'stop'])
+def test_a_failure_at_the_end_ends_the_run(start, disk, end):
+    hook, runner = start(interval=2, max_iters=3)
+    hook.before_train(runner)
+    disk.full = True
+    runner.iter = 1
+    with pytest.raises(WriteError):
+        hook.after_train_iter(runner, 2) if end == 'max_iters' else hook.after_train(runner)
+
+
+def test_the_best_that_cannot_be_written_is_reported(start, tmp_path, disk, caplog):
+    hook, runner = start(save_best='PSNR')
+    disk.full = True
+    hook.after_val_epoch(runner, {'PSNR': 30.0})
+    assert f'{tmp_path}/best_PSNR.pth: not written' in caplog.text
+
+
+def test_a_run_that_is_stopped_saves_where_it_is_once(start, tmp_path):
+    hook, runner = start(interval=4)
+    hook.before_train(runner)
+    hook.after_train(runner)  # nothing was done
+    assert names(tmp_path) == []
+    for iteration in range(6):
+        runner.train_loop.consumed += 2
+        hook.after_train_iter(runner, iteration)
+        runner.iter = iteration + 1
+    hook.after_train(runner)
+    assert names(tmp_path) == ['iter_4.pth', 'iter_6.pth']
+    written = (tmp_path / 'iter_6.pth').stat().st_mtime_ns
+    hook.after_train(runner)
+    assert (tmp_path / 'iter_6.pth').stat().st_mtime_ns == written
 
 
 @pytest.mark.parametrize(('higher', 'expected'), [(True, 3), (False, 5)])
@@ -110,9 +171,12 @@ def test_the_score_of_the_resumed_iteration_counts(start, tmp_path):
     hook.after_load_checkpoint(runner, {'best': 20.0})
     runner.iter = 4
     hook.before_train(runner)
+    best = tmp_path / 'best_PSNR.pth'
+    assert load_training_checkpoint(best)['best'] == 30  # whose file was missing: a run that ended in between
+    best.unlink()
     for value in (29.0, 31.0):
         hook.after_val_epoch(runner, {'PSNR': value})
-        assert (tmp_path / 'best_PSNR.pth').exists() == (value > 30)
+        assert best.exists() == (value > 30)
 
 
 @pytest.mark.parametrize('settings', [dict(interval=0), dict(max_keep_ckpts=-1)])

@@ -1,4 +1,3 @@
-import csv
 import gc
 import json
 import sys
@@ -6,11 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from run_files import assert_equal_state, assert_same_run, read_csv
+from run_probes import Interrupted
+
+from wfvae_toolkit.datasets import ImageFolder
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / 'tests/data/configs/tiny.py'
-# Seconds, memory: true of one run only.
-MEASURED = {'seconds_per_iteration', 'images_per_second', 'data_wait_share', 'peak_memory_gib'}
 LENGTH, STOP = 9, 5
 BASE = {
     'train_cfg.max_iters': LENGTH, 'train_cfg.val_interval': 4, 'default_hooks.checkpoint.interval': STOP,
@@ -19,51 +20,8 @@ BASE = {
     'default_hooks.header': None, 'default_hooks.curves': None, 'default_hooks.pictures': None}
 
 
-@pytest.fixture(autouse=True)
-def _probes(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / 'tests/data/plugins')
-
-
 def stop(how='stop', iteration=STOP):
     return {'custom_hooks': [dict(type='run_probes.StopAt', iteration=iteration, how=how)]}
-
-
-def read_csv(path):
-    with open(path, encoding='utf-8', newline='') as file:
-        return list(csv.DictReader(file))
-
-
-def assert_equal_state(a, b, place=''):
-    """Bitwise, type by type; names the first place that differs."""
-    assert type(a) is type(b), place
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), place
-        for key in a:
-            assert_equal_state(a[key], b[key], f'{place}/{key}')
-    elif isinstance(a, (list, tuple)):
-        assert len(a) == len(b), place
-        for number, pair in enumerate(zip(a, b, strict=True)):
-            assert_equal_state(*pair, f'{place}/{number}')
-    elif isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), f'{place}: {(a.double() - b.double()).abs().max()}'
-    else:
-        assert a == b, place
-
-
-def assert_same_run(resumed, whole, length=LENGTH):
-    """Files of a resumed run and of one that was never stopped."""
-    states = [torch.load(folder / f'iter_{length}.pth', weights_only=True) for folder in (resumed, whole)]
-    assert {'state_dict', 'optimizers', 'meta', 'best', 'log_window'} <= states[0].keys()
-    assert_equal_state(*states)
-    assert read_csv(resumed / 'val.csv') == read_csv(whole / 'val.csv')
-    rows, expected = (
-        [{name: value for name, value in row.items() if name not in MEASURED} for row in read_csv(folder / 'train.csv')]
-        for folder in (resumed, whole))
-    assert rows == expected
-    records = [
-        [{name: value for name, value in json.loads(line).items() if name not in MEASURED}
-         for line in (folder / 'log.jsonl').read_text(encoding='utf-8').splitlines()] for folder in (resumed, whole)]
-    assert records[0] == records[1]
 
 
 # one process
@@ -83,10 +41,12 @@ CASES = {
     'dropout': {'model.autoencoder.dropout': 0.3},
     'workers': {'train_dataloader.num_workers': 2, 'train_cfg.accumulation': 2,
                 'default_hooks.learning_rate.decay': 'cosine'},
+    'joint': {'model.turns': 'joint', 'train_cfg.accumulation': 2, 'train_dataloader.num_workers': 2},
+    'joint, discriminator after the stop': {'model.turns': 'joint', 'default_hooks.discriminator.start_iter': 6},
 }
 
 
-SLOW = {'bf16', 'no discriminator', 'no average', 'row at the stop'}
+SLOW = {'bf16', 'no discriminator', 'no average', 'row at the stop', 'joint, discriminator after the stop'}
 
 
 @pytest.mark.parametrize('options', [
@@ -97,7 +57,7 @@ def test_stopped_and_resumed_equals_uninterrupted(train, tmp_path, options):
     train('tiny', tmp_path / 'stopped', **options, **stop())
     assert not (tmp_path / f'stopped/iter_{LENGTH}.pth').exists()
     train('tiny', tmp_path / 'stopped', '--resume', **options)
-    assert_same_run(tmp_path / 'stopped', tmp_path / 'whole')
+    assert_same_run(tmp_path / 'stopped', tmp_path / 'whole', LENGTH)
 
 
 def test_a_checkpoint_holds_all_that_changes(train, tmp_path):
@@ -111,20 +71,67 @@ def test_a_checkpoint_holds_all_that_changes(train, tmp_path):
     assert first['optimizers'].keys() == {'autoencoder', 'discriminator'}
 
 
+@pytest.mark.parametrize('where', ['before the validation', 'before the best'])
+def test_ended_between_checkpoint_and_scores(train, tmp_path, where):
+    """The checkpoint of an iteration is older than its scores, and these than the file of the best."""
+    # Weights that stay have equal scores: the first remains the best.
+    options = {**BASE, 'train_cfg.val_interval': STOP, 'default_hooks.pictures.count': 1,
+               'optim_wrapper.autoencoder.optimizer.lr': 0.0}
+    probe = dict(type='run_probes.StopAt', iteration=STOP, how='raise')
+    if where == 'before the best':
+        probe = dict(type='run_probes.StopAtScores', iteration=STOP)
+    del options['default_hooks.pictures']
+    train('tiny', tmp_path / 'whole', **options)
+    with pytest.raises(Interrupted):
+        train('tiny', tmp_path / 'stopped', **options, custom_hooks=[probe])
+    assert (tmp_path / f'stopped/iter_{STOP}.pth').exists()
+    assert not (tmp_path / 'stopped/best_PSNR.pth').exists()
+    assert (tmp_path / 'stopped/val.csv').exists() == (where == 'before the best')
+    train('tiny', tmp_path / 'stopped', '--resume', **options)
+    assert_same_run(tmp_path / 'stopped', tmp_path / 'whole', LENGTH)
+    best = [torch.load(tmp_path / f'{run}/best_PSNR.pth', weights_only=True) for run in ('stopped', 'whole')]
+    assert best[0]['meta']['iteration'] == STOP
+    assert_equal_state(*best)
+    assert (tmp_path / f'stopped/pictures/iter_{STOP}.png').read_bytes() == (
+        tmp_path / f'whole/pictures/iter_{STOP}.png').read_bytes()
+
+
+def test_no_batch_is_read_to_skip_those_of_the_past(train, tmp_path, monkeypatch):
+    """Neither is an image opened that the resumed iterations do not show."""
+    options = {**BASE, 'train_cfg.max_iters': 40, 'train_cfg.val_interval': 1000,
+               'default_hooks.checkpoint.interval': 38}
+    train('tiny', tmp_path, **options, **stop(iteration=38))
+    opened, load = [], ImageFolder.load
+    monkeypatch.setattr(ImageFolder, 'load', lambda self, index: opened.append(index) or load(self, index))
+    train('tiny', tmp_path, '--resume', **{**options, 'val_dataloader': None, 'val_cfg': None, 'val_evaluator': None})
+    assert len(opened) == (40 - 38) * 2
+
+
+@pytest.mark.parametrize('decay', ['constant', 'cosine'])
+def test_a_finished_run_goes_on_to_a_larger_end(train, tmp_path, capsys, decay):
+    options = {**BASE, 'default_hooks.learning_rate.decay': decay, 'default_hooks.logger.interval': 5,
+               'train_cfg.val_interval': 5}
+    train('tiny', tmp_path / 'whole', **options)
+    train('tiny', tmp_path / 'longer', **{**options, 'train_cfg.max_iters': STOP})
+    capsys.readouterr()
+    train('tiny', tmp_path / 'longer', '--resume', **options)
+    said = 'this will not equal a run of 9 from the start' in ''.join(capsys.readouterr())
+    assert said == (decay == 'cosine')
+    if decay == 'constant':
+        assert_same_run(tmp_path / 'longer', tmp_path / 'whole', LENGTH)
+
+
 @pytest.mark.parametrize('workers', [0, 2])
 def test_crashed_and_resumed_equals_uninterrupted(train, tmp_path, workers):
     """What the crashed run wrote after its last checkpoint is redone, not doubled."""
     options = {**BASE, 'default_hooks.logger.interval': 1, 'train_dataloader.num_workers': workers}
     train('tiny', tmp_path / 'whole', **options)
-    try:
+    with pytest.raises(Interrupted):
         train('tiny', tmp_path / 'stopped', **options, **stop('raise', STOP + 3))
-    except Exception as error:
-        crash = type(error).__name__
-    assert crash == 'Interrupted'
     gc.collect()  # of the loader's workers, which would wait for 5 s each if left to a later moment
     assert [int(row['iteration']) for row in read_csv(tmp_path / 'stopped/train.csv')][-1] == STOP + 3
     train('tiny', tmp_path / 'stopped', '--resume', **options)
-    assert_same_run(tmp_path / 'stopped', tmp_path / 'whole')
+    assert_same_run(tmp_path / 'stopped', tmp_path / 'whole', LENGTH)
 
 
 def test_resumed_twice_on_the_way_equals_uninterrupted(train, tmp_path):
@@ -133,7 +140,7 @@ def test_resumed_twice_on_the_way_equals_uninterrupted(train, tmp_path):
     for number in (2, 6):
         train('tiny', tmp_path / 'stopped', '--resume', **options, **stop(iteration=number))
     train('tiny', tmp_path / 'stopped', '--resume', **options)
-    assert_same_run(tmp_path / 'stopped', tmp_path / 'whole')
+    assert_same_run(tmp_path / 'stopped', tmp_path / 'whole', LENGTH)
     best = [torch.load(tmp_path / f'{run}/best_PSNR.pth', weights_only=True) for run in ('stopped', 'whole')]
     assert_equal_state(*best)
 
@@ -151,7 +158,7 @@ def test_killed_process_resumes(train, launch, photos, tmp_path):
     options = {**BASE, 'train_dataloader.dataset.data_root': photos / 'train',
                'val_dataloader.dataset.data_root': photos / 'val'}
     done = launch(sys.executable, 'tools/train.py', TINY, '--work-dir', tmp_path / 'stopped', '--cfg-options',
-                  *(f'{key}={value}' for key, value in {**options, **stop('kill', STOP + 1)}.items()), check=False)
+                  *(f'{key}={value}' for key, value in {**options, **stop('SIGKILL', STOP + 1)}.items()), check=False)
     assert done.returncode == -9
     assert not (tmp_path / f'stopped/iter_{LENGTH}.pth').exists()
     train('tiny', tmp_path / 'stopped', '--resume', **options)
@@ -169,8 +176,9 @@ def stopped(train, tmp_path):
 
 
 @pytest.mark.parametrize('damage', [
-    lambda content: content[:len(content) // 2], lambda content: b'', lambda content: b'no checkpoint'],
-    ids=['half', 'empty', 'another file'])
+    lambda content: content[:len(content) // 2], lambda content: b'', lambda content: b'no checkpoint',
+    lambda content: content[:90_000] + bytes([content[90_000] ^ 1]) + content[90_001:],
+], ids=['half', 'empty', 'another file', 'one bit'])
 def test_damaged_newest_checkpoint_falls_back_to_the_one_before(train, stopped, tmp_path, capsys, damage):
     newest = stopped / 'iter_6.pth'
     newest.write_bytes(damage(newest.read_bytes()))
@@ -222,6 +230,9 @@ def test_a_shorter_run_in_the_same_folder_keeps_its_checkpoints(train, stopped):
 
 RANKS = {
     'plain': {},
+    'joint, accumulation': {'model.turns': 'joint', 'train_cfg.accumulation': 2},
+    'joint, workers, discriminator after the stop': {
+        'model.turns': 'joint', 'train_dataloader.num_workers': 2, 'default_hooks.discriminator.start_iter': 6},
     'accumulation, workers': {'train_cfg.accumulation': 2, 'train_dataloader.num_workers': 2},
     'discriminator after the stop': {'default_hooks.discriminator.start_iter': 6},
     'cosine, one row': {'default_hooks.learning_rate.decay': 'cosine', 'default_hooks.logger.interval': LENGTH},
@@ -253,7 +264,7 @@ def resumed_on_two_ranks(launch, photos, tmp_path_factory):
 @pytest.mark.parametrize('case', RANKS)
 def test_two_ranks_stopped_and_resumed_equal_uninterrupted(resumed_on_two_ranks, case):
     folder = resumed_on_two_ranks / str(list(RANKS).index(case))
-    assert_same_run(folder / 'stopped', folder / 'whole')
+    assert_same_run(folder / 'stopped', folder / 'whole', LENGTH)
     consumed = torch.load(folder / f'whole/iter_{LENGTH}.pth', weights_only=True)['meta']['consumed']
     assert consumed == LENGTH * 2 * 2 * RANKS[case].get('train_cfg.accumulation', 1)
 
@@ -263,4 +274,4 @@ def test_two_ranks_stopped_and_resumed_equal_uninterrupted(resumed_on_two_ranks,
 def test_two_ranks_resume_through_the_launcher(launch, photos, tmp_path, case):
     for config, *arguments in three_runs(tmp_path, photos, RANKS[case]):
         launch('tools/dist_train.sh', config, 2, *arguments)
-    assert_same_run(tmp_path / 'stopped', tmp_path / 'whole')
+    assert_same_run(tmp_path / 'stopped', tmp_path / 'whole', LENGTH)

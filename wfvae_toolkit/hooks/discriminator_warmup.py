@@ -25,6 +25,10 @@ class DiscriminatorWarmupHook(Hook):
         self.start_iter = start_iter
         self.train_iter = start_iter if train_iter is None else train_iter
 
+    def before_train(self, runner):
+        # As after the iteration before: a resumed run may validate first.
+        self.before_train_iter(runner, runner.iter - 1)
+
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         runner.model.discriminator_started = batch_idx >= self.start_iter
         runner.model.discriminator_trains = batch_idx >= self.train_iter

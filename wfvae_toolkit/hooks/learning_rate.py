@@ -44,6 +44,16 @@ class LearningRateHook(Hook):
         progress = (iteration - warmup) / max(1, max_iters - warmup)
         return self.final_factor + (1.0 - self.final_factor) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
+    def after_load_checkpoint(self, runner, checkpoint):
+        iteration, before = checkpoint['meta']['iteration'], checkpoint['meta'].get('max_iters', runner.max_iters)
+        # About 1000 of its iterations: cosines of two lengths differ nearly everywhere.
+        seen = range(0, iteration, max(1, iteration // 1000))
+        if any(self.factor(i, before) != self.factor(i, runner.max_iters) for i in seen):
+            runner.logger.warning(f'train_cfg.max_iters was {before} and is {runner.max_iters}: the first {iteration} '
+                                  'iterations had learning rates of the shorter or longer run, so this will not equal '
+                                  f'a run of {runner.max_iters} from the start; with decay=\'constant\' and an equal '
+                                  'warm-up it would')
+
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         factor = self.factor(batch_idx, runner.max_iters)
         for wrapper in runner.optim_wrapper.values():

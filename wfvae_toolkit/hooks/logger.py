@@ -11,7 +11,7 @@ from wfvae_toolkit.registry import HOOKS
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device, peak_memory_bytes
 from wfvae_toolkit.utils.errors import SettingError
-from wfvae_toolkit.visualization.records import RecordWriter
+from wfvae_toolkit.visualization.records import RecordWriter, read_records
 
 # Shown in the console, in this order, when there; everything goes to the files.
 _CONSOLE = ('loss', 'per_pixel/pixel', 'per_pixel/perceptual', 'per_pixel/wavelet', 'kl', 'adversarial',
@@ -42,8 +42,12 @@ class LoggerHook(Hook):
         self.records = RecordWriter(runner.work_dir) if distributed.is_main() else None
 
     def before_train(self, runner):
+        validated_at = 0
         if self.records is not None:
             self.records.cut(runner.iter)
+            validated_at = max([row['iteration'] for row in read_records(runner.work_dir) if row['phase'] == 'val'],
+                               default=0)
+        runner.train_loop.validated_at = distributed.of_main(validated_at)
         self._start_clock(runner.iter)
 
     def after_run(self, runner):

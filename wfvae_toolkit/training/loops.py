@@ -1,5 +1,6 @@
 """Loops over updates and over validation images."""
 
+import signal
 import time
 
 import torch
@@ -12,6 +13,9 @@ from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.errors import SettingError, UserError
 from wfvae_toolkit.utils.seeding import mix_seed
+from wfvae_toolkit.utils.signals import StopRequest
+
+from .post_mortem import save_post_mortem
 
 
 class NotFinite(UserError, RuntimeError):
@@ -21,6 +25,9 @@ class NotFinite(UserError, RuntimeError):
 @LOOPS.register_module()
 class UpdateLoop(BaseLoop):
     """An iteration is one update of weights; it draws its ``accumulation`` micro-batches itself.
+
+    After SIGTERM, SIGINT or SIGUSR1 on any rank the iteration under way is finished on all, and ``run`` returns as
+    it does at the end; ``stopped_by`` is the signal's number, else 0.
 
     Args:
         max_iters (int): updates, both turns counted.
@@ -53,7 +60,9 @@ class UpdateLoop(BaseLoop):
         self.consumed = 0  # samples of the global order, over all ranks
         self.max_skipped = max_skipped
         self.skipped = 0  # updates that were not made, in all
-        self._skipped_in_a_row = 0
+        self.skipped_in_a_row = 0
+        self.stopped_by = 0
+        self.validated_at = 0  # iteration of the newest scores on record, which LoggerHook keeps
         self.data_seconds = 0.0  # waited for batches since the log last took it
         self._bad_files = BadFileLog(f'{runner.work_dir}/bad_files.jsonl', limit=max_bad_files)
 
@@ -66,33 +75,55 @@ class UpdateLoop(BaseLoop):
     def images_per_iteration(self):
         return self.accumulation * self.dataloader.batch_size * distributed.world_size()
 
-    def restore(self, iteration, consumed, skipped):
+    def state(self):
+        """What ``restore`` takes."""
+        return {'consumed': self.consumed, 'skipped': self.skipped, 'skipped_in_a_row': self.skipped_in_a_row}
+
+    def restore(self, iteration, consumed, skipped, skipped_in_a_row=0):
         """Continue after ``iteration`` updates and ``consumed`` samples; nothing is read to get there."""
-        self.iter, self.consumed, self.skipped = iteration, consumed, skipped
+        self.iter, self.consumed = iteration, consumed
+        self.skipped, self.skipped_in_a_row = skipped, skipped_in_a_row
 
     def run(self):
         """Train to ``max_iters``; returns the model."""
         runner = self.runner
-        runner.call_hook('before_train')
-        runner.call_hook('before_train_epoch')
-        runner.model.train()
-        self.dataloader.sampler.set_position(self.consumed)
-        if self.iter >= self.max_iters:
-            runner.logger.info(f'nothing to do: {self.iter} of {self.max_iters} iterations are done; a larger '
-                               'train_cfg.max_iters goes on')
-        batches = None
-        while self.iter < self.max_iters and not self.stop_training:
-            if batches is None:
-                batches = iter(self.dataloader)
-            self._run_iteration(batches)
-            if runner.val_loop is not None and (self.iter % self.val_interval == 0 or self.iter == self.max_iters):
-                runner.val_loop.run()
-                runner.model.train()
-        runner.call_hook('after_train_epoch')
-        runner.call_hook('after_train')
+        with StopRequest() as request:
+            runner.call_hook('before_train')
+            runner.call_hook('before_train_epoch')
+            runner.model.train()
+            self.dataloader.sampler.set_position(self.consumed)
+            if 0 < self.iter != self.validated_at and self._validation_is_due():
+                # The run ended between this checkpoint and its scores.
+                self._validate()
+            if self.iter >= self.max_iters:
+                runner.logger.info(f'nothing to do: {self.iter} of {self.max_iters} iterations are done; a larger '
+                                   'train_cfg.max_iters goes on')
+            batches = None
+            while self.iter < self.max_iters and not self.stop_training:
+                if batches is None:
+                    batches = iter(self.dataloader)
+                if self._run_iteration(batches) and self._validation_is_due():
+                    self._validate()
+                # Some rank may have been told alone; without its peers it would wait for them in the next iteration.
+                self.stopped_by = distributed.largest(request.signal)
+                self.stop_training = self.stop_training or bool(self.stopped_by)
+            runner.call_hook('after_train_epoch')
+            runner.call_hook('after_train')
+        if self.stopped_by:
+            runner.logger.warning(f'stopped by {signal.Signals(self.stopped_by).name} after iteration {self.iter} of '
+                                  f'{self.max_iters}; the same command with --resume goes on')
         return runner.model
 
+    def _validation_is_due(self):
+        return self.runner.val_loop is not None and (
+            self.iter % self.val_interval == 0 or self.iter == self.max_iters)
+
+    def _validate(self):
+        self.runner.val_loop.run()
+        self.runner.model.train()
+
     def _run_iteration(self, batches):
+        """Returns whether the update was made."""
         runner, iteration = self.runner, self.iter
         runner.call_hook('before_train_iter', batch_idx=iteration)
         # Dropout and whatever else draws from torch's generator: a function of the iteration, not of history.
@@ -103,25 +134,37 @@ class UpdateLoop(BaseLoop):
         for batch in micro_batches:
             self._bad_files.add(batch.bad)
         update = runner.model.update(runner.model.turns(iteration), micro_batches, runner.optim_wrapper)
-        self.consumed += self.images_per_iteration
         if update.skipped:
-            self._count_skipped(update)
-            return
-        self._skipped_in_a_row = 0
+            self._count_skipped(update, micro_batches)
+            return False
+        self.consumed += self.images_per_iteration
+        self.skipped_in_a_row = 0
         # MMEngine's hooks expect runner.iter to be the finished iteration's index here.
         runner.call_hook('after_train_iter', batch_idx=iteration, data_batch=micro_batches, outputs=update)
         self.iter = iteration + 1
+        return True
 
-    def _count_skipped(self, update):
-        """No weight changed, so this was no iteration: schedules and averages stay where they are."""
+    def _count_skipped(self, update, micro_batches):
+        """No weight changed, so this was no iteration: the next images get its number, rate and turn."""
         self.skipped += 1
-        self._skipped_in_a_row += 1
-        self.runner.logger.warning(f'update {self.iter + 1} skipped: {update.skipped} is not finite '
-                                   f'({self._skipped_in_a_row} in a row, {self.skipped} in all)')
-        if self._skipped_in_a_row >= self.max_skipped:
-            raise NotFinite(f'{self._skipped_in_a_row} updates in a row skipped at iteration {self.iter}: '
-                            f'{update.skipped} went bad first; resume from an earlier checkpoint with a lower rate or '
-                            'in fp32, or raise train_cfg.max_skipped')
+        self.skipped_in_a_row += 1
+        term = _first_of_ranks(update.skipped)
+        self.runner.logger.warning(f'update {self.iter + 1} skipped: {term} is not finite '
+                                   f'({self.skipped_in_a_row} in a row, {self.skipped} in all)')
+        if self.skipped_in_a_row >= self.max_skipped:
+            folder = save_post_mortem(self.runner, self.iter, update, micro_batches)
+            raise NotFinite(f'{self.skipped_in_a_row} updates in a row skipped at iteration {self.iter}: '
+                            f'{term} went bad first; resume from an earlier checkpoint with a lower rate or '
+                            'in fp32, or raise train_cfg.max_skipped. The last batch and a checkpoint to replay it '
+                            f'from are in {folder}')
+        self.consumed += self.images_per_iteration
+
+
+def _first_of_ranks(term):
+    """The ranks' first term that went bad; gradients are summed over ranks, so only the rank at fault has another."""
+    terms = dict(enumerate(distributed.gather(term)))
+    rank = next((rank for rank, name in terms.items() if not name.startswith('gradient_norm/')), 0)
+    return terms[rank] + f' on rank {rank}' * distributed.is_distributed()
 
 
 @LOOPS.register_module()

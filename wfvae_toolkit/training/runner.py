@@ -9,7 +9,9 @@ from wfvae_toolkit.registry import RUNNERS
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.files import remove_unfinished
 from wfvae_toolkit.utils.seeding import mix_seed
+from wfvae_toolkit.utils.signals import was_restarted
 
 from .starting import start_from, without_parts
 
@@ -24,7 +26,8 @@ class TrainingRunner(Runner):
 
     ``cfg.resume`` is False, True (newest checkpoint) or a path; ``cfg.resume_drop`` lists what is not continued,
     ``'discriminator'``, ``'optimizers'``. ``cfg.load_from`` is None, a MODEL, or ``dict(path=, weights=,
-    allow_missing=)`` as of ``start_from``; it counts where nothing is resumed.
+    allow_missing=)`` as of ``start_from``; it counts where nothing is resumed. Processes that torchrun starts again
+    after a failure continue their own run from its newest checkpoint, whatever ``cfg.resume`` says.
 
     averaged_autoencoder: EMA of the autoencoder, set by EMAHook; None without.
     The model is never wrapped: under DDP it wraps its own forward passes (``model.distribute``), so state
@@ -34,14 +37,17 @@ class TrainingRunner(Runner):
     averaged_autoencoder = None
 
     def __init__(self, *args, resume=False, **kwargs):
+        self._restarted = was_restarted()
         self._resume_from = resume
         self._earlier_run = None
         super().__init__(*args, resume=False, **kwargs)
 
     def setup_env(self, env_cfg):
         super().setup_env(env_cfg)
-        if not self._resume_from and distributed.is_main():
-            self._set_aside()
+        if distributed.is_main():
+            remove_unfinished(self.work_dir, _RUN_FILES)
+            if not self._resume_from and not self._restarted:
+                self._set_aside()
         distributed.barrier()
 
     def _set_aside(self):
@@ -96,17 +102,29 @@ class TrainingRunner(Runner):
         if self._earlier_run is not None:
             self.logger.info(f'an earlier run in {self.work_dir} was moved to {self._earlier_run.name}/; --resume '
                              'would have continued it')
-        path = None
-        if self._resume_from is True:
-            path = find_resumable(self.work_dir, self.logger.warning)
-            if path is None:
-                self.logger.info(f'--resume: no checkpoint in {self.work_dir}, starting at iteration 0')
-        elif self._resume_from:
-            path = self._resume_from
+        path = self._newest() if self._resume_from is True or self._restarted else None
         if path is not None:
-            self._continue(path, self.cfg.get('resume_drop') or ())
+            self._continue(path, () if self._restarted else self.cfg.get('resume_drop') or ())
+        elif self._resume_from and self._resume_from is not True:
+            self._continue(self._resume_from, self.cfg.get('resume_drop') or ())
         elif self._load_from:
             self._start(self._load_from if isinstance(self._load_from, dict) else dict(path=self._load_from))
+
+    def _newest(self):
+        """Rank 0's choice, for all: a folder that is not shared equally must not part the ranks."""
+        path, error = None, None
+        if distributed.is_main():
+            try:
+                path = find_resumable(self.work_dir, self.logger.warning)
+            except CheckpointError as found:
+                error = found
+        path, error = distributed.of_main((path, error))
+        if error is not None:
+            raise error
+        if path is None:
+            self.logger.info(f'{"started again after a failure" if self._restarted else "--resume"}: no checkpoint in '
+                             f'{self.work_dir}, starting at iteration 0')
+        return path
 
     def _continue(self, path, dropped):
         checkpoint = without_parts(load_training_checkpoint(path), dropped, self.model)
@@ -124,8 +142,7 @@ class TrainingRunner(Runner):
     def state(self, iteration):
         """Everything that continuing after ``iteration`` updates needs: tensors and plain values."""
         checkpoint = {
-            'meta': {'iteration': iteration, 'consumed': self.train_loop.consumed,
-                     'skipped': self.train_loop.skipped, 'seed': self.seed},
+            'meta': {'iteration': iteration, 'seed': self.seed, 'max_iters': self.max_iters, **self.train_loop.state()},
             'state_dict': self.model.state_dict(),
             'optimizers': {turn: wrapper.state_dict() for turn, wrapper in self.optim_wrapper.items()},
         }
@@ -144,7 +161,8 @@ class TrainingRunner(Runner):
                                   f'{sorted(self.optim_wrapper.keys())}')
         for turn, state in checkpoint['optimizers'].items():
             self.optim_wrapper[turn].load_state_dict(state)
-        self.train_loop.restore(meta['iteration'], meta['consumed'], meta['skipped'])
+        # Version 1 did not count those in a row.
+        self.train_loop.restore(meta['iteration'], meta['consumed'], meta['skipped'], meta.get('skipped_in_a_row', 0))
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
 
 

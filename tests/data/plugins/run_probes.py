@@ -2,6 +2,7 @@
 
 import collections
 import json
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 
 from wfvae_toolkit.losses import Loss
 from wfvae_toolkit.utils import distributed
+from wfvae_toolkit.utils.signals import was_restarted
 from wfvae_toolkit.visualization.curves import Curve
 
 
@@ -20,22 +22,64 @@ class Interrupted(Exception):
 
 
 class StopAt(Hook):
-    """Ends a run after ``iteration`` updates: 'stop' asks the loop to, 'raise' crashes, 'kill' leaves no time."""
+    """Ends a run after ``iteration`` updates.
+
+    'stop' asks the loop to, 'raise' crashes, the name of a signal sends it to the process of ``rank`` or, without one,
+    of every rank, 'group NAME' to the loader's workers as well. Processes that torchrun started again are left alone.
+    """
 
     priority = 'LOWEST'  # after the checkpoint
 
-    def __init__(self, iteration, how='stop'):
+    def __init__(self, iteration, how='stop', rank=None):
         self.iteration = iteration
         self.how = how
+        self.rank = rank
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if batch_idx + 1 != self.iteration:
+        if batch_idx + 1 != self.iteration or was_restarted():
             return
         if self.how == 'raise':
             raise Interrupted
-        if self.how == 'kill':
-            os.kill(os.getpid(), signal.SIGKILL)
-        runner.train_loop.stop_training = True
+        if self.how == 'stop':
+            runner.train_loop.stop_training = True
+        elif self.rank in (None, distributed.rank()):
+            name = self.how.removeprefix('group ')
+            workers = multiprocessing.active_children() if name != self.how else ()
+            for process in [*(worker.pid for worker in workers), os.getpid()]:
+                os.kill(process, getattr(signal, name))
+
+
+class StopAtScores(Hook):
+    """Crashes when the scores of ``iteration`` are logged and their weights are not yet kept as the best."""
+
+    priority = 'LOW'  # between LoggerHook and CheckpointHook
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def after_val_epoch(self, runner, metrics=None):
+        if runner.iter == self.iteration:
+            raise Interrupted
+
+
+class SpoilAt(Hook):
+    """From update ``iteration`` on, ``count`` updates have a loss that is not finite, on ``rank`` alone if given."""
+
+    def __init__(self, iteration, count=1, rank=None, row='pixel'):
+        self.iteration = iteration
+        self.left = count
+        self.rank = rank
+        self.row = row
+
+    def before_run(self, runner):
+        row = runner.model.losses[self.row]
+        forward = row.forward
+        row.forward = lambda step: forward(step) * (float('nan') if self.spoilt else 1.0)
+        self.spoilt = False
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.spoilt = batch_idx + 1 >= self.iteration and self.left > 0 and self.rank in (None, distributed.rank())
+        self.left -= batch_idx + 1 >= self.iteration
 
 
 class RankRecord(Hook):
