@@ -17,7 +17,8 @@ from wfvae_toolkit.utils.seeding import mix_seed
 def save_post_mortem(runner, iteration, update, micro_batches):
     """Write ``non_finite_iter_N/``: ``checkpoint.pth`` and each rank's micro-batches; returns the folder.
 
-    The batches keep images, paths, indices, positions and seeds. All ranks call it.
+    The batches keep images, paths, indices, positions and seeds; beside them stands the update's log, every term's
+    value. All ranks call it.
     """
     folder = Path(runner.work_dir) / f'non_finite_iter_{iteration}'
     folder.mkdir(parents=True, exist_ok=True)
@@ -27,7 +28,8 @@ def save_post_mortem(runner, iteration, update, micro_batches):
     names = [field.name for field in fields(Batch) if field.name != 'bad']
     model = runner.model
     with atomic_write(folder / f'batch_rank_{distributed.rank()}.pth') as file:
-        torch.save({'turns': update.turns, 'term': update.skipped, 'discriminator_started': model.discriminator_started,
+        torch.save({'turns': update.turns, 'term': update.skipped, 'log': update.log,
+                    'discriminator_started': model.discriminator_started,
                     'iteration_seed': mix_seed('iteration', runner.seed, iteration, distributed.rank()),
                     'micro_batches': [{name: getattr(batch, name) for name in names} for batch in micro_batches]}, file)
     distributed.barrier()

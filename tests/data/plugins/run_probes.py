@@ -82,6 +82,32 @@ class SpoilAt(Hook):
         self.left -= batch_idx + 1 >= self.iteration
 
 
+class Attempts(Hook):
+    """Writes ``attempts.json``: what each update, made or not, found; with ``scale``, that of fp16 at the start."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, scale=None):
+        self.scale = scale
+
+    def before_train(self, runner):
+        self.rows = []
+        if self.scale is not None:
+            for wrapper in runner.optim_wrapper.values():
+                wrapper.scaler = torch.amp.GradScaler('cpu', init_scale=self.scale)
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        networks = {'weights': runner.model.autoencoder, 'average': runner.averaged_autoencoder}
+        wrapper = runner.optim_wrapper['autoencoder']
+        self.rows.append({
+            'iteration': batch_idx, 'consumed': runner.train_loop.consumed, 'turns': runner.model.turns(batch_idx),
+            'rate': wrapper.param_groups[0]['lr'], 'scale': wrapper.scaler and wrapper.scaler.get_scale(),
+            **{name: sum(p.double().sum().item() for p in network.parameters()) for name, network in networks.items()}})
+
+    def after_train(self, runner):
+        (Path(runner.work_dir) / 'attempts.json').write_text(json.dumps(self.rows), encoding='utf-8')
+
+
 class RankRecord(Hook):
     """Writes ``rank_R.json``: an entry an update with its turn, logged values and all-reduces of gradients."""
 

@@ -1,0 +1,115 @@
+"""Updates that are not finite, seen from the loop."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from run_files import read_csv
+
+from wfvae_toolkit.checkpoints import load_training_checkpoint
+from wfvae_toolkit.training import loops
+from wfvae_toolkit.training.post_mortem import replay
+from wfvae_toolkit.utils.config import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+LENGTH = 9
+BASE = {'train_cfg.max_iters': LENGTH, 'train_cfg.val_interval': 3, 'default_hooks.logger.interval': 3,
+        'default_hooks.learning_rate.decay': 'cosine', 'default_hooks.header': None, 'default_hooks.curves': None,
+        'default_hooks.pictures': None, 'default_hooks.flat_fields': None}
+ATTEMPTS = dict(type='run_probes.Attempts')
+
+
+def attempts(folder):
+    return json.loads((folder / 'attempts.json').read_text(encoding='utf-8'))
+
+
+def assert_only_images_moved(rows, skipped):
+    """Every iteration was made once; an attempt that was skipped left all but the images to the next."""
+    made = [row for number, row in enumerate(rows) if number not in skipped]
+    assert [row['iteration'] for row in made] == list(range(LENGTH))
+    for number in skipped:
+        for name in ('iteration', 'turns', 'rate', 'weights', 'average'):
+            assert rows[number][name] == rows[number + 1][name], name
+    assert [row['consumed'] for row in rows] == [2 * number for number in range(len(rows))]
+
+
+def test_a_skipped_update_moves_neither_average_nor_schedule(train, tmp_path):
+    train('tiny', tmp_path / 'whole', **BASE, custom_hooks=[ATTEMPTS])
+    # Updates 1 and 7: before anything was validated, and right after.
+    spoil = [dict(type='run_probes.SpoilAt', iteration=n, count=c) for n, c in ((1, 1), (7, 2))]
+    train('tiny', tmp_path / 'spoilt', **BASE, custom_hooks=[ATTEMPTS, *spoil])
+    rows, expected = attempts(tmp_path / 'spoilt'), attempts(tmp_path / 'whole')
+    assert_only_images_moved(rows, skipped=[0, 7, 8])
+    assert_only_images_moved(expected, skipped=[])
+    made = [row for number, row in enumerate(rows) if number not in (0, 7, 8)]
+    assert [row['rate'] for row in made] == [row['rate'] for row in expected]
+    meta = load_training_checkpoint(tmp_path / f'spoilt/iter_{LENGTH}.pth')['meta']
+    assert (meta['skipped'], meta['skipped_in_a_row'], meta['consumed']) == (3, 0, (LENGTH + 3) * 2)
+    for name in ('train.csv', 'val.csv'):
+        assert [row['iteration'] for row in read_csv(tmp_path / 'spoilt' / name)] == ['3', '6', '9']
+    assert [row['skipped_updates'] for row in read_csv(tmp_path / 'spoilt/train.csv')] == ['1', '1', '3']
+
+
+@pytest.mark.parametrize('turns', ['alternate', 'joint'])
+def test_an_overflow_of_fp16_lowers_the_scale_and_nothing_else(train, tmp_path, turns):
+    train('tiny', tmp_path, **{**BASE, 'model.precision': 'fp16', 'model.turns': turns},
+          custom_hooks=[{**ATTEMPTS, 'scale': 2.0**24}])
+    rows = attempts(tmp_path)
+    skipped = [number for number, (row, after) in enumerate(zip(rows, rows[1:], strict=False))
+               if row['iteration'] == after['iteration']]
+    assert skipped[0] == 0
+    assert_only_images_moved(rows, skipped)
+    autoencoder_s = [n for n in skipped if rows[n]['turns'] == ['autoencoder']]
+    for number in autoencoder_s:
+        assert rows[number + 1]['scale'] == rows[number]['scale'] / 2
+    assert rows[-1]['weights'] != rows[0]['weights']
+
+
+@pytest.fixture(scope='module')
+def diverged(train, tmp_path_factory):
+    """A run whose weights the first update blew up, and what it ended with."""
+    folder = tmp_path_factory.mktemp('diverged')
+    options = {**BASE, 'train_cfg.max_skipped': 3, 'train_cfg.accumulation': 2,
+               'optim_wrapper.autoencoder.optimizer.lr': 1e30, 'default_hooks.checkpoint.interval': 1}
+    with pytest.raises(SystemExit) as end:
+        train('tiny', folder, **options)
+    return folder, end.value.code
+
+
+def test_a_run_that_diverged_says_what_went_bad_and_keeps_it(diverged):
+    folder, message = diverged
+    place = folder / 'non_finite_iter_1'
+    kept = torch.load(place / 'batch_rank_0.pth', weights_only=True)
+    assert message.startswith(f'error: 3 updates in a row skipped at iteration 1: {kept["term"]} went bad first')
+    assert str(place) in message
+    assert not torch.isfinite(kept['log'][kept['term']]).all()
+    first, second = kept['micro_batches']
+    # After an update of four images and two skipped ones.
+    assert first['positions'] + second['positions'] == [12, 13, 14, 15]
+    assert first['images'].shape == (2, 3, 16, 16)
+    assert all(path.endswith('.png') for path in first['paths'])
+    assert load_training_checkpoint(place / 'checkpoint.pth')['meta']['iteration'] == 1
+
+
+def test_the_update_can_be_made_again(diverged, monkeypatch):
+    place = diverged[0] / 'non_finite_iter_1'
+    kept = torch.load(place / 'batch_rank_0.pth', weights_only=True)
+    update = replay(load_config(ROOT / 'tests/data/configs/tiny.py'), place)
+    assert update.skipped == kept['term']
+    assert update.log.keys() == kept['log'].keys()
+    for name, value in update.log.items():
+        assert torch.allclose(value, kept['log'][name], rtol=0, atol=0, equal_nan=True), name
+
+
+@pytest.mark.parametrize(('terms', 'named'), [
+    (['pixel'], 'pixel'), (['gradient_norm/autoencoder'], 'gradient_norm/autoencoder')])
+def test_one_process_names_its_own_term(terms, named):
+    assert loops._first_of_ranks(*terms) == named
+
+
+def test_of_several_ranks_the_one_at_fault_is_named(monkeypatch):
+    terms = ['gradient_norm/autoencoder', 'perceptual', 'gradient_norm/autoencoder']
+    monkeypatch.setattr(loops.distributed, 'of_all', lambda term: terms)
+    monkeypatch.setattr(loops.distributed, 'is_distributed', lambda: True)
+    assert loops._first_of_ranks(terms[0]) == 'perceptual on rank 1'
