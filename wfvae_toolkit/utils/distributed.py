@@ -89,15 +89,23 @@ def process_group(launcher='none'):
     if torch.cuda.is_available():
         # srun --gpus-per-task shows each process its own GPU alone.
         torch.cuda.set_device(int(os.environ['LOCAL_RANK']) if torch.cuda.device_count() > 1 else 0)
-        distributed.init_process_group('nccl')
+        _join('nccl')
     else:
-        distributed.init_process_group('gloo')
+        _join('gloo')
     try:
         yield
         # Without it a rank tears its sockets down while another still talks (3 of 8 runs aborted).
         distributed.barrier()
     finally:
         distributed.destroy_process_group()
+
+
+def _join(backend):
+    # torchrun keeps one store over all its restarts: without a prefix, processes started again can read the addresses
+    # of those before them and are refused (2 of 3 tries with gloo).
+    store, rank, world_size = next(distributed.rendezvous('env://'))
+    store = distributed.PrefixStore(f'attempt {os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")}', store)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size)
 
 
 def _torchrun_variables(slurm):
