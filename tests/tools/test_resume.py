@@ -275,3 +275,34 @@ def test_two_ranks_resume_through_the_launcher(launch, photos, tmp_path, case):
     for config, *arguments in three_runs(tmp_path, photos, RANKS[case]):
         launch('tools/dist_train.sh', config, 2, *arguments)
     assert_same_run(tmp_path / 'stopped', tmp_path / 'whole', LENGTH)
+
+
+@pytest.mark.slow
+def test_another_number_of_ranks_goes_on_at_the_same_place(train, launch, photos, tmp_path):
+    options = {**BASE, 'train_dataloader.batch_size': 4}
+    train('tiny', tmp_path / 'whole', **options)
+    train('tiny', tmp_path / 'stopped', **options, **stop())
+    rows = {**options, 'train_dataloader.batch_size': 2, 'train_dataloader.dataset.data_root': photos / 'train',
+            'val_dataloader.dataset.data_root': photos / 'val'}
+    launch('tools/dist_train.sh', TINY, 2, '--work-dir', tmp_path / 'stopped', '--resume', '--cfg-options',
+           *(f'{key}={value}' for key, value in rows.items()))
+    whole, resumed = (torch.load(tmp_path / run / f'iter_{LENGTH}.pth', weights_only=True)
+                      for run in ('whole', 'stopped'))
+    assert resumed['meta'] == whole['meta']
+    # Other images would differ by 1e-2; only the order of float32 sums does.
+    for part in ('state_dict', 'ema_state_dict'):
+        first, second = (torch.cat([value.double().flatten() for key, value in sorted(state[part].items())
+                                    if not key.endswith('key.bias')]) for state in (whole, resumed))
+        assert (first - second).norm() <= 1e-5 * first.norm()
+
+
+def test_a_folder_that_cannot_be_made_is_named(train, tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(SystemExit, match=f'error: work_dir {tmp_path}/file/run: cannot be made: Not a directory'):
+        train('tiny', tmp_path / 'file' / 'run', **BASE)
+
+
+def test_unfinished_files_of_a_killed_run_are_removed(train, stopped):
+    (stopped / '.iter_8.pth.0123.part').write_bytes(b'half')
+    train('tiny', stopped, '--resume', **{**BASE, 'train_cfg.max_iters': 6})
+    assert not list(stopped.glob('.*.part'))

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from wfvae_toolkit.utils.files import WriteError
 from wfvae_toolkit.visualization.records import RecordWriter, read_records
 
 
@@ -86,3 +87,9 @@ def test_nothing_written_yet(tmp_path):
     assert read_records(tmp_path) == []
     RecordWriter(tmp_path).cut(5)
     assert read_records(tmp_path) == []
+
+
+def test_a_row_that_cannot_be_written_names_its_file(tmp_path):
+    writer = RecordWriter(tmp_path / 'run')
+    with pytest.raises(WriteError, match=f'{tmp_path}/run/log.jsonl: not written: .*; its folder is gone'):
+        writer.write('train', {'iteration': 1})

@@ -9,7 +9,7 @@ from wfvae_toolkit.registry import RUNNERS
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.errors import SettingError
-from wfvae_toolkit.utils.files import remove_unfinished
+from wfvae_toolkit.utils.files import WriteError, remove_unfinished
 from wfvae_toolkit.utils.seeding import mix_seed
 from wfvae_toolkit.utils.signals import was_restarted
 
@@ -36,11 +36,16 @@ class TrainingRunner(Runner):
 
     averaged_autoencoder = None
 
-    def __init__(self, *args, resume=False, **kwargs):
+    def __init__(self, model, work_dir, *args, resume=False, **kwargs):
         self._restarted = was_restarted()
         self._resume_from = resume
         self._earlier_run = None
-        super().__init__(*args, resume=False, **kwargs)
+        try:
+            Path(work_dir).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise WriteError(f'work_dir {work_dir}: cannot be made: {error.strerror}; choose another by '
+                             '--work-dir') from None
+        super().__init__(model, work_dir, *args, resume=False, **kwargs)
 
     def setup_env(self, env_cfg):
         super().setup_env(env_cfg)
