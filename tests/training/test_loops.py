@@ -110,6 +110,6 @@ def test_one_process_names_its_own_term(terms, named):
 
 def test_of_several_ranks_the_one_at_fault_is_named(monkeypatch):
     terms = ['gradient_norm/autoencoder', 'perceptual', 'gradient_norm/autoencoder']
-    monkeypatch.setattr(loops.distributed, 'of_all', lambda term: terms)
+    monkeypatch.setattr(loops.distributed, 'gather', lambda term: terms)
     monkeypatch.setattr(loops.distributed, 'is_distributed', lambda: True)
     assert loops._first_of_ranks(terms[0]) == 'perceptual on rank 1'

@@ -6,10 +6,10 @@ import json
 import torch
 
 from wfvae_toolkit.utils.errors import SettingError
-from wfvae_toolkit.utils.files import atomic_write, write_json
+from wfvae_toolkit.utils.files import write_json
 
 from .inference import load_inference_checkpoint
-from .native import load_training_checkpoint, save_training_checkpoint
+from .native import load_training_checkpoint, save_plain, save_training_checkpoint
 
 META_KEY = 'latent_statistics'
 RECORD_FILE = 'latent_statistics.json'
@@ -73,5 +73,4 @@ def _write_native(model, content):
     if not inference:
         save_training_checkpoint(checkpoint, model.path, json.loads(checkpoint['meta']['autoencoder']))
         return
-    with atomic_write(model.path) as file:
-        torch.save(checkpoint, file)
+    save_plain(checkpoint, model.path)
