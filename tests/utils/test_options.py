@@ -14,7 +14,9 @@ def parse():
 
 @pytest.mark.parametrize(('text', 'value'), [
     ('3', 3), ('-1', -1), ('1e-5', 1e-5), ('True', True), ('false', False), ('None', None), ('none', None),
-    ('[1, 2]', [1, 2]), ('(128,256)', (128, 256)), ('dict', 'dict'), ("{'a': 1}", {'a': 1}), ("'3'", '3'),
+    ('[1, 2]', [1, 2]), ('(128,256)', (128, 256)), ('dict', 'dict'), ("{'a': 1}", {'a': 1}),
+    ("dict(type='Haar', b=[dict(c=None)])", {'type': 'Haar', 'b': [{'c': None}]}), ('dict(1)', 'dict(1)'),
+    ('open(a=1)', 'open(a=1)'), ("'3'", '3'),
     ('bf16', 'bf16'), ('data/train', 'data/train'), ('/a b/c', '/a b/c'), ('', ''), ('1_000', 1000),
     ('[1, a]', '[1, a]'),
     ('__import__("os").getcwd()', '__import__("os").getcwd()'),

@@ -55,14 +55,25 @@ class ParseOptions(argparse.Action):
 
 
 def parse_value(text):
-    """A Python literal (None, True, 1e-5, [1, 2], dict) or the text itself; true/false/none in any case."""
+    """A Python literal (None, True, 1e-5, [1, 2]), ``dict(a=1)``, or the text itself; true/false/none in any case."""
     spoken = {'true': True, 'false': False, 'none': None}
     if text.lower() in spoken:
         return spoken[text.lower()]
     try:
-        return ast.literal_eval(text)
+        return ast.literal_eval(_DictCalls().visit(ast.parse(text.strip(), mode='eval')))
     except (ValueError, SyntaxError):
         return text
+
+
+class _DictCalls(ast.NodeTransformer):
+    """``dict(a=1)``, as configs write it, -> ``{'a': 1}``."""
+
+    def visit_Call(self, node):
+        self.generic_visit(node)
+        names = [keyword.arg for keyword in node.keywords]
+        if not isinstance(node.func, ast.Name) or node.func.id != 'dict' or node.args or None in names:
+            return node
+        return ast.Dict([ast.Constant(name) for name in names], [keyword.value for keyword in node.keywords])
 
 
 @contextlib.contextmanager
