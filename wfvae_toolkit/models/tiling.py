@@ -14,7 +14,7 @@ from torch import nn
 
 from wfvae_toolkit.utils.errors import SettingError
 
-# 1448x1448 px. The default model peaks at 1.4 GiB for 1024x1024 px untiled, in float32.
+# 1448x1448 px. The default model peaks at 1.3 GiB for 1024x1024 px untiled, in float32.
 AUTO_PIXELS = 2**21
 # 2048x2048 px at f = 8: about a minute on two CPU cores, and 16 times that for twice the edge.
 ATTENTION_POSITIONS = 2**16
