@@ -7,15 +7,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from wfvae_toolkit.inference import Reconstructor
 from wfvae_toolkit.models.autoencoders import wfvae2
-from wfvae_toolkit.models.layers import SpatialAttention, StridedDownsample
+from wfvae_toolkit.models.layers import StridedDownsample
 from wfvae_toolkit.models.tiling import (
     AUTO_PIXELS,
     Tiling,
-    attention_windows,
     cut,
     decoder_spans,
     encoder_spans,
-    run_mid,
     set_tiling,
 )
 from wfvae_toolkit.registry import AUTOENCODERS
@@ -235,28 +233,6 @@ def test_pieces_cover_and_their_weights_sum_to_one(size, length, overlap):
 
 
 # attention
-
-@pytest.mark.parametrize(('height', 'width', 'positions'), [(40, 50, 100), (3, 900, 100), (900, 5, 64), (17, 9, 80)])
-def test_attention_windows_hold_at_most_so_many_positions(height, width, positions):
-    total = torch.zeros(height, width)
-    for rows, columns in attention_windows(height, width, positions):
-        assert (rows.stop - rows.start) * (columns.stop - columns.start) <= positions
-        total[rows.start:rows.stop, columns.start:columns.stop] += rows.weights(total)[:, None] * columns.weights(total)
-    torch.testing.assert_close(total, torch.ones(height, width))
-
-
-def test_windowed_attention_keeps_what_is_alike_everywhere():
-    torch.manual_seed(0)
-    attention = SpatialAttention(8, dict(type='LayerNorm2d'))
-    tiling = Tiling(attention_window=64)
-    alike, varied = noise(1, 8, 1, 1).expand(1, 8, 20, 24), noise(1, 8, 20, 24)
-    with torch.no_grad():
-        with pytest.warns(UserWarning, match='20x24 latent positions is approximate.*at most 64') as said:
-            windowed = [run_mid([attention], h, tiling) for h in (alike, varied)]
-        assert len(said) == 1
-        torch.testing.assert_close(windowed[0], attention(alike))
-        assert (windowed[1] - attention(varied)).abs().max() > 1e-4
-
 
 @pytest.mark.parametrize('window', [480, None])
 def test_attention_is_whole_up_to_its_window(window):

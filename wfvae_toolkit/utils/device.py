@@ -2,6 +2,7 @@
 
 import resource
 import sys
+from pathlib import Path
 
 import torch
 
@@ -15,5 +16,10 @@ def peak_memory_bytes():
     """Highest GPU memory allocated, or without a GPU the process' highest resident memory."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
+    status = Path('/proc/self/status')  # Linux
+    for line in status.read_text('utf-8', 'replace').splitlines() if status.exists() else ():
+        if line.startswith('VmHWM:'):
+            # KiB. getrusage would begin with the peak of the process that started this one.
+            return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == 'darwin' else peak * 1024  # KiB on Linux

@@ -4,6 +4,8 @@ import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from wfvae_toolkit.models.layers import SpatialAttention
+from wfvae_toolkit.models.layers.attention import attention_windows, run_mid
+from wfvae_toolkit.models.tiling import Tiling
 
 
 @pytest.fixture
@@ -30,3 +32,25 @@ def test_the_matrix_of_all_pairs_never_exists(attention):
         attention(torch.randn(1, 16, 64, 64)).sum().backward()
     largest_bytes = max(event.self_cpu_memory_usage for event in profiler.events())
     assert 4 * 16 * positions <= largest_bytes < 4 * positions**2 / 8
+
+
+# windows
+
+@pytest.mark.parametrize(('height', 'width', 'positions'), [(40, 50, 100), (3, 900, 100), (900, 5, 64), (17, 9, 80)])
+def test_attention_windows_hold_at_most_so_many_positions(height, width, positions):
+    total = torch.zeros(height, width)
+    for rows, columns in attention_windows(height, width, positions):
+        assert (rows.stop - rows.start) * (columns.stop - columns.start) <= positions
+        total[rows.start:rows.stop, columns.start:columns.stop] += rows.weights(total)[:, None] * columns.weights(total)
+    torch.testing.assert_close(total, torch.ones(height, width))
+
+
+def test_windowed_attention_keeps_what_is_alike_everywhere(attention):
+    tiling = Tiling(attention_window=64)
+    alike, varied = torch.randn(1, 16, 1, 1).expand(1, 16, 20, 24), torch.randn(1, 16, 20, 24)
+    with torch.no_grad():
+        with pytest.warns(UserWarning, match='20x24 latent positions is approximate.*at most 64') as said:
+            windowed = [run_mid([attention], h, tiling) for h in (alike, varied)]
+        assert len(said) == 1
+        torch.testing.assert_close(windowed[0], attention(alike))
+        assert (windowed[1] - attention(varied)).abs().max() > 1e-4

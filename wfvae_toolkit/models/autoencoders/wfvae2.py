@@ -16,6 +16,7 @@ from wfvae_toolkit.registry import AUTOENCODERS, DOWNSAMPLERS, MID_BLOCKS, NORM_
 from wfvae_toolkit.utils.errors import SettingError
 
 from ..layers import ResidualBlock
+from ..layers.attention import run_mid
 from ..posterior import DiagonalGaussian, at_least_float32
 from ..tiling import (
     TilingControls,
@@ -23,7 +24,6 @@ from ..tiling import (
     halo_of,
     read_by_downsampler,
     read_by_upsampler,
-    run_mid,
     tiled_details,
     tiled_features,
     times,
