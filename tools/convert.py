@@ -11,8 +11,11 @@ def parse_arguments(arguments=None):
     parser.add_argument('model', metavar='MODEL', help="a run's folder, a checkpoint, an exported folder, an earlier "
                                                        '.ckpt')
     parser.add_argument('output', metavar='OUTPUT', help='native: a .pth file; other forms: a folder')
-    parser.add_argument('--to', required=True, metavar='FORM', help='native, earlier')
+    parser.add_argument('--to', required=True, metavar='FORM', help='native, earlier, diffusers, onnx')
     parser.add_argument('--weights', choices=('ema', 'raw'), default='ema', help='default: ema')
+    parser.add_argument('--latent-statistics', choices=('channels', 'scalar'),
+                        help='diffusers: a mean and std a latent channel, or one scaling and shift factor for '
+                             'pipelines that read those alone (default: channels)')
     parser.add_argument('--force', action='store_true', help='replace OUTPUT')
     return parser.parse_args(arguments)
 
@@ -24,7 +27,8 @@ def main(arguments=None):
     from wfvae_toolkit.checkpoints import export_model, read_model
 
     model = read_model(options.model, options.weights)
-    paths = export_model(model, options.output, options.to, options.force)
+    chosen = {} if options.latent_statistics is None else {'latent_statistics': options.latent_statistics}
+    paths = export_model(model, options.output, options.to, options.force, **chosen)
     print(f'{model.path} ({model.form}, {model.weights} weights) -> {", ".join(map(str, paths))}')
 
 

@@ -1,3 +1,11 @@
 """Train, evaluate, convert and serve wavelet-driven image autoencoders for latent diffusion."""
 
 __version__ = '0.1.0'
+
+
+def __getattr__(name):
+    # Late: importing the package must not import torch, nor need diffusers.
+    if name == 'AutoencoderWFVAE2':
+        from .models.diffusers_model import AutoencoderWFVAE2
+        return AutoencoderWFVAE2
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -96,6 +96,23 @@ def registered_names(registry):
     return list(registry.module_dict)
 
 
+def unregistered_types(config, registries=None):
+    """Values of ``type``, at any depth of a config, that none of ``registries`` (None: of all) holds.
+
+    A config that came from a file is checked with this: MMEngine's registries would import and call any dotted path,
+    ``subprocess.Popen`` included.
+    """
+    names = [name for registry in registries or BY_NAME.values() for name in registered_names(registry)]
+    return [node['type'] for node in _dicts(config) if 'type' in node and node['type'] not in names]
+
+
+def _dicts(node):
+    if isinstance(node, dict):
+        yield node
+    for value in node.values() if isinstance(node, dict) else node if isinstance(node, (list, tuple)) else ():
+        yield from _dicts(value)
+
+
 def _own(name, *locations):
     return PartRegistry(name, build_func=build_part, scope=SCOPE, locations=[f'{SCOPE}.{place}' for place in locations])
 

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 
@@ -21,7 +23,7 @@ def run(tmp_path):
     return tmp_path / 'run'
 
 
-@pytest.mark.parametrize(('form', 'name'), [('native', 'out/a.pth'), ('earlier', 'out/a')])
+@pytest.mark.parametrize(('form', 'name'), [('native', 'out/a.pth'), ('earlier', 'out/a'), ('diffusers', 'out/a')])
 @pytest.mark.parametrize('weights', ['ema', 'raw'])
 def test_convert(tool, run, tmp_path, capsys, form, name, weights):
     output = tmp_path / name
@@ -42,6 +44,29 @@ def test_errors_are_one_line(tool, run, tmp_path, monkeypatch, arguments, messag
     with pytest.raises(SystemExit, match=f'^error: {message}') as exit_:
         tool('convert')(*arguments)
     assert len(exit_.value.code.splitlines()) == 1
+
+
+def test_options_of_one_form_are_refused_for_another(tool, run, tmp_path):
+    scalar = ('--latent-statistics', 'scalar')
+    with pytest.raises(SystemExit, match='^error: --to native has no latent_statistics$'):
+        tool('convert')(run, tmp_path / 'a.pth', '--to', 'native', *scalar)
+    tool('convert')(run, tmp_path / 'a', '--to', 'diffusers', *scalar)
+    assert read_model(tmp_path / 'a').statistics is None
+
+
+@pytest.mark.slow
+def test_commands_of_the_export_page(launch, run, tmp_path, request):
+    page = (request.config.rootpath / 'docs/export.md').read_text(encoding='utf-8')
+    commands = [line for line in page.splitlines() if line.startswith('python tools/convert.py')]
+    assert len(commands) == 2
+    for command in commands:
+        _, path, *arguments = command.replace('MODEL', str(run)).split()
+        launch(sys.executable, request.config.rootpath / path, *arguments, cwd=tmp_path)
+    blocks = [block.partition('```')[0] for block in page.split('```python\n')[1:3]]
+    lead = 'import torch\nimages = torch.zeros(1, 3, 16, 24)\n'
+    launch(sys.executable, '-c', lead + blocks[1] + 'assert images.shape == (1, 3, 16, 24)', cwd=tmp_path)
+    launch(sys.executable, '-c', 'import sys\nsys.modules["torchvision"] = None\n' + blocks[0], cwd=tmp_path,
+           env={'PYTHONPATH': '', 'HF_MODULES_CACHE': str(tmp_path / 'cache')})
 
 
 def test_merge(tool, run, tmp_path, capsys):

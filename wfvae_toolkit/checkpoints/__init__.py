@@ -14,9 +14,10 @@ from .native import (
     save_training_checkpoint,
 )
 from .statistics import fingerprint, write_statistics
+from .to_diffusers import make_pipeline_portable
 from .trained import ModelFile, TrainedModel, read_model, read_model_file
 
 __all__ = ['EXPORTERS', 'LAST', 'CheckpointError', 'ModelFile', 'TrainedModel', 'build_autoencoder',
            'convert_earlier_state', 'export_model', 'find_resumable', 'fingerprint', 'list_checkpoints',
-           'load_training_checkpoint', 'merge_models', 'plain_data', 'read_model', 'read_model_file',
-           'save_training_checkpoint', 'write_statistics']
+           'load_training_checkpoint', 'make_pipeline_portable', 'merge_models', 'plain_data', 'read_model',
+           'read_model_file', 'save_training_checkpoint', 'write_statistics']

@@ -11,6 +11,8 @@ from .native import CheckpointError
 
 EXPORTED_CLASS = 'AutoencoderWFVAE2'
 _LATENT_KEYS = ('scaling_factor', 'shift_factor', 'latents_mean', 'latents_std')
+# What AutoencoderWFVAE2 writes for diffusers and its pipelines alone.
+_FOR_PIPELINES = ('auto_map', 'block_out_channels', 'force_upcast', 'in_channels', 'out_channels')
 
 # AutoencoderKL: what DiffusersAutoencoderKL builds, and what does not change the network.
 _KL_SETTINGS = {'latent_channels': 'latent_channels', 'block_out_channels': 'widths', 'layers_per_block': 'layers',
@@ -48,7 +50,7 @@ def rename_old_attention(state):
 
 
 def _exported(settings, path):
-    settings.pop('block_out_channels', None)  # a copy of the widths, for pipelines of diffusers
+    settings = {key: value for key, value in settings.items() if key not in _FOR_PIPELINES}
     known = list(inspect.signature(AUTOENCODERS.get('WFVAE2Image')).parameters)
     unknown = sorted(settings.keys() - set(known))
     if unknown:

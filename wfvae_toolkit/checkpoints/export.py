@@ -1,5 +1,6 @@
 """Trained models written in the forms that others read."""
 
+import inspect
 import math
 import re
 from pathlib import Path
@@ -15,6 +16,8 @@ from .folders import write_folder
 from .inference import inference_content
 from .native import CheckpointError
 from .settings import complete, difference
+from .to_diffusers import write_diffusers
+from .to_onnx import write_onnx
 from .trained import read_model
 
 # What an exported folder may hold; --force replaces no other folder.
@@ -44,10 +47,10 @@ def write_earlier(model, output):
     return [Path(output) / name for name in names]
 
 
-EXPORTERS = {'native': write_native, 'earlier': write_earlier}
+EXPORTERS = {'native': write_native, 'earlier': write_earlier, 'diffusers': write_diffusers, 'onnx': write_onnx}
 
 
-def export_model(model, output, form, force=False):
+def export_model(model, output, form, force=False, **options):
     """Write a TrainedModel in a form of ``EXPORTERS``; returns the paths written.
 
     Args:
@@ -55,6 +58,7 @@ def export_model(model, output, form, force=False):
         output (str | Path): a file or a folder, as the form demands.
         form (str): key of ``EXPORTERS``.
         force (bool): replace a file, or a folder that holds an exported model and nothing else.
+        options: further arguments of the form's function.
 
     Raises:
         SettingError: another form, or something is there that may not be replaced.
@@ -71,7 +75,11 @@ def export_model(model, output, form, force=False):
         if output.is_dir() != (form != 'native'):
             raise SettingError(f'{output} is a {"folder" if output.is_dir() else "file"}, which --to {form} does not '
                                'write; give another OUTPUT')
-    return EXPORTERS[form](model, output)
+    try:
+        inspect.signature(EXPORTERS[form]).bind(model, output, **options)
+    except TypeError:
+        raise SettingError(f'--to {form} has no {", ".join(options)}') from None
+    return EXPORTERS[form](model, output, **options)
 
 
 def check_copy(model, path):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from wfvae_toolkit.registry import AUTOENCODERS, BY_NAME, registered_names
+from wfvae_toolkit.registry import AUTOENCODERS, unregistered_types
 from wfvae_toolkit.utils.errors import UserError
 from wfvae_toolkit.utils.files import atomic_write
 
@@ -159,15 +159,10 @@ def build_autoencoder(config, state, path, weights):
 
 
 def check_registered(config, path):
-    """CheckpointError unless every ``type`` in a config that came from a file is a registered name.
-
-    MMEngine's registry would import and call any dotted path, ``subprocess.Popen`` included.
-    """
-    names = [name for registry in BY_NAME.values() for name in registered_names(registry)]
-    for node in _dicts(config):
-        if 'type' in node and node['type'] not in names:
-            raise CheckpointError(f'{path}: its config names type {node["type"]!r}, which no registry holds; import '
-                                  'the plug-in that registers it first')
+    """CheckpointError unless every ``type`` in a config that came from a file is a registered name."""
+    for name in unregistered_types(config):
+        raise CheckpointError(f'{path}: its config names type {name!r}, which no registry holds; import the plug-in '
+                              'that registers it first')
 
 
 def plain_data(config):
@@ -183,10 +178,3 @@ def plain_data(config):
     if config is None or isinstance(config, (bool, int, float, str)):
         return config
     raise TypeError(f"a model's config holds {config!r}; use numbers, strings, lists and dicts")
-
-
-def _dicts(node):
-    if isinstance(node, dict):
-        yield node
-    for value in node.values() if isinstance(node, dict) else node if isinstance(node, list) else ():
-        yield from _dicts(value)

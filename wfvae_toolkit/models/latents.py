@@ -1,5 +1,6 @@
 """Scale and shift between a model's raw latents and the normalised ones that diffusion models train on."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -47,6 +48,13 @@ class LatentStatistics:
         """The inverse of ``normalize``."""
         mean, std = self._like(latents)
         return latents * std + mean
+
+    def pooled(self):
+        """(mean, std) of all channels' values together."""
+        channels = len(self.mean)
+        mean = sum(self.mean) / channels
+        power = sum(std**2 + own**2 for own, std in zip(self.mean, self.std, strict=True)) / channels
+        return mean, math.sqrt(power - mean**2)
 
     def _like(self, latents):
         if latents.shape[-3] != len(self.mean):

@@ -4,6 +4,7 @@ Output channels are band-major: LL of all input channels, then LH, HL, HH, where
 the filter along W and the second the one along H (LH is low along W, high along H).
 """
 
+import importlib
 import math
 
 import torch
@@ -27,6 +28,10 @@ class Wavelet(nn.Module):
     def synthesize(self, bands):
         """(B, 4C, H, W) -> (B, C, 2H, 2W), the inverse of ``analyze``."""
         raise NotImplementedError
+
+    def travelling_settings(self):
+        """Further constructor arguments with which the same wavelet is built where its library is missing."""
+        return {}
 
     def forward(self, image):
         return self.analyze(image)
@@ -64,26 +69,34 @@ class DiscreteWavelet(Wavelet):
 
     Args:
         name (str): e.g. ``'db2'``, ``'bior4.4'``.
+        filters (list[list[float]]): its four filters as PyWavelets gives them, analysis low and high, synthesis low
+            and high; None: from PyWavelets. An exported model carries them.
 
     Raises:
-        ValueError: not a discrete wavelet; the message lists those there are.
+        SettingError: not a discrete wavelet (the message lists those there are), or no four filters of one even length.
+        ImportError: ``filters`` are not given and PyWavelets is not installed.
     """
 
-    def __init__(self, name):
+    def __init__(self, name, filters=None):
         super().__init__()
-        import pywt
-
-        known = pywt.wavelist(kind='discrete')
-        if name not in known:
-            raise SettingError(f'{name!r} is no discrete wavelet of PyWavelets; known: {", ".join(known)}')
-        bank = pywt.Wavelet(name)
         self.name = name
-        self.orthogonal = bank.orthogonal
+        self.filters = [list(taps) for taps in filters or pywavelets_filters(name)]
+        lengths = {len(taps) for taps in self.filters}
+        if len(self.filters) != 4 or len(lengths) != 1 or lengths.pop() % 2:
+            raise SettingError(f'{name!r}: filters must be four lists of one even length')
+        analysis_low, analysis_high, synthesis_low, synthesis_high = self.filters
+        # diffusers builds a model of 16 bits under that default dtype, which would round the filters for good.
+        dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
         # conv2d correlates, pywt convolves: reverse the analysis filters.
-        analysis = torch.tensor([bank.dec_lo[::-1], bank.dec_hi[::-1]])
-        synthesis = torch.tensor([bank.rec_lo, bank.rec_hi])
+        analysis = torch.tensor([analysis_low[::-1], analysis_high[::-1]], dtype=dtype)
+        synthesis = torch.tensor([synthesis_low, synthesis_high], dtype=dtype)
+        # Orthonormal filters are synthesised with themselves, reversed.
+        self.orthogonal = torch.allclose(analysis, synthesis, atol=1e-6)
         self.register_buffer('analysis', analysis, persistent=False)
         self.register_buffer('synthesis', synthesis, persistent=False)
+
+    def travelling_settings(self):
+        return {'filters': self.filters}
 
     def extra_repr(self):
         return repr(self.name)
@@ -140,6 +153,16 @@ class PixelUnshuffle(Wavelet):
         return F.pixel_shuffle(torch.stack(split_bands(bands), dim=2).flatten(1, 2), 2)
 
 
+def pywavelets_filters(name):
+    """The four filters of a discrete wavelet: analysis low and high, synthesis low and high."""
+    # By name, because diffusers reports every package that an exported model's file imports and this one lacks.
+    pywt = importlib.import_module('pywt')
+    known = pywt.wavelist(kind='discrete')
+    if name not in known:
+        raise SettingError(f'{name!r} is no discrete wavelet of PyWavelets; known: {", ".join(known)}')
+    return pywt.Wavelet(name).filter_bank
+
+
 def split_bands(bands):
     """(B, 4C, H, W) -> LL, LH, HL, HH, each (B, C, H, W)."""
     check_bands(bands)
@@ -162,7 +185,9 @@ def check_even(image):
 def wrap(image, axis, before, after):
     """Periodic padding along one axis, also by more than the axis is long."""
     size = image.shape[axis]
-    return image.index_select(axis, torch.arange(-before, size + after, device=image.device) % size)
+    positions = torch.arange(-before, size + after, device=image.device)
+    # A tensor as divisor, because ONNX's exporter takes no size that it does not know as a number.
+    return image.index_select(axis, positions % torch.full_like(positions, size))
 
 
 def _along(filters, axis):

@@ -9,6 +9,8 @@ import sys
 
 import torch
 
+from .errors import import_extra
+
 _MISSING_OPERATOR = 'operator torchvision::nms does not exist'
 _SCHEMAS = (
     'nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor',
@@ -42,6 +44,16 @@ def import_lpips():
     """
     import_torchvision()
     return _import('lpips')
+
+
+def import_diffusers():
+    """The diffusers package, which imports torchvision where there is one.
+
+    Raises:
+        MissingLibrary: diffusers is not installed.
+    """
+    import_torchvision()
+    return import_extra('diffusers')
 
 
 def _import(package):

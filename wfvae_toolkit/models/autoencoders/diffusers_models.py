@@ -5,7 +5,7 @@ from torch import nn
 
 from wfvae_toolkit.registry import AUTOENCODERS
 from wfvae_toolkit.utils.errors import SettingError
-from wfvae_toolkit.utils.torchvision_shim import import_torchvision
+from wfvae_toolkit.utils.torchvision_shim import import_diffusers
 
 from ..posterior import DiagonalGaussian, at_least_float32
 from .outputs import DecoderOutput, EncoderOutput
@@ -57,14 +57,14 @@ class DiffusersAutoencoderKL(_DiffusersAutoencoder):
         groups (int): of its group norms.
 
     Raises:
-        ImportError: diffusers is not installed.
+        MissingLibrary: diffusers is not installed.
         SettingError: ``groups`` does not divide a width.
     """
 
     def __init__(self, latent_channels=4, widths=(128, 256, 512, 512), layers=2, groups=32):
         if any(width % groups for width in widths):
             raise SettingError(f'DiffusersAutoencoderKL: {groups} groups do not divide the widths {tuple(widths)}')
-        model = _diffusers().AutoencoderKL(
+        model = import_diffusers().AutoencoderKL(
             latent_channels=latent_channels, block_out_channels=tuple(widths), layers_per_block=layers,
             norm_num_groups=groups, down_block_types=('DownEncoderBlock2D',) * len(widths),
             up_block_types=('UpDecoderBlock2D',) * len(widths))
@@ -84,24 +84,14 @@ class DiffusersAutoencoderDC(_DiffusersAutoencoder):
         settings: what ``diffusers.AutoencoderDC`` takes.
 
     Raises:
-        ImportError: diffusers is not installed.
+        MissingLibrary: diffusers is not installed.
     """
 
     def __init__(self, **settings):
-        model = _diffusers().AutoencoderDC(**settings)
+        model = import_diffusers().AutoencoderDC(**settings)
         super().__init__(model, model.config.latent_channels, model.spatial_compression_ratio,
                          'decoder.conv_out.weight')
 
     def posterior(self, latents):
         latents = at_least_float32(latents)
         return DiagonalGaussian(latents, torch.full_like(latents, -30.0))
-
-
-def _diffusers():
-    import_torchvision()  # diffusers imports it, and without the shim fails beside a CPU build of torch
-    try:
-        import diffusers
-    except ImportError as error:
-        raise ImportError("diffusers' autoencoders need it: pip install 'wfvae_toolkit[diffusers]' "
-                          f'({error})') from error
-    return diffusers

@@ -1,0 +1,111 @@
+"""A trained model as a folder that diffusers loads (extra ``diffusers``)."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.files import atomic_folder, write_json
+
+from .native import CheckpointError, plain_data
+from .trained import read_model
+
+EXPORTED = 'WFVAE2Image'
+STATISTICS = ('channels', 'scalar')
+
+
+def write_diffusers(model, output, latent_statistics='channels'):
+    """TrainedModel -> a folder with ``config.json``, safetensors and a modelling file. Returns their paths.
+
+    Args:
+        model (TrainedModel): of a WFVAE2Image.
+        output (str | Path): the folder.
+        latent_statistics (str): ``'channels'`` writes ``latents_mean`` and ``latents_std``; ``'scalar'`` one
+            ``scaling_factor`` and ``shift_factor`` of all channels together, for pipelines that read no others.
+
+    Raises:
+        SettingError: another autoencoder, a part whose source cannot travel, or another ``latent_statistics``.
+        CheckpointError: what was written, loaded again, does not give the model's own results.
+        MissingLibrary: diffusers is not installed.
+    """
+    check_exportable(model, 'diffusers')
+    if latent_statistics not in STATISTICS:
+        raise SettingError(f'latent_statistics={latent_statistics!r}: one of {", ".join(STATISTICS)}')
+    from wfvae_toolkit.models.diffusers_model import AutoencoderWFVAE2
+
+    native = model.build()
+    settings = {key: value for key, value in plain_data(model.config).items()
+                if key not in ('type', 'checkpoint_activations')}
+    exported = AutoencoderWFVAE2(**settings, **scaling(model.statistics, latent_statistics)).eval()
+    exported.load_state_dict(native.state_dict())
+    foreign = exported.foreign_parts()
+    if foreign:
+        raise SettingError(f'{", ".join(foreign)}: a plug-in registers it, and an exported folder can hold only the '
+                           "toolkit's own parts")
+    with atomic_folder(output) as folder:
+        exported.save_pretrained(folder)
+        _compare(native, AutoencoderWFVAE2.from_pretrained(folder), output)
+        _compare(native, read_model(folder).build(), output)
+        names = sorted(path.name for path in folder.iterdir())
+    return [Path(output) / name for name in names]
+
+
+def check_exportable(model, form):
+    """SettingError unless the model is one whose code this form can carry."""
+    if model.config['type'] != EXPORTED:
+        raise SettingError(f'{model.path}: a {model.config["type"]}; --to {form} takes {EXPORTED}')
+
+
+def scaling(statistics, kind='channels'):
+    """LatentStatistics, or None -> the settings from which a pipeline of diffusers scales latents."""
+    if statistics is None:
+        return {}
+    if kind == 'scalar':
+        mean, std = statistics.pooled()
+        return dict(scaling_factor=1 / std, shift_factor=mean)
+    return dict(latents_mean=list(statistics.mean), latents_std=list(statistics.std))
+
+
+def make_pipeline_portable(folder, component='vae'):
+    """Let a pipeline that was saved with this toolkit load without it, with ``trust_remote_code=True``.
+
+    Args:
+        folder (str | Path): what ``DiffusionPipeline.save_pretrained`` wrote.
+        component (str): the pipeline's name for its autoencoder.
+
+    Raises:
+        CheckpointError: no such pipeline, or its autoencoder was saved without its source.
+    """
+    from wfvae_toolkit.models.modelling_file import MODELLING_FILE
+
+    path = Path(folder) / 'model_index.json'
+    try:
+        index = json.loads(path.read_text(encoding='utf-8'))
+        name = index[component][1]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(f'{path}: no readable pipeline with a {component} ({error})') from None
+    source = path.parent / component / f'{MODELLING_FILE}.py'
+    if not source.is_file():
+        raise CheckpointError(f'{source}: missing; only an AutoencoderWFVAE2 of this toolkit\'s parts is portable')
+    write_json(path, {**index, component: [MODELLING_FILE, name]})
+
+
+def example(autoencoder, rows=2, columns=3, batch=2):
+    """Images and latents (noise of unit variance, always the same) to compare an exported model on."""
+    generator = torch.Generator().manual_seed(0)
+    factor = autoencoder.downsample_factor
+    return (torch.randn(batch, 3, rows * factor, columns * factor, generator=generator).clamp(-1, 1),
+            torch.randn(batch, autoencoder.latent_channels, rows, columns, generator=generator))
+
+
+@torch.inference_mode()
+def _compare(native, loaded, folder):
+    images, latents = example(native)
+    expected, posterior = native.encode(images).latent_dist, loaded.encode(images).latent_dist
+    pairs = {'latents': (posterior.mean, expected.mean), 'variances': (posterior.logvar, expected.logvar),
+             'images': (loaded.decode(latents).sample, native.decode(latents).sample)}
+    for name, (result, wanted) in pairs.items():
+        if not torch.equal(result, wanted):
+            raise CheckpointError(f'{folder}: its {name} differ from those of the model by up to '
+                                  f'{(result - wanted).abs().max():.2g}')

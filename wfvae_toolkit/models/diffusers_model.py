@@ -1,0 +1,168 @@
+"""WFVAE2Image as a model of diffusers (extra ``diffusers``): the ``vae`` of its pipelines.
+
+Pipelines name this module in their ``model_index.json``, and the folders that ``save_pretrained`` writes hold its
+source: see ``modelling_file``.
+"""
+
+import warnings
+from pathlib import Path
+
+import torch
+
+from wfvae_toolkit.registry import (
+    CHANNEL_ATTENTIONS,
+    DOWNSAMPLERS,
+    MID_BLOCKS,
+    NORM_LAYERS,
+    UPSAMPLERS,
+    WAVELETS,
+    unregistered_types,
+)
+from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.torchvision_shim import import_diffusers
+
+from .autoencoders.wfvae2 import DEFAULT_MID, IMAGE_CHANNELS, WFVAE2Image
+from .modelling_file import MODELLING_FILE, modelling_source
+
+import_diffusers()  # first: it names the extra, and diffusers cannot import every torchvision by itself
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.autoencoders import vae as diffusers_vae
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
+
+PART_REGISTRIES = (CHANNEL_ATTENTIONS, DOWNSAMPLERS, MID_BLOCKS, NORM_LAYERS, UPSAMPLERS, WAVELETS)
+
+
+class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin, ConfigMixin):
+    """(B, 3, H, W) in [-1, 1] <-> raw latents (B, latent_channels, H/f, W/f); same weights and keys as WFVAE2Image.
+
+    A pipeline scales latents itself, by what it reads of the config; with all four settings below,
+    normalised = ((raw - latents_mean) / latents_std - shift_factor) * scaling_factor.
+
+    Args:
+        latent_channels ... output_activation: as of ``WFVAE2Image``; parts by their registered names.
+        block_out_channels (list[int]): channels at full size, half, ..., 1/f, from which pipelines compute f; follows
+            from ``widths``.
+        scaling_factor (float): see above.
+        shift_factor (float): see above.
+        latents_mean, latents_std (list[float]): one value a latent channel; None: 0 and 1.
+        force_upcast (bool): pipelines decode in float32 although the rest of them runs in float16.
+        in_channels, out_channels (int): 3.
+
+    Raises:
+        SettingError: settings that cannot work, or a part that no registry holds; the message says what would.
+    """
+
+    _supports_gradient_checkpointing = True
+    # Their forwards mix early and late features, so one stays on one device.
+    _no_split_modules = ('Encoder', 'Decoder')
+
+    @register_to_config
+    def __init__(self, latent_channels=8, widths=(128, 256, 512), decoder_widths=None, encoder_layers=2,
+                 decoder_layers=2, energy_flow=True, flow_width=128, decoder_flow_width=None, wavelet=None, norm=None,
+                 mid_blocks=DEFAULT_MID, dropout=0.0, channel_attention=None, downsample=None, upsample=None,
+                 latent_shortcuts=False, output_activation=False, block_out_channels=None, scaling_factor=1.0,
+                 shift_factor=0.0, latents_mean=None, latents_std=None, force_upcast=True, in_channels=IMAGE_CHANNELS,
+                 out_channels=IMAGE_CHANNELS):
+        parts = dict(wavelet=wavelet, norm=norm, mid_blocks=mid_blocks, channel_attention=channel_attention,
+                     downsample=downsample, upsample=upsample)
+        unregistered = unregistered_types(parts, PART_REGISTRIES)
+        if unregistered:
+            raise SettingError(f'no registry holds {unregistered[0]!r}; import the plug-in that registers it first')
+        super().__init__(latent_channels, widths, decoder_widths, encoder_layers, decoder_layers, energy_flow,
+                         flow_width, decoder_flow_width, dropout=dropout, latent_shortcuts=latent_shortcuts,
+                         output_activation=output_activation, **parts)
+        expected = (IMAGE_CHANNELS, *widths)
+        if tuple(block_out_channels or expected) != expected:
+            raise SettingError(f'block_out_channels={block_out_channels!r}: widths={widths!r} give {expected}')
+        if (in_channels, out_channels) != (IMAGE_CHANNELS, IMAGE_CHANNELS):
+            raise SettingError(f'in_channels={in_channels}, out_channels={out_channels}: images have {IMAGE_CHANNELS}')
+        for name, values in (('latents_mean', latents_mean), ('latents_std', latents_std)):
+            if values is not None and len(values) != latent_channels:
+                raise SettingError(f'{len(values)} values in {name} for {latent_channels} latent channels')
+        self.register_to_config(block_out_channels=expected)
+        if wavelet is not None:
+            self.register_to_config(wavelet={**wavelet, **self.encoder.wavelet.travelling_settings()})
+
+    @apply_forward_hook
+    def encode(self, x, return_dict=True):
+        """(B, 3, H, W) -> ``latent_dist`` of raw latents in the model's dtype. ValueError unless f divides H and W."""
+        posterior = super().encode(x).latent_dist
+        moments = torch.cat([posterior.mean, posterior.logvar], dim=1).to(self.dtype)
+        posterior = diffusers_vae.DiagonalGaussianDistribution(moments)
+        return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
+
+    @apply_forward_hook
+    def decode(self, z, return_dict=True, generator=None):
+        """Raw latents -> ``sample`` (B, 3, H, W), about [-1, 1], in float32 at least; ``generator`` is not needed."""
+        sample = super().decode(z).sample
+        return diffusers_vae.DecoderOutput(sample=sample) if return_dict else (sample,)
+
+    def forward(self, sample, sample_posterior=False, return_dict=True, generator=None):
+        """Reconstruct (B, 3, H, W) through the posterior's mean, or a ``sample_posterior`` drawn with ``generator``."""
+        posterior = self.encode(sample).latent_dist
+        return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode(), return_dict)
+
+    @property
+    def use_tiling(self):
+        """Whether pictures of some size are tiled."""
+        return self.tiling is not None
+
+    @property
+    def use_slicing(self):
+        return self.slicing
+
+    @property
+    def gradient_checkpointing(self):
+        """Switched by diffusers' ``enable_gradient_checkpointing``; recomputation is always the non-re-entrant one."""
+        return self.encoder.checkpoint_activations
+
+    @gradient_checkpointing.setter
+    def gradient_checkpointing(self, enabled):
+        self.encoder.checkpoint_activations = self.decoder.checkpoint_activations = enabled
+
+    @property
+    def post_quant_conv(self):
+        """Pipelines that upcast the vae read of its parameters which dtype latents need."""
+        return self.decoder.conv_in
+
+    def foreign_parts(self):
+        """Class names of parts that a plug-in brought, whose source cannot travel with the model."""
+        own = {'torch', __name__.partition('.')[0], MODELLING_FILE}
+        return sorted({type(part).__name__ for part in self.modules()
+                       if type(part).__module__.partition('.')[0] not in own})
+
+    def save_config(self, save_directory, push_to_hub=False, **kwargs):
+        """Write ``config.json`` and, beside it, the file with which diffusers loads the model without this package."""
+        foreign = self.foreign_parts()
+        if foreign:
+            warnings.warn(f'{save_directory}: loads only where the plug-in that registers {", ".join(foreign)} is '
+                          'imported', stacklevel=2)
+        else:
+            self.register_to_config(auto_map={'AutoModel': f'{MODELLING_FILE}.{type(self).__name__}'})
+            folder = Path(save_directory)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f'{MODELLING_FILE}.py').write_text(modelling_source(), encoding='utf-8')
+        super().save_config(save_directory, push_to_hub, **kwargs)
+
+    @classmethod
+    def extract_init_dict(cls, config_dict, **kwargs):
+        # diffusers would report auto_map, which is its own, as an unknown setting.
+        return super().extract_init_dict({key: value for key, value in config_dict.items() if key != 'auto_map'},
+                                         **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path, output_loading_info=False, **kwargs):
+        """As of ModelMixin, but strict.
+
+        Raises:
+            RuntimeError: weights are missing, or are there that the model has no place for; the message names them.
+        """
+        model, info = super().from_pretrained(pretrained_model_name_or_path, output_loading_info=True, **kwargs)
+        wrong = {kind: sorted(info.get(f'{kind}_keys', ())) for kind in ('missing', 'unexpected')}
+        if any(wrong.values()):
+            text = '; '.join(f'{len(keys)} {kind}: {", ".join(keys[:3])}' for kind, keys in wrong.items() if keys)
+            raise RuntimeError(f'{pretrained_model_name_or_path}: weights that do not fit its config.json ({text})')
+        model.to(memory_format=torch.channels_last)  # loading replaces the parameters of __init__
+        return (model, info) if output_loading_info else model
