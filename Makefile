@@ -24,7 +24,7 @@ $(INSTALLED): setup.cfg pyproject.toml $(wildcard requirements/*.txt)
 	fi
 	@echo 'env: installing the packages of requirements/ (minutes the first time)'
 	@touch $(UNFINISHED); trap 'exit 130' HUP INT TERM; \
-		$(BIN)/python -m pip install -qq -e '.[demo,diffusers,tests,lint]' -c requirements/constraints.txt; \
+		$(BIN)/python -m pip install -qq -e '.[demo,diffusers,onnx,tests,lint]' -c requirements/constraints.txt; \
 		status=$$?; rm -f $(UNFINISHED); exit $$status
 	@touch $@
 
