@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch.utils.data import DataLoader
 
-from ..utils.errors import SettingError
+from ..utils.errors import SettingError, UnknownSetting, is_number, located
 from ..utils.signals import shield_worker
 from .bad_files import BadFile
 from .base import build_dataset
@@ -69,12 +69,18 @@ class LoaderSettings:
 
     def __post_init__(self):
         if not isinstance(self.dataset, dict):
-            raise TypeError(f"dataset={self.dataset!r}: use dict(type='ImageFolder', data_root=...)")
-        if self.batch_size < 1 or self.num_workers < 0:
-            raise SettingError(f'batch_size={self.batch_size}, num_workers={self.num_workers}: '
-                               'use at least 1 and at least 0')
-        if self.max_images is not None and self.max_images < 1:
-            raise SettingError(f'max_images={self.max_images}: use at least 1, or None for all')
+            raise UnknownSetting(f"dataset={self.dataset!r}: use dict(type='ImageFolder', data_root=...)")
+        for name, low, otherwise in (('batch_size', 1, ''), ('num_workers', 0, ''),
+                                     ('prefetch_factor', 1, ', or None'), ('max_images', 1, ', or None for all')):
+            value = getattr(self, name)
+            if not (is_number(value, low, whole=True) or otherwise and value is None):
+                raise SettingError(f'{name}={value!r}: use a whole number, at least {low}{otherwise}')
+        if not is_number(self.timeout_s, 0):
+            raise SettingError(f'timeout_s={self.timeout_s!r}: use seconds, such as 600; 0 waits for ever')
+        for name in ('shuffle', 'pin_memory', 'persistent_workers'):
+            value = getattr(self, name)
+            if not (isinstance(value, bool) or name == 'shuffle' and value is None):
+                raise SettingError(f'{name}={value!r}: True or False')
 
 
 def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
@@ -154,20 +160,23 @@ def collate_evaluation(samples):
 
 
 def _settings(cfg):
+    if not isinstance(cfg, dict):
+        raise UnknownSetting(f"{cfg!r}: use dict(batch_size=4, dataset=dict(type='ImageFolder', data_root=...))")
     try:
         inspect.signature(LoaderSettings).bind(**cfg)
     except TypeError as error:
         names = [field.name for field in fields(LoaderSettings)]
-        raise TypeError(f'dataloader: {error}; its settings are {names}') from None
+        raise UnknownSetting(f'dataloader: {error}; its settings are {names}') from None
     return LoaderSettings(**cfg)
 
 
 def _build_dataset(cfg, training):
     if not training and cfg.get('on_bad', 'report') != 'report':
         raise SettingError(f"on_bad={cfg['on_bad']!r}: evaluation never substitutes; leave it out or use 'report'")
-    dataset = build_dataset(cfg, option=f'{"train" if training else "val"}_dataloader.dataset.data_root')
-    if not training:
-        dataset.prepare_evaluation()
+    with located('dataset'):
+        dataset = build_dataset(cfg, option=f'{"train" if training else "val"}_dataloader.dataset.data_root')
+        if not training:
+            dataset.prepare_evaluation()
     return dataset
 
 
