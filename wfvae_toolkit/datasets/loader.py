@@ -5,13 +5,12 @@ import itertools
 from dataclasses import dataclass, fields, replace
 
 import torch
-from torch.utils.data import DataLoader
 
 from ..utils.errors import SettingError, UnknownSetting, is_number, located
-from ..utils.signals import shield_worker
 from .bad_files import BadFile
 from .base import build_dataset
 from .sampler import PositionSampler, SequentialSampler
+from .watch import WatchedLoader
 
 
 @dataclass
@@ -64,7 +63,7 @@ class LoaderSettings:
     pin_memory: bool = False  # where there is a GPU
     prefetch_factor: int | None = None  # batches that a worker reads ahead; None: PyTorch's 2
     persistent_workers: bool = False
-    timeout_s: float = 0  # 0 waits for ever
+    timeout_s: float = 600  # without a batch; then the workers hang. 0 waits for ever
     max_images: int | None = None  # only the first ones of the dataset
 
     def __post_init__(self):
@@ -98,6 +97,7 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
 
     Raises:
         TypeError: a setting is unknown or missing.
+        WorkerLost: while iterating, a worker died or gave nothing for ``timeout_s``; the message names the sample.
         ValueError: a setting does not fit evaluation.
     """
     settings = _settings(cfg)
@@ -113,12 +113,12 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
     workers = {}
     if settings.num_workers:
         workers = {'prefetch_factor': settings.prefetch_factor, 'persistent_workers': settings.persistent_workers,
-                   'timeout': settings.timeout_s, 'worker_init_fn': _start_worker}
+                   'timeout': settings.timeout_s}
     # With a generator of its own the loader does not draw its workers' seeds from the global one.
-    return DataLoader(dataset, settings.batch_size, sampler=sampler, num_workers=settings.num_workers,
-                      collate_fn=collate_training if training else collate_evaluation,
-                      pin_memory=settings.pin_memory and torch.cuda.is_available(),
-                      generator=torch.Generator().manual_seed(seed), **workers)
+    return WatchedLoader(dataset, settings.batch_size, sampler=sampler, num_workers=settings.num_workers,
+                         collate_fn=collate_training if training else collate_evaluation,
+                         pin_memory=settings.pin_memory and torch.cuda.is_available(),
+                         generator=torch.Generator().manual_seed(seed), **workers)
 
 
 def load_batches(dataset, batches, num_workers=0):
@@ -178,12 +178,6 @@ def _build_dataset(cfg, training):
         if not training:
             dataset.prepare_evaluation()
     return dataset
-
-
-def _start_worker(worker_id):
-    # One thread each: workers that all use every core slow each other and the training down.
-    torch.set_num_threads(1)
-    shield_worker()
 
 
 def _size(image):
