@@ -11,7 +11,8 @@
 | 32-bit integers | as 16-bit grey; beyond 0..65535 bad, since no white level is agreed on |
 | float | 0 is black, 1 white; outside of that, or NaN, bad for the same reason |
 | several frames or pages | the first |
-| LAB, and formats not in `FORMATS` | bad |
+| LAB | sRGB, by Pillow |
+| formats not in `FORMATS` | bad |
 """
 
 import contextlib

@@ -74,8 +74,8 @@ class WatchedLoader(DataLoader):
             samples = _samples([self], _has_ended)
             if not samples:
                 return None
-        return WorkerLost(f'a data worker died ({text}); it had been at {samples or "no sample"}. "Killed" is often the system short of '
-                          'memory: use fewer num_workers or smaller files')
+        return WorkerLost(f'a data worker died ({text}); it had been at {samples or "no sample"}. "Killed" often means '
+                          'that memory ran out: use fewer num_workers or smaller files')
 
 
 def _samples(loaders, chosen=None):
