@@ -100,8 +100,9 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
         WorkerLost: while iterating, a worker died or gave nothing for ``timeout_s``; the message names the sample.
         ValueError: a setting does not fit evaluation.
     """
-    settings = _settings(cfg)
-    dataset = _build_dataset(settings.dataset, training)
+    with located('train_dataloader' if training else 'val_dataloader'):
+        settings = _settings(cfg)
+        dataset = _build_dataset(settings.dataset, training)
     length = min(len(dataset), settings.max_images or len(dataset))
     if training:
         shuffle = settings.shuffle is not False

@@ -54,9 +54,8 @@ class UpdateLoop(BaseLoop):
             raise SettingError(f'train_cfg.max_bad_files={max_bad_files!r}: an integer of 0 or more is needed')
         # Not BaseLoop's: it would build MMEngine's sampler, whose order knows no position.
         self._runner = runner
-        with located('train_dataloader'):
-            self.dataloader = build_dataloader(dataloader, training=True, seed=runner.seed, rank=distributed.rank(),
-                                               world_size=distributed.world_size())
+        self.dataloader = build_dataloader(dataloader, training=True, seed=runner.seed, rank=distributed.rank(),
+                                           world_size=distributed.world_size())
         self.max_iters = max_iters
         self.val_interval = val_interval
         self.accumulation = accumulation
@@ -181,9 +180,8 @@ class EvaluationLoop(BaseLoop):
 
     def __init__(self, runner, dataloader, evaluator):
         self._runner = runner
-        with located('val_dataloader'):
-            self.dataloader = build_dataloader(dataloader, training=False, rank=distributed.rank(),
-                                               world_size=distributed.world_size())
+        self.dataloader = build_dataloader(dataloader, training=False, rank=distributed.rank(),
+                                           world_size=distributed.world_size())
         with located('val_evaluator'):
             self.evaluator = EVALUATORS.build(evaluator)
 
