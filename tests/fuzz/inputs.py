@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from wfvae_toolkit.checkpoints import save_training_checkpoint
+from wfvae_toolkit.datasets import LatentIndex
 from wfvae_toolkit.registry import AUTOENCODERS
 
 AUTOENCODER = dict(type='WFVAE2Image', latent_channels=2, widths=(4, 4), flow_width=4, mid_blocks=[])
@@ -54,6 +55,16 @@ def logs():
     rows = [{'phase': phase, 'iteration': number, 'PSNR': 20.5, 'kl': None}
             for number, phase in enumerate(['train', 'val', 'train'])]
     return [''.join(json.dumps(row) + '\n' for row in rows).encode()]
+
+
+def latent_indexes(folder):
+    """index.json of a folder of cached latents: bytes each."""
+    LatentIndex(
+        settings=dict(what='mean', dtype='float16', flips=False, normalized=True, images=3), protocol={'crop': 16},
+        complete=True, statistics={'mean': [0.1, 0.2], 'std': [1.0, 2.0]}, latent_shape=[2, 4, 4],
+        skipped=[dict(path='c.png', reason='zero bytes')],
+        shards=[dict(file='shard_00000.safetensors', names=['a.png', 'b/größe.png'])]).write(folder)
+    return [(folder / 'index.json').read_bytes()]
 
 
 def checkpoint(path):

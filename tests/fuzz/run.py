@@ -21,7 +21,7 @@ HANG_S = 30
 MEMORY_BYTES = 16 * 2**30
 COUNTS = ('tried', 'read', 'refused', 'crashes', 'hangs', 'lost')
 NAMES = {'pictures': 'zz.png', 'manifests': 'list.jsonl', 'checkpoints': 'iter_1.pth', 'logs': 'log.jsonl',
-         'scan caches': 'scan.jsonl'}
+         'scan caches': 'scan.jsonl', 'latent indexes': 'index.json'}
 
 
 class Lost(Exception):
@@ -31,8 +31,15 @@ class Lost(Exception):
 def make_targets(folder):
     """Name -> (valid files, function of the damaged file's path that gives whether it was read)."""
     from tests.fuzz import inputs
-    from wfvae_toolkit.checkpoints import CheckpointError, load_autoencoder
-    from wfvae_toolkit.datasets import ImageFolder, ImageManifest, SampleKey, scan_folder
+    from wfvae_toolkit.checkpoints import CheckpointError, read_model
+    from wfvae_toolkit.datasets import (
+        ImageFolder,
+        ImageManifest,
+        LatentCacheError,
+        LatentIndex,
+        SampleKey,
+        scan_folder,
+    )
     from wfvae_toolkit.utils.errors import SettingError
     from wfvae_toolkit.visualization.records import read_records
 
@@ -82,9 +89,12 @@ def make_targets(folder):
     return {
         'pictures': (files, picture),
         'manifests': (inputs.manifests(), reads(manifest, SettingError)),
-        'checkpoints': (inputs.checkpoint(folder / 'valid.pth'), reads(load_autoencoder, CheckpointError)),
+        'checkpoints': (inputs.checkpoint(folder / 'valid.pth'), reads(lambda path: read_model(path).build(),
+                                                                       CheckpointError)),
         'logs': (inputs.logs(), reads(lambda path: read_records(path.parent), SettingError)),
         'scan caches': ([(folder / 'scan').read_bytes()], reads(cache)),
+        'latent indexes': (inputs.latent_indexes(folder), reads(lambda path: LatentIndex.read(path.parent),
+                                                                LatentCacheError)),
     }
 
 
@@ -102,7 +112,7 @@ def work(folder, make, seed, start, number, counts):
     for current in range(start, sys.maxsize):
         rng = np.random.default_rng((seed, current))
         # Pictures come in most kinds.
-        row = rng.choice(len(targets), p=[0.6, 0.1, 0.1, 0.1, 0.1])
+        row = rng.choice(len(targets), p=[0.5, 0.1, 0.1, 0.1, 0.1, 0.1])
         name = list(targets)[row]
         files, read = targets[name]
         damaged = mutated(files[rng.integers(0, len(files))], files, rng)

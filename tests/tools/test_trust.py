@@ -3,15 +3,17 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import zlib
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from wfvae_toolkit.checkpoints import load_training_checkpoint
-from wfvae_toolkit.datasets import scan_folder
+from wfvae_toolkit.datasets import CachedLatents, LatentCacheError, scan_folder
 from wfvae_toolkit.inference import Reconstructor
 from wfvae_toolkit.training.loops import UpdateLoop
 from wfvae_toolkit.utils.errors import UserError
@@ -84,13 +86,21 @@ def doors(train, tool, photos, tmp_path, monkeypatch):
         'a teacher': lambda path: train('tiny', tmp_path / 'run', **{
             'model.losses.teacher': dict(type='DistillationLoss', teacher=str(path))}),
         'test.py': lambda path: tool('test')(tiny, path, '--cfg-options', *roots),
+        'convert.py': lambda path: tool('convert')(path, tmp_path / 'out.pth', '--to', 'native'),
+        'merge.py': lambda path: tool('merge')('--encoder', path, '--decoder', path, tmp_path / 'out.pth'),
+        'reconstruct.py': lambda path: tool('reconstruct')(path, photos / 'val', tmp_path / 'out'),
+        'measure_latents.py': lambda path: tool('measure_latents')(path, photos / 'val', '--resolution', 16),
+        'cache_latents.py': lambda path: tool('cache_latents')(path, photos / 'val', tmp_path / 'out', '--resolution',
+                                                               16),
         'Reconstructor': lambda path: Reconstructor.from_pretrained(path)}
 
 
-DOORS = ('train.py --resume PATH', 'train.py --resume', 'load_from', 'load_from a folder', 'a teacher', 'test.py',
-         'Reconstructor')
-# These build the network that the file describes.
-BUILDERS = ('a teacher', 'test.py', 'Reconstructor')
+# These take any MODEL.
+MODEL_DOORS = ('load_from', 'convert.py', 'merge.py', 'reconstruct.py', 'measure_latents.py', 'cache_latents.py',
+               'Reconstructor')
+# These look at the network that the file describes.
+BUILDERS = ('load_from a folder', 'a teacher', 'test.py', *MODEL_DOORS)
+DOORS = ('train.py --resume PATH', 'train.py --resume', *BUILDERS)
 
 
 @pytest.mark.parametrize('door', DOORS)
@@ -120,6 +130,37 @@ def test_the_attacks_work_where_pickles_and_types_are_trusted(good, tmp_path):
     assert config.pop('type') == 'subprocess.Popen'
     assert subprocess.Popen(**config).wait() == 0
     assert (tmp_path / 'canary').exists()
+
+
+@pytest.mark.parametrize('door', MODEL_DOORS)
+@pytest.mark.parametrize('settings', [
+    dict(auto_map=dict(AutoModel='modelling.Evil'), _class_name='Evil'),
+    dict(_class_name=['modelling', 'Evil']),
+    dict(_class_name='WFVAE2Image', autoencoder=dict(type='modelling.Evil'))], ids=['auto_map', 'module', 'type'])
+def test_the_modelling_file_of_an_exported_folder_is_not_run(doors, tmp_path, monkeypatch, door, settings):
+    folder = tmp_path / 'exported'
+    folder.mkdir()
+    (folder / 'config.json').write_text(json.dumps(settings))
+    for name in ('modelling.py', 'Evil.py', '__init__.py'):
+        (folder / name).write_text(f'import os\nos.mknod({str(tmp_path / "canary")!r})\n')
+    save_file({'decoder.conv_in.weight': torch.zeros(2)}, folder / 'diffusion_pytorch_model.safetensors')
+    monkeypatch.syspath_prepend(folder)
+    with pytest.raises((SystemExit, UserError), match=re.escape(str(folder))):
+        doors[door](folder)
+    assert not (tmp_path / 'canary').exists()
+
+
+@pytest.mark.parametrize('file', ['../secret.safetensors', '/etc/passwd', 'sub/shard_00000.safetensors', 'a.py', 3])
+def test_an_index_of_latents_names_nothing_outside(good, doors, tmp_path, file):
+    doors['cache_latents.py'](good)
+    path = tmp_path / 'out' / 'index.json'
+    index = json.loads(path.read_text())
+    assert CachedLatents(path.parent)
+    index['shards'][0]['file'] = file
+    path.write_text(json.dumps(index))
+    with pytest.raises(LatentCacheError, match='no plain name') as refused:
+        CachedLatents(path.parent)
+    assert str(path) in str(refused.value)
 
 
 # data

@@ -5,7 +5,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wfvae_toolkit.checkpoints import load_autoencoder, save_training_checkpoint
+from wfvae_toolkit.checkpoints import read_model, save_training_checkpoint
 from wfvae_toolkit.training import AutoencoderTraining, TurnOptimizers
 
 NORMS = st.sampled_from([dict(type='LayerNorm2d'), dict(type='RMSNorm2d'), dict(type='GroupNorm', groups=4)])
@@ -76,7 +76,7 @@ def check(config, path, make_batch, make_images):
     images = make_images(1, SIZE, SIZE, seed=3)
     with torch.no_grad():
         expected = model.autoencoder(images)
-        found = load_autoencoder(path, 'raw')(images)
+        found = read_model(path, 'raw').build()(images)
     assert expected.shape == images.shape
     assert torch.equal(found, expected)
 

@@ -12,6 +12,8 @@ from .base import build_dataset
 from .sampler import PositionSampler, SequentialSampler
 from .watch import WatchedLoader
 
+TIMEOUT_S = 600
+
 
 @dataclass
 class Batch:
@@ -63,7 +65,7 @@ class LoaderSettings:
     pin_memory: bool = False  # where there is a GPU
     prefetch_factor: int | None = None  # batches that a worker reads ahead; None: PyTorch's 2
     persistent_workers: bool = False
-    timeout_s: float = 600  # without a batch; then the workers hang. 0 waits for ever
+    timeout_s: float = TIMEOUT_S  # without a batch; then the workers hang. 0 waits for ever
     max_images: int | None = None  # only the first ones of the dataset
 
     def __post_init__(self):
@@ -129,10 +131,13 @@ def load_batches(dataset, batches, num_workers=0):
         dataset (ImageDataset): told so.
         batches (iterable of list of `SampleKey` or int): with a length, such as a `BlockSampler`.
         num_workers (int): 0 reads in the main process.
+
+    Raises, while iterating:
+        WorkerLost: see `build_dataloader`.
     """
     dataset.prepare_evaluation()
-    return DataLoader(dataset, batch_sampler=batches, num_workers=num_workers, collate_fn=collate_evaluation,
-                      worker_init_fn=_start_worker if num_workers else None, generator=torch.Generator())
+    return WatchedLoader(dataset, batch_sampler=batches, num_workers=num_workers, collate_fn=collate_evaluation,
+                         timeout=TIMEOUT_S if num_workers else 0, generator=torch.Generator())
 
 
 def collate_training(samples):

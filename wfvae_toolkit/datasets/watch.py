@@ -116,7 +116,8 @@ def _start_worker(notes, worker_id):
 def _load(dataset, note, keys):
     samples = []
     for key in keys:
-        note[2], note[1] = time.monotonic(), key.index + 1
+        index = key if isinstance(key, int) else key.index
+        note[2], note[1] = time.monotonic(), index + 1
         samples.append(dataset[key])
     note[1] = 0
     return samples
