@@ -13,7 +13,7 @@ from importlib import import_module
 from mmengine import registry as engine
 from mmengine.registry import Registry
 
-from .utils.errors import NameClash, UnknownName, UnknownSetting
+from .utils.errors import NameClash, SettingError, UnknownName, UnknownSetting, is_number, located
 from .utils.plugins import load_plugins, place_of
 
 SCOPE = 'wfvae_toolkit'
@@ -48,9 +48,13 @@ def build_part(cfg, registry, **context):
     Raises:
         TypeError: ``cfg`` is no dict with a ``type``, or an argument is unknown or missing.
         KeyError: nothing of that name is registered; the message lists what is.
+        ValueError: one of our own parts got a text where it takes a number, or the like.
     """
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise UnknownSetting(f"{registry.name}: expected dict(type='Name', ...), got {cfg!r}")
+    if not (isinstance(cfg['type'], str) or callable(cfg['type'])):
+        raise UnknownSetting(f'{registry.name}: type={cfg["type"]!r}: expected a name, one of '
+                             f'{", ".join(sorted(registered_names(registry)))}')
     arguments = {**context, **{key: value for key, value in cfg.items() if key != 'type'}}
     cls = cfg['type']
     if isinstance(cls, str):
@@ -60,7 +64,31 @@ def build_part(cfg, registry, **context):
     except TypeError as error:
         accepted = [name for name in inspect.signature(cls).parameters if name not in context]
         raise UnknownSetting(f'{registry.name} {cls.__name__}: {error}; its settings are {accepted}') from None
+    if cls.__module__.partition('.')[0] == SCOPE:
+        _check_kinds(cls, arguments)
     return cls(**arguments)
+
+
+def _check_kinds(cls, arguments):
+    """SettingError unless arguments are of the kind that the defaults show: a number, True or False, a list.
+
+    A default of None shows nothing. Other people's parts may take 'auto' for a number.
+    """
+    for name, parameter in inspect.signature(cls).parameters.items():
+        default, value = parameter.default, arguments.get(name, parameter.default)
+        if isinstance(default, bool):
+            good, kind = isinstance(value, bool), 'True or False'
+        elif isinstance(default, (int, float)):
+            # A list may stand for a number a stage.
+            good = is_number(value) or isinstance(value, (list, tuple))
+            kind = f'a number is needed, such as {default}'
+        elif isinstance(default, (list, tuple)):
+            good, kind = isinstance(value, (list, tuple)), f'a list is needed, such as {list(default)}'
+        else:
+            continue
+        if not good:
+            with located(name):
+                raise SettingError(f'{value!r}: {kind}')
 
 
 def find_part(name, registry):
@@ -69,7 +97,10 @@ def find_part(name, registry):
     if cls is None and load_plugins():
         cls = _look_up(name, registry)
     if cls is None:
-        known = sorted(registered_names(registry))
+        known, above = set(registered_names(registry)), registry.parent
+        while above is not None:
+            known, above = known | set(above.module_dict), above.parent
+        known = sorted(known)
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f'; did you mean {near[0]!r}?' if near else '.'
         raise UnknownName(f'no {registry.name} is called {name!r}{hint} Registered: {", ".join(known)}. '
@@ -138,13 +169,13 @@ DATASETS = _child(engine.DATASETS, 'datasets', build_func=build_part)
 TRANSFORMS = _child(engine.TRANSFORMS, 'datasets', build_func=build_part)
 METRICS = _child(engine.METRICS, 'evaluation', build_func=build_part)
 EVALUATORS = _child(engine.EVALUATOR, 'evaluation', build_func=build_part)
-MODELS = _child(engine.MODELS, 'training')
-LOOPS = _child(engine.LOOPS, 'training')
+MODELS = _child(engine.MODELS, 'training', build_func=build_part)
+LOOPS = _child(engine.LOOPS, 'training', build_func=build_part)
 OPTIMIZERS = _child(engine.OPTIMIZERS)
 OPTIM_WRAPPERS = _child(engine.OPTIM_WRAPPERS)
-OPTIM_WRAPPER_CONSTRUCTORS = _child(engine.OPTIM_WRAPPER_CONSTRUCTORS, 'training')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(engine.OPTIM_WRAPPER_CONSTRUCTORS, 'training', build_func=build_part)
 RUNNERS = _child(engine.RUNNERS, 'training')
-HOOKS = _child(engine.HOOKS, 'hooks')
+HOOKS = _child(engine.HOOKS, 'hooks', build_func=build_part)
 VISBACKENDS = _child(engine.VISBACKENDS, 'visualization.backends')
 VISUALIZERS = _child(engine.VISUALIZERS, 'visualization')
 

@@ -49,46 +49,6 @@ def test_the_last_line_needs_no_end(folder):
     assert ImageManifest(folder / 'list.jsonl').fields(1) == {'n': 1}
 
 
-BROKEN = {
-    'no JSON': (b'{"path": "1.png"', "delimiter at column 17"),
-    'two objects': (b'{"path": "1.png"} {"path": "2.png"}', 'Extra data'),
-    'an array': (b'["1.png"]', 'no JSON object'),
-    'a string': (b'"1.png"', 'no JSON object'),
-    'null': (b'null', 'no JSON object'),
-    'no path': (b'{"file": "1.png"}', 'holds no path: give one of image_path, path, target'),
-    'two paths': (b'{"path": "1.png", "target": "2.png"}', 'holds path and target'),
-    'a key twice': (b'{"path": "1.png", "path": "2.png"}', "'path' appears twice"),
-    'a field twice': (b'{"path": "1.png", "a": {"b": 1, "b": 1}}', "'b' appears twice"),
-    'a number': (b'{"path": 1}', 'path is 1, not the path'),
-    'null path': (b'{"path": null}', 'path is None'),
-    'a list': (b'{"image_path": ["1.png"]}', 'not the path'),
-    'empty': (b'{"path": ""}', 'not the path'),
-    'NaN': (b'{"path": "1.png", "score": NaN}', 'NaN is no JSON; use null'),
-    'Latin-1': ('{"path": "ü.png"}'.encode('latin-1'), "can't decode byte"),
-    'UTF-16': ('{"path": "1.png"}'.encode('utf-16'), "can't decode byte"),
-    'deep': (b'{"path": "1.png", "a": ' + b'[' * 100_000, 'recursion'),
-    'absolute': (b'{"path": "/data/1.png"}', 'allow_outside=True'),
-    'above': (b'{"path": "../1.png"}', 'allow_outside=True'),
-    'above on a detour': (b'{"path": "a/../../1.png"}', 'allow_outside=True')}
-
-
-@pytest.mark.parametrize('broken', BROKEN)
-def test_a_broken_line_is_named(folder, broken):
-    line, reason = BROKEN[broken]
-    manifest = write(folder, {'path': '1.png'}, b'', line, {'path': 'z.png'})
-    with pytest.raises(SettingError) as caught:
-        ImageManifest(manifest)
-    assert str(caught.value).startswith(f'{manifest}, line 3: ')
-    assert reason in str(caught.value)
-
-
-@pytest.mark.parametrize('content', [b'', b'\n \n', codecs.BOM_UTF8])
-def test_an_empty_manifest(folder, content):
-    (folder / 'list.jsonl').write_bytes(content)
-    with pytest.raises(SettingError, match=r'list.jsonl.*names no picture'):
-        ImageManifest(folder / 'list.jsonl')
-
-
 def test_no_such_manifest_names_the_option(folder):
     for training, name in ((True, 'train_dataloader'), (False, 'val_dataloader')):
         for path in (folder / 'none.jsonl', folder):

@@ -86,7 +86,7 @@ def test_centre_crop(step, crop):
 
 
 def test_a_crop_below_what_the_network_takes_is_refused():
-    with pytest.raises(ValueError, match='STLPIPSLoss: crop=20; the network needs at least 21 px'):
+    with pytest.raises(ValueError, match='STLPIPSLoss: crop=20; None, or a whole number of px of at least 21'):
         STLPIPSLoss(crop=20)
 
 

@@ -123,4 +123,4 @@ def test_none_of_the_ways_is_an_error_that_names_the_loss(launch, tmp_path):
     config = child(tmp_path, "model = dict(losses=dict(pixel=dict(_delete_=True, type='CharbonnierLoss')))\n")
     done = launch(sys.executable, 'tools/train.py', config, '--work-dir', tmp_path / 'run', check=False)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: no loss is called 'CharbonnierLoss'")
+    assert done.stderr.splitlines()[-1].startswith("error: model.losses.pixel: no loss is called 'CharbonnierLoss'")

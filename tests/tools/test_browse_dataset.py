@@ -60,5 +60,5 @@ def test_a_substitute_is_named(browse, photos, tmp_path):
 def test_settings_that_cannot_work(browse, tmp_path):
     with pytest.raises(SystemExit):
         browse('--count', '0')
-    with pytest.raises(SystemExit, match='^error: there is no folder'):
+    with pytest.raises(SystemExit, match='^error: train_dataloader.dataset: there is no folder'):
         browse(train=tmp_path / 'none')

@@ -76,7 +76,7 @@ def test_a_metric_without_its_weights_is_named_and_the_others_are_there(score, r
     assert str(tmp_path / 'alexnet.pth') in summary['not_computed']['LPIPS']
     assert list(summary['metrics']) == ['PSNR', 'SSIM', 'raw/PSNR', 'raw/SSIM']
     assert 'not computed: LPIPS: ' in capsys.readouterr().out
-    with pytest.raises(SystemExit, match='^error: LPIPS needs the trunk weights .*alexnet.pth'):
+    with pytest.raises(SystemExit, match='^error: val_evaluator.metrics.LPIPS: .* weights .*alexnet.pth'):
         score(run, **{'val_evaluator.metrics.LPIPS': missing})
 
 
@@ -130,10 +130,10 @@ def test_no_checkpoint_is_one_line(score, tmp_path, checkpoint, message):
 
 
 def test_no_data_is_one_line(score, run, tmp_path):
-    with pytest.raises(SystemExit, match='^error: there is no folder .*: set val_dataloader.dataset.data_root$'):
+    with pytest.raises(SystemExit, match='^error: val_dataloader.dataset: there is no folder .*data_root$'):
         score(run, data=tmp_path / 'nowhere')
     (tmp_path / 'empty').mkdir()
-    with pytest.raises(SystemExit, match='^error: no image under .*val_dataloader.dataset.data_root'):
+    with pytest.raises(SystemExit, match='^error: val_dataloader.dataset: no image under .*data_root'):
         score(run, data=tmp_path / 'empty')
 
 

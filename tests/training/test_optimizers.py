@@ -70,8 +70,8 @@ def test_paramwise_settings(make_model):
 
 
 def test_rows_are_the_turns(make_model):
-    with pytest.raises(ValueError, match='optim_wrapper.generator: the rows are autoencoder and discriminator'):
+    with pytest.raises(ValueError, match='generator: the rows are autoencoder and discriminator'):
         TurnOptimizers(dict(generator=ADAMW, discriminator=SGD))
     for row in ({}, dict(discriminator=None)):
-        with pytest.raises(ValueError, match='optim_wrapper.discriminator is missing'):
+        with pytest.raises(ValueError, match='discriminator: missing: use dict'):
             TurnOptimizers(dict(autoencoder=ADAMW, **row))(make_model())

@@ -23,13 +23,14 @@ from .transforms import (
     fixed_pipeline,
     was_upsampled,
 )
+from .watch import WatchedLoader, WorkerLost
 
 __all__ = [
     'BadFile', 'BadFileLog', 'BadImage', 'Batch', 'BlockSampler', 'CachedLatents', 'CenterCrop', 'EXTENSIONS',
     'EpochOrder', 'ImageDataset', 'ImageFiles', 'ImageFolder', 'ImageManifest', 'LatentCacheError', 'LatentIndex',
     'LoaderSettings', 'MAX_PIXELS', 'MixedDataset', 'MixedOrder', 'PathList', 'PositionSampler', 'RandomCrop',
     'RandomFlip', 'ResizeShortSide', 'Sample', 'SampleError', 'SampleKey', 'SequentialSampler', 'TooManyBadFiles',
-    'build_dataloader', 'collate_evaluation', 'collate_training', 'count_images', 'describe_pipeline',
-    'evaluation_key', 'fixed_pipeline', 'load_batches', 'load_rgb', 'open_images', 'read_size', 'rgb_colour',
-    'scan_folder', 'to_rgb', 'was_upsampled', 'write_manifest',
+    'WatchedLoader', 'WorkerLost', 'build_dataloader', 'collate_evaluation', 'collate_training', 'count_images',
+    'describe_pipeline', 'evaluation_key', 'fixed_pipeline', 'load_batches', 'load_rgb', 'open_images', 'read_size',
+    'rgb_colour', 'scan_folder', 'to_rgb', 'was_upsampled', 'write_manifest',
 ]

@@ -12,13 +12,13 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from ..registry import DATASETS, TRANSFORMS, find_part
-from ..utils.errors import SettingError
+from ..utils.errors import SettingError, is_number, located
 from ..utils.seeding import mix_seed, seeded
 from .bad_files import BadFile
 from .fast import import_cv2, load_resized
 from .images import MAX_PIXELS, BadImage, load_rgb, rgb_colour, to_rgb
 from .order import EpochOrder
-from .transforms import was_upsampled
+from .transforms import crop_of, was_upsampled
 
 ON_BAD = ('substitute', 'report')
 DECODERS = ('exact', 'fast')
@@ -84,8 +84,15 @@ class ImageDataset(Dataset):
         for name, value, choices in (('on_bad', on_bad, ON_BAD), ('decoder', decoder, DECODERS)):
             if value not in choices:
                 raise SettingError(f'{name}={value!r}: use one of {choices}')
+        if not isinstance(data_root, (str, Path)):
+            raise SettingError(f'data_root={data_root!r}: use the path of a folder or a manifest')
+        if not (is_number(max_pixels, 1) and is_number(cache_mib, 0)):
+            raise SettingError(f'max_pixels={max_pixels!r}, cache_mib={cache_mib!r}: use numbers, at least 1 and 0')
         self.data_root = Path(data_root)
-        self.pipeline = [TRANSFORMS.build(cfg) for cfg in pipeline]
+        self.pipeline = []
+        for number, cfg in enumerate(pipeline):
+            with located(f'pipeline.{number}'):
+                self.pipeline.append(TRANSFORMS.build(cfg))
         self.on_bad = on_bad
         self.background = rgb_colour(background)
         self.max_pixels = max_pixels
@@ -108,6 +115,10 @@ class ImageDataset(Dataset):
     def order(self, length, seed, shuffle):
         """position -> index while training on the first ``length`` samples: `EpochOrder`, or a child's own."""
         return EpochOrder(length, (seed,), shuffle)
+
+    def crop_size(self):
+        """Edge in px of every picture, None where that depends on the file."""
+        return crop_of(self.pipeline)
 
     def prepare_evaluation(self):
         """From now on each sample is its own file: a bad one is reported, never substituted.
@@ -148,7 +159,8 @@ class ImageDataset(Dataset):
 
     def _check_fast(self, cache_mib):
         import_cv2()  # now, not in a worker
-        if not self.pipeline or not hasattr(self.pipeline[0], 'region'):
+        first = self.pipeline[0] if self.pipeline else None
+        if not hasattr(first, 'region') or getattr(first, 'scale', 1) is None:  # RandomCrop without it never shrinks
             raise SettingError("decoder='fast' shrinks while it decodes: begin the pipeline with ResizeShortSide, or "
                                'RandomCrop with a scale')
         if cache_mib:

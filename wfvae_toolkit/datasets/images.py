@@ -11,7 +11,8 @@
 | 32-bit integers | as 16-bit grey; beyond 0..65535 bad, since no white level is agreed on |
 | float | 0 is black, 1 white; outside of that, or NaN, bad for the same reason |
 | several frames or pages | the first |
-| LAB, and formats not in `FORMATS` | bad |
+| LAB | sRGB, by Pillow |
+| formats not in `FORMATS` | bad |
 """
 
 import contextlib
@@ -144,8 +145,11 @@ def upright_rgb(image, background='white'):
 def rgb_colour(colour):
     """CSS colour or (r, g, b) -> (r, g, b), each 0..255; ValueError otherwise."""
     if isinstance(colour, str):
-        return ImageColor.getrgb(colour)[:3]
-    values = tuple(colour)
+        try:
+            return ImageColor.getrgb(colour)[:3]
+        except ValueError:
+            raise SettingError(f'{colour!r} is no colour; use a CSS name or code such as "white", "#808080"') from None
+    values = tuple(colour) if isinstance(colour, (list, tuple)) else ()
     if len(values) != 3 or not all(isinstance(value, int) and 0 <= value <= 255 for value in values):
         raise SettingError(f'{colour!r}: use a colour name such as "white" or three integers of 0..255')
     return values

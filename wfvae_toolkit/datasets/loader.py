@@ -5,13 +5,14 @@ import itertools
 from dataclasses import dataclass, fields, replace
 
 import torch
-from torch.utils.data import DataLoader
 
-from ..utils.errors import SettingError
-from ..utils.signals import shield_worker
+from ..utils.errors import SettingError, UnknownSetting, is_number, located
 from .bad_files import BadFile
 from .base import build_dataset
 from .sampler import PositionSampler, SequentialSampler
+from .watch import WatchedLoader
+
+TIMEOUT_S = 600
 
 
 @dataclass
@@ -64,17 +65,23 @@ class LoaderSettings:
     pin_memory: bool = False  # where there is a GPU
     prefetch_factor: int | None = None  # batches that a worker reads ahead; None: PyTorch's 2
     persistent_workers: bool = False
-    timeout_s: float = 0  # 0 waits for ever
+    timeout_s: float = TIMEOUT_S  # without a batch; then the workers hang. 0 waits for ever
     max_images: int | None = None  # only the first ones of the dataset
 
     def __post_init__(self):
         if not isinstance(self.dataset, dict):
-            raise TypeError(f"dataset={self.dataset!r}: use dict(type='ImageFolder', data_root=...)")
-        if self.batch_size < 1 or self.num_workers < 0:
-            raise SettingError(f'batch_size={self.batch_size}, num_workers={self.num_workers}: '
-                               'use at least 1 and at least 0')
-        if self.max_images is not None and self.max_images < 1:
-            raise SettingError(f'max_images={self.max_images}: use at least 1, or None for all')
+            raise UnknownSetting(f"dataset={self.dataset!r}: use dict(type='ImageFolder', data_root=...)")
+        for name, low, otherwise in (('batch_size', 1, ''), ('num_workers', 0, ''),
+                                     ('prefetch_factor', 1, ', or None'), ('max_images', 1, ', or None for all')):
+            value = getattr(self, name)
+            if not (is_number(value, low, whole=True) or otherwise and value is None):
+                raise SettingError(f'{name}={value!r}: use a whole number, at least {low}{otherwise}')
+        if not is_number(self.timeout_s, 0):
+            raise SettingError(f'timeout_s={self.timeout_s!r}: use seconds, such as 600; 0 waits for ever')
+        for name in ('shuffle', 'pin_memory', 'persistent_workers'):
+            value = getattr(self, name)
+            if not (isinstance(value, bool) or name == 'shuffle' and value is None):
+                raise SettingError(f'{name}={value!r}: True or False')
 
 
 def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
@@ -92,10 +99,12 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
 
     Raises:
         TypeError: a setting is unknown or missing.
+        WorkerLost: while iterating, a worker died or gave nothing for ``timeout_s``; the message names the sample.
         ValueError: a setting does not fit evaluation.
     """
-    settings = _settings(cfg)
-    dataset = _build_dataset(settings.dataset, training)
+    with located('train_dataloader' if training else 'val_dataloader'):
+        settings = _settings(cfg)
+        dataset = _build_dataset(settings.dataset, training)
     length = min(len(dataset), settings.max_images or len(dataset))
     if training:
         shuffle = settings.shuffle is not False
@@ -107,12 +116,12 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
     workers = {}
     if settings.num_workers:
         workers = {'prefetch_factor': settings.prefetch_factor, 'persistent_workers': settings.persistent_workers,
-                   'timeout': settings.timeout_s, 'worker_init_fn': _start_worker}
+                   'timeout': settings.timeout_s}
     # With a generator of its own the loader does not draw its workers' seeds from the global one.
-    return DataLoader(dataset, settings.batch_size, sampler=sampler, num_workers=settings.num_workers,
-                      collate_fn=collate_training if training else collate_evaluation,
-                      pin_memory=settings.pin_memory and torch.cuda.is_available(),
-                      generator=torch.Generator().manual_seed(seed), **workers)
+    return WatchedLoader(dataset, settings.batch_size, sampler=sampler, num_workers=settings.num_workers,
+                         collate_fn=collate_training if training else collate_evaluation,
+                         pin_memory=settings.pin_memory and torch.cuda.is_available(),
+                         generator=torch.Generator().manual_seed(seed), **workers)
 
 
 def load_batches(dataset, batches, num_workers=0):
@@ -122,10 +131,13 @@ def load_batches(dataset, batches, num_workers=0):
         dataset (ImageDataset): told so.
         batches (iterable of list of `SampleKey` or int): with a length, such as a `BlockSampler`.
         num_workers (int): 0 reads in the main process.
+
+    Raises, while iterating:
+        WorkerLost: see `build_dataloader`.
     """
     dataset.prepare_evaluation()
-    return DataLoader(dataset, batch_sampler=batches, num_workers=num_workers, collate_fn=collate_evaluation,
-                      worker_init_fn=_start_worker if num_workers else None, generator=torch.Generator())
+    return WatchedLoader(dataset, batch_sampler=batches, num_workers=num_workers, collate_fn=collate_evaluation,
+                         timeout=TIMEOUT_S if num_workers else 0, generator=torch.Generator())
 
 
 def collate_training(samples):
@@ -154,27 +166,24 @@ def collate_evaluation(samples):
 
 
 def _settings(cfg):
+    if not isinstance(cfg, dict):
+        raise UnknownSetting(f"{cfg!r}: use dict(batch_size=4, dataset=dict(type='ImageFolder', data_root=...))")
     try:
         inspect.signature(LoaderSettings).bind(**cfg)
     except TypeError as error:
         names = [field.name for field in fields(LoaderSettings)]
-        raise TypeError(f'dataloader: {error}; its settings are {names}') from None
+        raise UnknownSetting(f'dataloader: {error}; its settings are {names}') from None
     return LoaderSettings(**cfg)
 
 
 def _build_dataset(cfg, training):
     if not training and cfg.get('on_bad', 'report') != 'report':
         raise SettingError(f"on_bad={cfg['on_bad']!r}: evaluation never substitutes; leave it out or use 'report'")
-    dataset = build_dataset(cfg, option=f'{"train" if training else "val"}_dataloader.dataset.data_root')
-    if not training:
-        dataset.prepare_evaluation()
+    with located('dataset'):
+        dataset = build_dataset(cfg, option=f'{"train" if training else "val"}_dataloader.dataset.data_root')
+        if not training:
+            dataset.prepare_evaluation()
     return dataset
-
-
-def _start_worker(worker_id):
-    # One thread each: workers that all use every core slow each other and the training down.
-    torch.set_num_threads(1)
-    shield_worker()
 
 
 def _size(image):

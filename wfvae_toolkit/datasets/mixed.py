@@ -65,6 +65,11 @@ class MixedDataset(Dataset):
         lengths = {name: len(dataset) for name, dataset in self.datasets.items()}
         return MixedOrder(lengths, self.weights, seed, shuffle)
 
+    def crop_size(self):
+        """Edge in px of every picture, None where the sources differ or that depends on the file."""
+        sizes = {dataset.crop_size() for dataset in self.datasets.values()}
+        return sizes.pop() if len(sizes) == 1 else None
+
     def prepare_evaluation(self):
         for dataset in self.datasets.values():
             dataset.prepare_evaluation()

@@ -95,14 +95,22 @@ def _read_cache(path, endings):
             raise ValueError('format or checksum is wrong')
         if header['extensions'] != sorted(endings):
             return {}
-        return {folder: _Listing(tuple(fingerprint), *names)
+        return {folder: _checked(_Listing(tuple(fingerprint), *names))
                 for folder, fingerprint, *names in map(json.loads, body.splitlines())}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         warnings.warn(f'{path}: no usable scan cache ({type(error).__name__}: {error}); every folder is listed again',
                       stacklevel=2)
         return {}
+
+
+def _checked(listing):
+    """The listing, if its names stay in their folder: a checksum is no signature."""
+    for joined in listing[1:]:
+        if any(name in ('', '.', '..') or '\0' in name for name in _names(joined)):
+            raise ValueError(f'a name leads out of its folder: {joined[:80]!r}')
+    return listing
 
 
 def _write_cache(path, endings, listings):

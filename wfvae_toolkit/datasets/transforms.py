@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from PIL import Image
 
-from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.errors import SettingError, is_number
 
 from ..registry import TRANSFORMS
 from .images import MAX_PIXELS, BadImage
@@ -39,6 +39,12 @@ def describe_pipeline(pipeline):
 def was_upsampled(image):
     """Whether a transform had to enlarge the picture."""
     return image.info.get(_UPSAMPLED) is True
+
+
+def crop_of(pipeline):
+    """Edge in px of every picture that leaves built transforms, None where that depends on the picture."""
+    shaping = [transform for transform in pipeline if not isinstance(transform, RandomFlip)]
+    return shaping[-1].size if shaping and isinstance(shaping[-1], (CenterCrop, RandomCrop)) else None
 
 
 class Region(NamedTuple):
@@ -135,7 +141,8 @@ class RandomCrop(_Sized):
 
     def __init__(self, size, scale=None, too_small='upsample'):
         super().__init__(size, too_small)
-        if scale is not None and not (len(scale) == 2 and 0 < scale[0] <= scale[1] < float('inf')):
+        if scale is not None and not (isinstance(scale, (list, tuple)) and len(scale) == 2
+                                      and all(map(is_number, scale)) and 0 < scale[0] <= scale[1] < float('inf')):
             raise SettingError(f'RandomCrop: scale={scale!r}: use two factors, 0 < low <= high, such as (0.5, 1)')
         self.scale = scale
 
@@ -163,7 +170,7 @@ class RandomFlip:
     """Left and right exchanged with ``probability``."""
 
     def __init__(self, probability=0.5):
-        if not 0 <= probability <= 1:
+        if not is_number(probability, 0, 1):
             raise SettingError(f'RandomFlip: probability {probability!r}: use 0 to 1')
         self.probability = probability
 

@@ -9,6 +9,7 @@ import torch
 from wfvae_toolkit.models.perceptual import PerceptualWeightsMissing
 from wfvae_toolkit.registry import EVALUATORS, METRICS
 from wfvae_toolkit.utils.distributed import gather
+from wfvae_toolkit.utils.errors import SettingError, located
 from wfvae_toolkit.utils.files import atomic_write, printable, write_json
 
 from .metric import EvaluationBatch
@@ -56,20 +57,27 @@ class ReconstructionEvaluator:
     def __init__(self, metrics, quantize=True):
         self.quantize = quantize
         self.metrics, self.not_computed = {}, {}
+        if not isinstance(metrics, dict):
+            raise SettingError(f"metrics={metrics!r}: use dict(PSNR=dict(type='PSNR'))")
         for name, cfg in metrics.items():
             if name == 'path' or '/' in name:
-                raise ValueError(f"metric {name!r}: a name holds no '/' and is not 'path', which the files use")
-            if cfg is None:
-                continue
-            cfg = dict(cfg)
-            optional = cfg.pop('optional', False)
-            try:
-                self.metrics[name] = METRICS.build(cfg).eval()
-            except PerceptualWeightsMissing as error:
-                if not optional:
-                    raise
-                self.not_computed[name] = ' '.join(str(error).split())
+                raise SettingError(f"metric {name!r}: a name holds no '/' and is not 'path', which the files use")
+            if cfg is not None:
+                with located(f'metrics.{name}'):
+                    self._build(name, cfg)
         self.reset()
+
+    def _build(self, name, cfg):
+        if not isinstance(cfg, dict):
+            raise SettingError(f"{cfg!r}: use dict(type='Name', ...)")
+        settings = dict(cfg)
+        optional = settings.pop('optional', False)
+        try:
+            self.metrics[name] = METRICS.build(settings).eval()
+        except PerceptualWeightsMissing as error:
+            if not optional:
+                raise
+            self.not_computed[name] = ' '.join(str(error).split())
 
     def reset(self):
         """Forget all images."""

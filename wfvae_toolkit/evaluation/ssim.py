@@ -3,6 +3,7 @@
 import torch
 
 from wfvae_toolkit.registry import METRICS
+from wfvae_toolkit.utils.errors import SettingError
 
 from .metric import Metric
 
@@ -22,7 +23,7 @@ def ssim(reconstruction, target):
     """
     height, width = target.shape[-2:]
     if min(height, width) < WINDOW:
-        raise ValueError(f'{height}x{width} px: SSIM takes images of at least {WINDOW}x{WINDOW} px')
+        raise SettingError(f'{height}x{width} px: SSIM takes images of at least {WINDOW}x{WINDOW} px')
     x, y = reconstruction.double(), target.double()
     rows, columns = _filter_matrix(height, x.device), _filter_matrix(width, x.device)
     # Only the sum of the two variances appears in the formula, so four maps are filtered, not five. Products with

@@ -46,6 +46,13 @@ class CheckpointHook(Hook):
         self.best = None
         self.failed = None  # the WriteError of the newest checkpoint
 
+    def before_run(self, runner):
+        metrics = getattr(getattr(runner.val_loop, 'evaluator', None), 'metrics', {})
+        known = [*metrics, *(f'raw/{name}' for name in metrics)]
+        if self.save_best is not None and metrics and self.save_best not in known:
+            raise SettingError(f'CheckpointHook: save_best={self.save_best!r} is never measured; one of '
+                               f'{", ".join(known)}, or None')
+
     def before_train(self, runner):
         self._saved = self._place(runner)
         # A checkpoint is written before the validation at its iteration, whose score it therefore lacks.

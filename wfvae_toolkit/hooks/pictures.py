@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from wfvae_toolkit.models.discriminators import score_maps
 from wfvae_toolkit.registry import HOOKS
 from wfvae_toolkit.utils import distributed
+from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.pictures import comparison_grid, score_overlay, write_picture
 
 
@@ -24,6 +25,8 @@ class PicturesHook(Hook):
     """
 
     def __init__(self, count=4):
+        if count < 0:
+            raise SettingError(f'PicturesHook: count={count}; 0 or more is needed')
         self.count = count
 
     def before_val_epoch(self, runner):

@@ -9,6 +9,7 @@ from wfvae_toolkit.registry import EVALUATORS
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.environment import describe_environment
+from wfvae_toolkit.utils.errors import located
 from wfvae_toolkit.utils.pictures import comparison_grid, write_picture
 
 
@@ -42,7 +43,8 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
     if max_images is not None:
         loader_cfg['max_images'] = max_images
     loader = build_dataloader(loader_cfg, training=False, rank=distributed.rank(), world_size=distributed.world_size())
-    evaluator = EVALUATORS.build(cfg.val_evaluator)
+    with located('val_evaluator'):
+        evaluator = EVALUATORS.build(cfg.val_evaluator)
     protocol = {
         'checkpoint': main.path.resolve().name, 'iteration': main.meta.get('iteration'), 'weights': main.weights,
         'precision': 'float32', 'data_root': str(loader_cfg['dataset'].get('data_root')),

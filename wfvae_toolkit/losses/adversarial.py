@@ -47,6 +47,8 @@ class AdversarialLoss(Loss):
         super().__init__(weight)
         if objective not in OBJECTIVES:
             raise SettingError(f'AdversarialLoss: objective={objective!r}; one of {", ".join(OBJECTIVES)}')
+        if not max_ratio > 0:
+            raise SettingError(f'AdversarialLoss: max_ratio={max_ratio!r}; a number above 0 is needed, such as 1e6')
         self.objective = OBJECTIVES[objective]
         self.balance = tuple(balance)
         self.max_ratio = max_ratio

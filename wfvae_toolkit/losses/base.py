@@ -1,11 +1,13 @@
 """What a loss is and what it sees."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from wfvae_toolkit.models.posterior import DiagonalGaussian
+from wfvae_toolkit.utils.errors import SettingError, is_number
 
 
 @dataclass
@@ -38,7 +40,7 @@ class Loss(nn.Module):
     """A row of the objective.
 
     ``forward(step)`` gives a scalar: the sum over an image, averaged over the batch, without
-    ``weight``, which the training model applies.
+    ``weight``, a finite number which the training model applies.
 
     needs_discriminator: rows that look at ``step.discriminator`` wait until it has started.
     needs_autoencoder: rows that run ``step.autoencoder`` again, such as ``decode`` on changed latents.
@@ -49,6 +51,8 @@ class Loss(nn.Module):
 
     def __init__(self, weight=1.0):
         super().__init__()
+        if not is_number(weight) or math.isinf(weight):
+            raise SettingError(f'weight={weight!r}: a finite number is needed, such as 1.0')
         self.weight = weight
 
     def forward(self, step):

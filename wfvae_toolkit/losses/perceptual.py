@@ -3,7 +3,7 @@
 from torch import nn
 
 from wfvae_toolkit.registry import LOSSES
-from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.errors import SettingError, is_number
 
 from .base import Loss
 
@@ -19,8 +19,9 @@ class _PerceptualLoss(Loss):
 
     def __init__(self, network, weight=1.0, crop=None):
         super().__init__(weight)
-        if crop is not None and crop < network.min_size:
-            raise SettingError(f'{type(self).__name__}: crop={crop}; the network needs at least {network.min_size} px')
+        if crop is not None and not is_number(crop, network.min_size, whole=True):
+            raise SettingError(f'{type(self).__name__}: crop={crop!r}; None, or a whole number of px of at least '
+                               f'{network.min_size}, which the network needs')
         self.network = as_constant(network)
         self.crop = crop
 

@@ -11,7 +11,7 @@ from wfvae_toolkit.evaluation import evaluate
 from wfvae_toolkit.registry import EVALUATORS, LOOPS
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
-from wfvae_toolkit.utils.errors import SettingError, UserError
+from wfvae_toolkit.utils.errors import SettingError, UserError, is_number, located
 from wfvae_toolkit.utils.seeding import mix_seed
 from wfvae_toolkit.utils.signals import StopRequest
 
@@ -46,9 +46,12 @@ class UpdateLoop(BaseLoop):
 
     def __init__(self, runner, dataloader, max_iters, val_interval=1000, accumulation=1, max_bad_files=100,
                  max_skipped=20):
-        for name, value in dict(max_iters=max_iters, val_interval=val_interval, accumulation=accumulation).items():
-            if not isinstance(value, int) or value < 1:
+        for name, value in dict(max_iters=max_iters, val_interval=val_interval, accumulation=accumulation,
+                                max_skipped=max_skipped).items():
+            if not is_number(value, 1, whole=True):
                 raise SettingError(f'train_cfg.{name}={value!r}: a positive integer is needed')
+        if not is_number(max_bad_files, 0, whole=True):
+            raise SettingError(f'train_cfg.max_bad_files={max_bad_files!r}: an integer of 0 or more is needed')
         # Not BaseLoop's: it would build MMEngine's sampler, whose order knows no position.
         self._runner = runner
         self.dataloader = build_dataloader(dataloader, training=True, seed=runner.seed, rank=distributed.rank(),
@@ -179,7 +182,8 @@ class EvaluationLoop(BaseLoop):
         self._runner = runner
         self.dataloader = build_dataloader(dataloader, training=False, rank=distributed.rank(),
                                            world_size=distributed.world_size())
-        self.evaluator = EVALUATORS.build(evaluator)
+        with located('val_evaluator'):
+            self.evaluator = EVALUATORS.build(evaluator)
 
     def run(self):
         """Returns the means."""

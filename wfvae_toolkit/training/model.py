@@ -1,6 +1,7 @@
 """The training model: one owner of autoencoder, discriminator and losses, with the two turns of the train step."""
 
 import fnmatch
+import inspect
 import math
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from wfvae_toolkit.checkpoints import plain_data
 from wfvae_toolkit.losses import AdversarialLoss, balanced_weight, mean_score
 from wfvae_toolkit.registry import AUTOENCODERS, DISCRIMINATORS, LOSSES, MODELS
 from wfvae_toolkit.utils.distributed import average_over_ranks
-from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.errors import SettingError, located
 
 from .objective import KnownGradient, Outputs, Row, weighted_sum
 from .passes import AutoencoderPass, DiscriminatorPass, distribute, gradient_sync
@@ -61,16 +62,22 @@ class AutoencoderTraining(BaseModel):
         for name, value, known in (('precision', precision, PRECISIONS), ('turns', turns, SCHEMES)):
             if value not in known:
                 raise SettingError(f'{name}={value!r}: one of {", ".join(known)}')
-        self.autoencoder_config = plain_data(autoencoder)  # checked now, written with every checkpoint
-        self.autoencoder = AUTOENCODERS.build(autoencoder)
-        self.losses = nn.ModuleDict({name: LOSSES.build(cfg) for name, cfg in losses.items() if cfg is not None})
+        with located('autoencoder'):
+            self.autoencoder_config = plain_data(autoencoder)  # checked now, written with every checkpoint
+            self.autoencoder = AUTOENCODERS.build(autoencoder)
+        self.losses = nn.ModuleDict()
+        for name, cfg in (losses or {}).items():
+            if cfg is not None:
+                with located(f'losses.{name}'):
+                    self.losses[name] = LOSSES.build(cfg)
         if not self.losses:
             raise SettingError('losses: at least one row is needed, such as pixel=dict(type="L1Loss")')
         self.adversarial = _adversarial_row(self.losses, known_rows=set(losses))
         if self.adversarial and discriminator is None:
             raise SettingError(f'losses.{self.adversarial} needs model.discriminator, such as '
                                "dict(type='PatchDiscriminator'); set the row to None to train without")
-        self.discriminator = DISCRIMINATORS.build(discriminator) if self.adversarial else None
+        with located('discriminator'):
+            self.discriminator = DISCRIMINATORS.build(discriminator) if self.adversarial else None
         self.likelihood_rows = self.losses[self.adversarial].balance if self.adversarial else ('pixel', 'perceptual')
         if learn_logvar:
             self.logvar = nn.Parameter(torch.tensor(float(logvar)))
@@ -90,6 +97,7 @@ class AutoencoderTraining(BaseModel):
         if self.discriminator is not None:
             self._passes['discriminator'] = DiscriminatorPass(self.discriminator)
         if compile is not None:
+            _check_compile(compile)
             # The parts, not the turn: no graph breaks, and names in state dicts stay.
             self.autoencoder.encoder.compile(**compile)
             self.autoencoder.decoder.compile(**compile)
@@ -105,6 +113,10 @@ class AutoencoderTraining(BaseModel):
         for name, network_pass in self._passes.items():
             if any(parameter.requires_grad for parameter in network_pass.parameters()):
                 self._passes[name] = distribute(network_pass, **options)
+
+    def network_pass(self, turn):
+        """The module whose forward is ``turn``'s: AutoencoderPass, DiscriminatorPass, or DDP around it."""
+        return self._passes[turn]
 
     # turns ----------------------------------------------------------------------------------
 
@@ -264,6 +276,13 @@ class AutoencoderTraining(BaseModel):
     def forward(self, inputs, data_samples=None, mode='tensor'):
         """(B, 3, H, W) in [-1, 1] -> reconstruction through the posterior's mean."""
         return self.autoencoder.decode(self.autoencoder.encode(inputs).latent_dist.mode()).sample
+
+
+def _check_compile(options):
+    known = [name for name in inspect.signature(torch.compile).parameters if name != 'model']
+    if not isinstance(options, dict) or options.keys() - known:
+        raise SettingError(f"compile={options!r}: use options of torch.compile ({', '.join(known)}), such as "
+                           "dict(mode='max-autotune'), {} for its defaults, or None")
 
 
 def _active(kl_channel):

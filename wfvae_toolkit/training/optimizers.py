@@ -3,8 +3,8 @@
 import torch
 from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
 
-from wfvae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS
-from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS, find_part
+from wfvae_toolkit.utils.errors import SettingError, is_number, located
 
 TURNS = ('autoencoder', 'discriminator')
 
@@ -74,12 +74,14 @@ class TurnOptimizers:
         SettingError: a row that is neither turn, or none for a network that trains.
     """
 
-    def __init__(self, optim_wrapper_cfg, paramwise_cfg=None):
+    def __init__(self, optim_wrapper_cfg):
         self.rows = {name: row for name, row in optim_wrapper_cfg.items() if name not in ('type', 'constructor')}
         self.logvar_lr = self.rows.pop('logvar_lr', 1e-2)
         unknown = set(self.rows) - set(TURNS)
         if unknown:
-            raise SettingError(f'optim_wrapper.{sorted(unknown)[0]}: the rows are {" and ".join(TURNS)}')
+            raise SettingError(f'{sorted(unknown)[0]}: the rows are {" and ".join(TURNS)}')
+        if not is_number(self.logvar_lr, 0):
+            raise SettingError(f'logvar_lr={self.logvar_lr!r}: a number from 0 is needed, such as 1e-2')
 
     def __call__(self, model):
         wrappers = {}
@@ -87,10 +89,8 @@ class TurnOptimizers:
             network = getattr(model, turn)
             if network is None:
                 continue
-            if self.rows.get(turn) is None:
-                raise SettingError(f'optim_wrapper.{turn} is missing, such as '
-                                   "dict(optimizer=dict(type='AdamW', lr=1e-5))")
-            wrapper = build_optim_wrapper(network, dict(self.rows[turn]))
+            with located(turn):
+                wrapper = _build(network, self.rows.get(turn))
             scaler = None
             if model.precision == 'fp16':
                 scaler = torch.amp.GradScaler(next(network.parameters()).device.type)
@@ -105,3 +105,25 @@ class TurnOptimizers:
             for group in wrapper.optimizer.param_groups:
                 group['initial_lr'] = group['lr']
         return OptimWrapperDict(**wrappers)
+
+
+def _build(network, row):
+    """MMEngine's wrapper of a row of the config."""
+    if not isinstance(row, dict):
+        found = 'missing' if row is None else repr(row)
+        raise SettingError(f"{found}: use dict(optimizer=dict(type='AdamW', lr=1e-5))")
+    limit = row.get('clip_grad')
+    if limit is not None and not (isinstance(limit, dict) and is_number(limit.get('max_norm'), 0)):
+        raise SettingError(f'clip_grad={limit!r}: use dict(max_norm=1e5), or None')
+    optimizer = row.get('optimizer')
+    if not isinstance(optimizer, dict):
+        raise SettingError(f"optimizer={optimizer!r}: use dict(type='AdamW', lr=1e-5)")
+    with located('optimizer'):
+        find_part(optimizer.get('type', ''), OPTIMIZERS)
+        if 'lr' in optimizer and not is_number(optimizer['lr'], 0):
+            raise SettingError(f'lr={optimizer["lr"]!r}: a number from 0 is needed, such as 1e-5')
+    try:
+        return build_optim_wrapper(network, dict(row))
+    except (TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
+        settings = ', '.join(f'{name}={value!r}' for name, value in optimizer.items())
+        raise SettingError(f'dict({settings}): {error}') from error

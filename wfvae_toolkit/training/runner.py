@@ -1,20 +1,25 @@
 """MMEngine's Runner with our checkpoint files and a log that starts with what is needed to repeat a run."""
 
+import logging
 from pathlib import Path
 
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 from wfvae_toolkit.checkpoints import LAST, CheckpointError, find_resumable, load_training_checkpoint
-from wfvae_toolkit.registry import RUNNERS
+from wfvae_toolkit.registry import HOOKS, LOOPS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS, find_part
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
-from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.errors import SettingError, is_number, located
 from wfvae_toolkit.utils.files import WriteError, remove_unfinished
 from wfvae_toolkit.utils.seeding import mix_seed
 from wfvae_toolkit.utils.signals import was_restarted
 
+from .loops import EvaluationLoop, UpdateLoop
+from .rehearsal import rehearse
 from .starting import start_from, without_parts
 
+# Sections of a config without which no run starts.
+_SECTIONS = ('model', 'train_dataloader', 'optim_wrapper', 'train_cfg', 'randomness', 'env_cfg')
 # What a run writes into its folder and a later one would take for its own.
 _RUN_FILES = ('iter_*.pth', 'best_*.pth', LAST, 'log.jsonl', 'train.csv', 'val.csv', 'curves.png', 'pictures',
               'vis_data', 'bad_files.jsonl')
@@ -37,6 +42,7 @@ class TrainingRunner(Runner):
     averaged_autoencoder = None
 
     def __init__(self, model, work_dir, *args, resume=False, **kwargs):
+        _check_sections({'model': model, **kwargs})
         self._restarted = was_restarted()
         self._resume_from = resume
         self._earlier_run = None
@@ -71,12 +77,37 @@ class TrainingRunner(Runner):
                 path.rename(self._earlier_run / path.name)
 
     def set_randomness(self, seed=None, **kwargs):
-        if seed is None:
-            raise SettingError('randomness.seed is needed: the order of samples and all noise derive from it')
+        if not is_number(seed, 0, whole=True):
+            raise SettingError(f'randomness.seed={seed!r}: a whole number from 0 is needed; the order of samples and '
+                               'all noise derive from it')
         super().set_randomness(seed, **kwargs)
         # The model is built next; every rank starts from the same weights.
         import torch
         torch.manual_seed(mix_seed('initial weights', seed))
+
+    # Parts are built here and not by MMEngine, whose errors name a class instead of a key of the config.
+
+    def build_model(self, model):
+        with located('model'):
+            return MODELS.build(model)
+
+    def build_train_loop(self, loop):
+        if isinstance(loop, BaseLoop):
+            return loop
+        _check_loop('train_cfg', loop, UpdateLoop)
+        return LOOPS.build(loop, runner=self, dataloader=self._train_dataloader)
+
+    def build_val_loop(self, loop):
+        if isinstance(loop, BaseLoop):
+            return loop
+        _check_loop('val_cfg', loop, EvaluationLoop)
+        return LOOPS.build(loop, runner=self, dataloader=self._val_dataloader, evaluator=self._val_evaluator)
+
+    def build_optim_wrapper(self, optim_wrapper):
+        rows = dict(optim_wrapper)
+        with located('optim_wrapper'):
+            return OPTIM_WRAPPER_CONSTRUCTORS.build(
+                dict(type=rows.pop('constructor', 'TurnOptimizers')), optim_wrapper_cfg=rows)(self.model)
 
     def wrap_model(self, model_wrapper_cfg, model):
         model = model.to(default_device())
@@ -86,19 +117,41 @@ class TrainingRunner(Runner):
 
     def build_visualizer(self, visualizer=None):
         # One folder for the whole run, resumed or not, instead of one a start.
-        return super().build_visualizer(None if visualizer is None else {'save_dir': self.work_dir, **visualizer})
+        try:
+            return super().build_visualizer(None if visualizer is None else {'save_dir': self.work_dir, **visualizer})
+        except (LookupError, TypeError) as error:
+            raise SettingError(f'visualizer={visualizer!r}: {error}') from error
 
     def register_default_hooks(self, hooks=None):
         """Just the rows of the config, those that are None left out."""
-        for hook in (hooks or {}).values():
+        for name, hook in (hooks or {}).items():
             if hook is not None:
-                self.register_hook(hook)
+                self._build_hook(hook, f'default_hooks.{name}')
+
+    def register_custom_hooks(self, hooks):
+        if not isinstance(hooks, (list, tuple)):
+            raise SettingError(f"custom_hooks={hooks!r}: a list is needed, such as [dict(type='Name')]")
+        for number, hook in enumerate(hooks):
+            self._build_hook(hook, f'custom_hooks.{number}')
+
+    def _build_hook(self, cfg, place):
+        with located(place):
+            settings = dict(cfg) if isinstance(cfg, dict) else {}
+            priority = settings.pop('priority', None)
+            self.register_hook(HOOKS.build(settings), priority)
 
     def get_hooks_info(self):
         return ', '.join(type(hook).__name__ for hook in self.hooks)
 
     def _log_env(self, env_cfg):
         """RunHeaderHook says more, and MMEngine's version imports torchvision without the shim."""
+
+    def train(self):
+        """Train to ``train_cfg.max_iters``; returns the model. What cannot work is a SettingError before anything."""
+        val_loop = self.val_loop
+        validation = () if val_loop is None else (val_loop.dataloader.dataset, val_loop.evaluator)
+        rehearse(self.model, self.train_loop.dataloader.dataset, *validation)
+        return super().train()
 
     def load_or_resume(self):
         if self._has_loaded:
@@ -113,7 +166,8 @@ class TrainingRunner(Runner):
         elif self._resume_from and self._resume_from is not True:
             self._continue(self._resume_from, self.cfg.get('resume_drop') or ())
         elif self._load_from:
-            self._start(self._load_from if isinstance(self._load_from, dict) else dict(path=self._load_from))
+            with located('load_from'):
+                self._start(_load_from_options(self._load_from))
 
     def _newest(self):
         """Rank 0's choice, for all: a folder that is not shared equally must not part the ranks."""
@@ -176,3 +230,33 @@ def _load_strictly(model, state_dict, path):
         model.load_state_dict(state_dict, strict=True)
     except RuntimeError as error:
         raise CheckpointError(f'{path} does not fit the model of the config: {error}') from None
+
+
+def _check_sections(settings):
+    """SettingError for a section of the config that is missing or no section."""
+    for name in _SECTIONS:
+        if not isinstance(settings.get(name), dict):
+            raise SettingError(f'{name}={settings.get(name)!r}: a dict is needed; see '
+                               'wfvae_toolkit::_base_/runtime.py and the shipped configs')
+    missing = [name for name in ('val_dataloader', 'val_cfg', 'val_evaluator') if settings.get(name) is None]
+    if len(missing) in (1, 2):
+        raise SettingError(f'{missing[0]}=None: give val_dataloader, val_cfg and val_evaluator, or set all three to '
+                           'None to train without validation')
+    level = settings.get('log_level', 'INFO')
+    if level not in logging.getLevelNamesMapping():
+        raise SettingError(f'log_level={level!r}: one of {", ".join(logging.getLevelNamesMapping())}')
+
+
+def _check_loop(place, cfg, kind):
+    with located(place):
+        cls = find_part(cfg['type'], LOOPS) if isinstance(cfg, dict) and isinstance(cfg.get('type'), str) else None
+        if not (isinstance(cls, type) and issubclass(cls, kind)):
+            raise SettingError(f"{cfg!r}: dict(type='{kind.__name__}', ...) or a child of it is needed")
+
+
+def _load_from_options(value):
+    """``load_from`` of a config -> arguments of start_from."""
+    options = value if isinstance(value, dict) else dict(path=value)
+    if not isinstance(options.get('path'), (str, Path)) or options.keys() - {'path', 'weights', 'allow_missing'}:
+        raise SettingError(f"{value!r}: use a path, or dict(path=, weights='ema', allow_missing=[])")
+    return options

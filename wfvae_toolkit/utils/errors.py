@@ -4,14 +4,24 @@ Raise one where the message says all that there is to know. Anything else that g
 traceback.
 """
 
+import contextlib
 import importlib
+import math
 
 
 class UserError(Exception):
-    """Base of them; each is a built-in error as well."""
+    """Base of them; each is a built-in error as well.
 
-    # KeyError's own would print its message quoted, as a key.
-    __str__ = Exception.__str__
+    Attributes:
+        place (str): dotted key of the config that it is about, or ''; see `located`.
+    """
+
+    place = ''
+
+    def __str__(self):
+        # KeyError's own would print the message quoted, as a key.
+        text = Exception.__str__(self)
+        return f'{self.place}: {text}' if self.place else text
 
 
 class SettingError(UserError, ValueError):
@@ -36,6 +46,21 @@ class MissingFile(UserError, FileNotFoundError):
 
 class MissingLibrary(UserError, ImportError):
     """A package that cannot be imported here."""
+
+
+@contextlib.contextmanager
+def located(place):
+    """A UserError from inside says where in the config it belongs; nested places are joined by dots."""
+    try:
+        yield
+    except UserError as error:
+        error.place = f'{place}.{error.place}' if error.place else place
+        raise
+
+
+def is_number(value, low=-math.inf, high=math.inf, whole=False):
+    """Whether a setting is an int (or float, unless ``whole``) from ``low`` to ``high``: no bool, no NaN."""
+    return isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and low <= value <= high
 
 
 def import_extra(package, extra=None):

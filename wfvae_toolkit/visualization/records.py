@@ -5,6 +5,7 @@ import json
 import math
 from pathlib import Path
 
+from wfvae_toolkit.utils.errors import SettingError, is_number
 from wfvae_toolkit.utils.files import atomic_write, write_errors
 
 
@@ -46,12 +47,26 @@ class RecordWriter:
 
 
 def read_records(folder):
-    """Rows of ``log.jsonl``; an unfinished last line (a run killed while writing) is left out."""
+    """Rows of ``log.jsonl``; an unfinished last line (a run killed while writing) is left out.
+
+    Raises:
+        SettingError: a line is no row.
+    """
     path = Path(folder) / 'log.jsonl'
     if not path.is_file():
         return []
-    lines = path.read_text(encoding='utf-8').split('\n')
-    return [json.loads(line) for line in lines[:-1]]
+    return [_row(line, f'{path}, line {number}') for number, line in enumerate(path.read_bytes().split(b'\n')[:-1], 1)]
+
+
+def _row(line, place):
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise SettingError(f'{place}: not a row of a log ({error}); mend or remove the line') from None
+    if not (isinstance(row, dict) and is_number(row.get('iteration'), whole=True)
+            and isinstance(row.get('phase'), str)):
+        raise SettingError(f'{place}: not a row of a log, it lacks an iteration or a phase; mend or remove the line')
+    return row
 
 
 def _header(path):

@@ -209,7 +209,7 @@ def test_any_norm_stands_everywhere(norm):
 
 @pytest.mark.parametrize(('settings', 'message'), [
     (dict(latent_channels=0), 'latent_channels=0: a positive integer'),
-    (dict(widths=(8,)), r'widths=\(8,\): at least two entries'),
+    (dict(widths=(8,)), r'widths=\(8,\): a list of at least two entries'),
     (dict(widths=(8, 0)), r'widths\[1\]=0: a positive integer'),
     (dict(decoder_widths=(8, 1.5, 4)), r'decoder_widths\[1\]=1.5: a positive integer'),
     (dict(decoder_widths=(8, 16)), '2 decoder_widths for 3 widths'),

@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from wfvae_toolkit.registry import AUTOENCODERS, DOWNSAMPLERS, MID_BLOCKS, NORM_LAYERS, UPSAMPLERS, WAVELETS
-from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.errors import SettingError, is_number
 
 from ..layers import ResidualBlock
 from ..layers.attention import run_mid
@@ -79,6 +79,8 @@ class WFVAE2Image(TilingControls, nn.Module):
         decoder_widths = widths if decoder_widths is None else decoder_widths
         decoder_flow_width = flow_width if decoder_flow_width is None else decoder_flow_width
         _check_positive(latent_channels=latent_channels)
+        if not is_number(dropout, 0, 1):
+            raise SettingError(f'dropout={dropout!r}: a number from 0 to 1 is needed')
         _check_widths('widths', widths)
         _check_widths('decoder_widths', decoder_widths)
         if len(decoder_widths) != len(widths):
@@ -306,8 +308,8 @@ def check_image(x, factor):
 
 def layers_per_stage(name, layers, stages, least):
     """A number or one number a stage -> list; ValueError names what would work."""
-    counts = [layers] * stages if isinstance(layers, int) else list(layers)
-    if len(counts) != stages:
+    counts = list(layers) if isinstance(layers, (list, tuple)) else [layers] * stages
+    if len(counts) != stages or not all(is_number(count, whole=True) for count in counts):
         raise SettingError(f'{name}={layers!r}: give one number or a list of {stages}, one a stage')
     if min(counts) < least:
         raise SettingError(f'{name}={layers!r}: every stage needs at least {least}')
@@ -325,12 +327,13 @@ def _check_shortcuts(latent_channels, encoder_width, decoder_width):
 
 
 def _check_widths(name, widths):
-    if len(widths) < 2:
-        raise SettingError(f'{name}={widths!r}: at least two entries are needed (2 give 4x, 3 give 8x downsampling)')
+    if not isinstance(widths, (list, tuple)) or len(widths) < 2:
+        raise SettingError(f'{name}={widths!r}: a list of at least two entries is needed (2 give 4x, 3 give 8x '
+                           'downsampling)')
     _check_positive(**{f'{name}[{i}]': width for i, width in enumerate(widths)})
 
 
 def _check_positive(**sizes):
     for name, size in sizes.items():
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        if not is_number(size, 1, whole=True):
             raise SettingError(f'{name}={size!r}: a positive integer is needed')

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from wfvae_toolkit.registry import NORM_LAYERS
-from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.errors import SettingError, is_number
 
 
 class _ChannelNorm(nn.Module):
@@ -58,7 +58,7 @@ class GroupNorm(nn.GroupNorm):
     """
 
     def __init__(self, channels, groups=32, eps=1e-6):
-        if channels % groups:
+        if not is_number(groups, 1, whole=True) or channels % groups:
             raise SettingError(f'GroupNorm: {groups} groups do not divide {channels} channels; use widths that are '
                                f'multiples of {groups}, or other groups= (LayerNorm2d takes any width)')
         super().__init__(groups, channels, eps)

@@ -1,0 +1,100 @@
+"""docs/bad_input.md is what really becomes of odd files: in training, in evaluation, in the manifest tool."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from tests.datasets.odd_files import FILES, Bad, corners
+from tests.datasets.odd_manifests import MANIFESTS
+from tests.datasets.write_bad_input import PAGE, with_tables
+from wfvae_toolkit.datasets import BadImage, ImageFolder, ImageManifest, SampleKey, load_rgb, read_size
+from wfvae_toolkit.utils.errors import SettingError
+
+pytestmark = pytest.mark.filterwarnings('ignore')  # Pillow's, about damaged headers
+CROP = [{'type': 'CenterCrop', 'size': 8}]
+
+
+@pytest.fixture
+def written(tmp_path, monkeypatch):
+    """Writes an odd file beside a good one; returns the folder."""
+    def write(odd):
+        folder = tmp_path / 'data'
+        folder.mkdir()
+        corners().save(folder / 'zz good.png')
+        odd.write(folder / odd.name)
+        if 'permission' in odd.what and os.access(folder / odd.name, os.R_OK):
+            real = os.stat
+
+            def stat(path, *arguments, **settings):
+                if os.fspath(path) == os.fspath(folder / odd.name):
+                    raise PermissionError(13, 'Permission denied', os.fspath(path))
+                return real(path, *arguments, **settings)
+            monkeypatch.setattr('wfvae_toolkit.datasets.images.os.stat', stat)
+        return folder
+    return write
+
+
+@pytest.mark.parametrize('odd', FILES, ids=lambda odd: odd.what)
+def test_it_is_read_as_stated(written, odd):
+    path = written(odd) / odd.name
+    if isinstance(odd.outcome, Bad):
+        with pytest.raises(BadImage) as caught:
+            load_rgb(path)
+        assert odd.outcome.reason in caught.value.reason
+        return
+    image = load_rgb(path)
+    assert (image.mode, image.size) == ('RGB', odd.outcome.size)
+    difference = np.abs(np.asarray(image)[0, 0].astype(int) - odd.outcome.pixel)
+    assert difference.max() <= odd.outcome.tolerance
+    assert read_size(path) == odd.outcome.size
+
+
+@pytest.mark.parametrize('odd', FILES, ids=lambda odd: odd.what)
+@pytest.mark.parametrize('decoder', ['exact', 'fast'])
+def test_training_has_a_picture_and_evaluation_says_which_has_none(written, odd, decoder):
+    folder = written(odd)
+    pipeline = CROP if decoder == 'exact' else [{'type': 'ResizeShortSide', 'size': 8}, *CROP]
+    training = ImageFolder(folder, pipeline, decoder=decoder)
+    assert list(training.paths) == sorted([odd.name, 'zz good.png'])
+    index = list(training.paths).index(odd.name)
+    sample = training[SampleKey(index, 0, 0)]
+    assert sample.image.shape == (3, 8, 8)
+    assert sample.image.dtype == torch.uint8
+    evaluation = ImageFolder(folder, CROP, on_bad='report')[index]
+    if isinstance(odd.outcome, Bad):
+        assert sample.path == 'zz good.png'
+        assert [bad.path for bad in sample.bad] == [odd.name]
+        assert evaluation.image is None
+        assert odd.outcome.reason in evaluation.bad[0].reason
+    else:
+        assert (sample.path, sample.bad) == (odd.name, ())
+        assert evaluation.image.shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize('odd', MANIFESTS, ids=lambda odd: odd.what)
+def test_a_manifest_is_read_as_stated(tmp_path, odd):
+    for name in ('1.png', 'z.png'):
+        corners().save(tmp_path / name)
+    manifest = tmp_path / 'list.jsonl'
+    manifest.write_bytes(odd.content)
+    if isinstance(odd.outcome, int):
+        dataset = ImageManifest(manifest, **odd.settings)
+        assert [sample.position for sample in dataset] == list(range(odd.outcome))
+        return
+    with pytest.raises(SettingError) as caught:
+        ImageManifest(manifest, **odd.settings)
+    assert str(manifest) in str(caught.value)
+    assert odd.outcome in str(caught.value)
+    assert odd.line is None or f'line {odd.line}: ' in str(caught.value)
+
+
+def test_there_are_many():
+    assert len({odd.what for odd in FILES}) == len(FILES) >= 40
+    assert len({odd.what for odd in MANIFESTS}) == len(MANIFESTS) >= 40
+
+
+def test_the_page_says_so():
+    text = PAGE.read_text(encoding='utf-8')
+    assert text == with_tables(text), 'run: python -m tests.datasets.write_bad_input'

@@ -1,0 +1,88 @@
+"""Workers that die or hang: the message names the sample, and nothing waits for ever."""
+
+import itertools
+import os
+import signal
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+from wfvae_toolkit.datasets import ImageDataset, WorkerLost, build_dataloader
+from wfvae_toolkit.registry import DATASETS
+
+pytestmark = pytest.mark.filterwarnings('ignore:This DataLoader will create')  # PyTorch's, with few cores
+BAD = 5
+
+
+@DATASETS.register_module()
+class Trapped(ImageDataset):
+    """Eight grey pictures; one of them does ``trap``."""
+
+    def __init__(self, trap, **settings):
+        super().__init__(**settings)
+        self.trap = trap
+
+    def __len__(self):
+        return 8
+
+    def path(self, index):
+        return f'folder/{index}.png'
+
+    def load(self, index):
+        if index == BAD:
+            {'killed': lambda: os.kill(os.getpid(), signal.SIGKILL), 'exits': lambda: os._exit(3),
+             'hangs': lambda: time.sleep(600), 'none': lambda: None}[self.trap]()
+        return Image.new('L', (4, 4), index)
+
+
+def loader(trap, workers=2, training=False, **settings):
+    return build_dataloader({'batch_size': 2, 'num_workers': workers, 'dataset': {'type': 'Trapped', 'trap': trap},
+                             **({'shuffle': False} if training else {}), **settings}, training=training)
+
+
+@pytest.mark.parametrize('workers', [1, 2])
+@pytest.mark.parametrize('trap', ['killed', 'exits'])
+def test_a_worker_that_dies_names_its_sample(trap, workers):
+    with pytest.raises(WorkerLost) as caught:
+        list(loader(trap, workers))
+    assert str(caught.value).startswith('a data worker died (')
+    assert "at sample 5 ('folder/5.png')" in str(caught.value)
+
+
+def test_a_worker_that_dies_while_others_compute():
+    """PyTorch would raise wherever the process is; the next batch is where it is said."""
+    batches = iter(loader('killed', workers=1, training=True))
+    next(batches)
+    end = time.monotonic() + 1.5
+    while time.monotonic() < end:
+        time.sleep(0.01)
+    with pytest.raises(WorkerLost, match=r"at sample 5 \('folder/5.png'\)"):
+        list(batches)
+
+
+def test_a_worker_of_another_loader_is_named():
+    training = iter(loader('killed', workers=1, training=True))
+    next(training)
+    validation = itertools.chain.from_iterable(loader('none', workers=1) for _ in range(1000))
+    with pytest.raises(WorkerLost, match=r"at sample 5 \('folder/5.png'\)"):
+        list(validation)
+
+
+def test_a_worker_that_hangs_names_its_sample():
+    start = time.monotonic()
+    with pytest.raises(WorkerLost) as caught:
+        list(loader('hangs', timeout_s=1))
+    assert time.monotonic() - start < 60
+    said = str(caught.value)
+    assert said.startswith('no batch for 1 s; at work were sample 5')
+    assert "'folder/5.png'" in said
+    assert 'timeout_s' in said
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_watching_changes_no_batch(workers):
+    grey = torch.cat([torch.stack(batch.images)[:, 0, 0, 0] for batch in loader('none', workers)])
+    assert grey.tolist() == list(range(8))
+    assert loader('none', workers).timeout == (600 if workers else 0)

@@ -1,0 +1,68 @@
+"""Both turns and the scores on one made-up picture, before the first iteration.
+
+Without it a discriminator that is too deep for the crops fails when it starts, and a crop that the autoencoder cannot
+halve fails at the first validation: after hours.
+"""
+
+import torch
+
+from wfvae_toolkit.utils.device import default_device
+from wfvae_toolkit.utils.errors import SettingError, located
+from wfvae_toolkit.utils.seeding import seeded
+
+from .passes import gradient_sync
+
+
+def rehearse(model, train_dataset, val_dataset=None, evaluator=None):
+    """Run a model's turns on a picture of the training crop's size, and the scores on one of the validation crop's.
+
+    Weights, buffers, gradients and random generators stay as they are. A dataset whose pipeline does not end in a crop
+    has pictures of any size: its part is left out.
+
+    Raises:
+        SettingError: with the key of what does not fit.
+    """
+    with located('train_dataloader.dataset.pipeline'):
+        size = _fitting_size(model, train_dataset)
+    if size is not None:
+        _rehearse_turns(model, size)
+    if val_dataset is None:
+        return
+    with located('val_dataloader.dataset.pipeline'):
+        size = _fitting_size(model, val_dataset)
+    if size is not None:
+        with located('val_evaluator.metrics'):
+            picture = _picture(size)
+            evaluator.process('', [0], ['a rehearsal'], picture, picture)
+            evaluator.reset()
+
+
+def _fitting_size(model, dataset):
+    """Edge of a dataset's crops in px, or None."""
+    size, factor = dataset.crop_size(), model.autoencoder.downsample_factor
+    if size is not None and size % factor:
+        raise SettingError(f'crops of {size} px: use a multiple of {factor}, by which the autoencoder shrinks, such as '
+                           f'{max(factor, round(size / factor) * factor)}')
+    return size
+
+
+def _rehearse_turns(model, size):
+    pictures = _picture(size)
+    was_training = model.training
+    model.eval()  # no power iteration, no running statistics
+    try:
+        # A compiled network would keep code for this batch of one.
+        with seeded(0), torch.compiler.set_stance('force_eager'), located(f'model, on crops of {size} px'):
+            with gradient_sync(model.network_pass('autoencoder'), last_micro_batch=False):
+                model.autoencoder_turn(pictures, sample_seeds=[0])
+            if model.discriminator is not None:
+                with gradient_sync(model.network_pass('discriminator'), last_micro_batch=False):
+                    model.discriminator_turn(pictures, sample_seeds=[0])
+    finally:
+        model.train(was_training)
+
+
+def _picture(size):
+    """(1, 3, size, size) in [-1, 1]; noise, since scores of a constant one are not finite."""
+    generator = torch.Generator().manual_seed(0)
+    return (torch.rand(1, 3, size, size, generator=generator) * 2 - 1).to(default_device())
