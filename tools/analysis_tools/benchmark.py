@@ -11,9 +11,9 @@ def main(arguments=None):
         description='Times works of several models in turns; every ratio is of one run.')
     parser.add_argument('--config', default='wfvae_toolkit::wfvae2_1024.py', help='whose model is "ours" and "plain"')
     parser.add_argument('--works', nargs='+', default=['encode', 'decode', 'forward'], metavar='WORK',
-                        help='encode decode forward autoencoder_turn discriminator_turn joint_turns data evaluation')
+                        help='encode decode forward autoencoder_turn discriminator_turn both_turns data evaluation')
     parser.add_argument('--models', nargs='+', default=['ours', 'plain', 'AutoencoderKL'], metavar='MODEL',
-                        help='ours, plain, AutoencoderKL, AutoencoderDC, or a trained model')
+                        help='ours, plain, joint, AutoencoderKL, AutoencoderDC or a trained model; ours@bf16')
     parser.add_argument('--size', type=int, default=256, metavar='PX')
     parser.add_argument('--batch', type=int, default=1)
     parser.add_argument('--precision', choices=['fp32', 'bf16', 'fp16'], default='fp32')

@@ -1,6 +1,6 @@
 """Works of the networks: encode, decode, forward, and the turns of training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -13,7 +13,7 @@ from wfvae_toolkit.utils.errors import SettingError
 from .plain import PlainTurns, plain_autoencoder
 
 INFERENCE = ('encode', 'decode', 'forward')
-TURNS = ('autoencoder_turn', 'discriminator_turn', 'joint_turns')
+TURNS = ('autoencoder_turn', 'discriminator_turn', 'both_turns')
 BASELINES = {
     # Stable Diffusion's autoencoder: 8x, 128-256-512-512, two layers.
     'AutoencoderKL': dict(type='DiffusersAutoencoderKL', latent_channels=4, widths=(128, 256, 512, 512), layers=2),
@@ -53,9 +53,15 @@ class Bench:
     def work(self, name, model):
         """``name`` of INFERENCE or TURNS, ``model`` 'ours', 'plain', one of BASELINES or a MODEL -> callable.
 
+        ``model`` may end in ``@bf16`` or another precision of its own. ``both_turns`` are the two turns one after the
+        other, an update of each network; of the model 'joint' they share images and reconstruction.
+
         Raises:
             SettingError: a work or a model that is not known, or a pair that does not exist.
         """
+        base, _, precision = model.rpartition('@')
+        if precision in PRECISIONS:
+            return replace(self, precision=precision).work(name, base)
         if name in INFERENCE:
             return self._inference(name, self._autoencoder(model))
         if name in TURNS:
@@ -101,35 +107,33 @@ class Bench:
         return run
 
     def _turn(self, name, model):
-        training = self.training_model(model)
-        images = self.images()
+        if model == 'joint' and name != 'both_turns':
+            raise SettingError(f"{name} of 'joint': it stands for both_turns only")
+        training = self.training_model('ours' if model == 'joint' else model)
+        images, seeds = self.images(), list(range(self.batch))
+        turns = {'autoencoder_turn': lambda: training.autoencoder_turn(images, sample_seeds=seeds)[0].backward(),
+                 'discriminator_turn': lambda: training.discriminator_turn(images, sample_seeds=seeds)[0].backward()}
+        networks = [training.autoencoder, training.discriminator]
         if model == 'plain':
             plain = PlainTurns(training)
             shape = training.autoencoder.encode(images).latent_dist.mean.shape
             noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
-            turns = {'autoencoder': lambda: plain.autoencoder_turn(images, noise),
-                     'discriminator': lambda: plain.discriminator_turn(images, noise)}
+            turns = {'autoencoder_turn': lambda: plain.autoencoder_turn(images, noise).backward(),
+                     'discriminator_turn': lambda: plain.discriminator_turn(images, noise).backward()}
             networks = [plain.autoencoder, plain.discriminator]
-        else:
-            seeds = list(range(self.batch))
-            turns = {'autoencoder': lambda: training.autoencoder_turn(images, sample_seeds=seeds)[0],
-                     'discriminator': lambda: training.discriminator_turn(images, sample_seeds=seeds)[0]}
-            networks = [training.autoencoder, training.discriminator]
 
         def joint():
             loss, _, fake = training._autoencoder_turn(images, sample_seeds=seeds)
             loss.backward()
             training._discriminator_turn(images, fake)[0].backward()
 
+        steps = [joint] if model == 'joint' else list(turns.values()) if name == 'both_turns' else [turns[name]]
+
         def run():
-            if name == 'joint_turns':
-                joint()
-            else:
-                turns[name.removesuffix('_turn')]().backward()
-            for network in networks:
-                network.zero_grad(set_to_none=True)
-        if name == 'joint_turns' and model == 'plain':
-            raise SettingError('joint_turns: the plain formulation has alternate turns only')
+            for step in steps:
+                step()
+                for network in networks:
+                    network.zero_grad(set_to_none=True)
         return run
 
     def training_model(self, model):

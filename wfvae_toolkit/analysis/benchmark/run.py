@@ -47,7 +47,7 @@ def run_benchmark(bench, works, models, rounds=5, memory=True, limit=True, repor
     Args:
         bench (Bench): model, size, batch, precision, device.
         works (list[str]): of WORKS; ``data`` and ``evaluation`` have models of their own.
-        models (list[str]): 'ours', 'plain', 'AutoencoderKL', 'AutoencoderDC' or a path.
+        models (list[str]): 'ours', 'plain', 'joint', 'AutoencoderKL', 'AutoencoderDC' or a path, also with '@bf16'.
         rounds (int): timed calls.
         memory (bool): measure peak memory too, on a CPU in a process of its own.
         limit (bool): time the limit of every model too.
@@ -89,7 +89,7 @@ def _one_work(bench, work, models, rounds, memory, limit):
     if work == 'evaluation':
         yield from _rows(work, evaluation_works(bench.size, bench.batch), rounds, torch.device('cpu'))
         return
-    functions = {model: bench.work(work, model) for model in models if (work, model) != ('joint_turns', 'plain')}
+    functions = {model: bench.work(work, model) for model in models}
     flops = {model: record(function).flops for model, function in functions.items()} if not bench.compile else {}
     limits = {model: Limit(function, bench.device) for model, function in functions.items()} if limit and flops else {}
     peaks = {model: _peak(bench, work, model) for model in functions} if memory else {}
