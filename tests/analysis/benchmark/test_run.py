@@ -93,8 +93,8 @@ def test_both_evaluations_give_the_same_scores():
         assert ours[name] == pytest.approx(values, rel=1e-5)
 
 
-@pytest.mark.parametrize(('work', 'model'),
-                         [('paint', 'ours'), ('autoencoder_turn', 'joint'), ('autoencoder_turn', 'else'), ('encode', 'ours@a')])
+@pytest.mark.parametrize(('work', 'model'), [
+    ('paint', 'ours'), ('autoencoder_turn', 'joint'), ('autoencoder_turn', 'else'), ('encode', 'ours@a')])
 def test_unknown_pairs(work, model):
     with pytest.raises(UserError):
         Bench(MODEL, size=32).work(work, model)
