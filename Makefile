@@ -8,7 +8,7 @@ UNFINISHED := $(VENV)/.unfinished
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help env demo-data demo test test-all bench kill lint wheel clean
+.PHONY: help env demo-data demo test test-all bench fuzz kill lint wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ bench: env  ## a short form of the benchmark: our networks, the plain formulatio
 kill: env  ## kill 2 x 102 small trainings, resume and compare them (over half an hour)
 	@rm -rf work_dirs/kills
 	@$(BIN)/python tests/reliability/kill_runs.py work_dirs/kills --kills 102
+
+fuzz: env  ## damaged files at every reader, for five minutes
+	@$(BIN)/python -m tests.fuzz.run --minutes 5 --seed 7
 
 lint: env  ## ruff
 	@echo 'lint: checking with ruff'
