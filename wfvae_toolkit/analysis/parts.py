@@ -15,7 +15,8 @@ from wfvae_toolkit.utils.plugins import GROUP, load_plugins, place_of
 CONTEXT = {
     'norm layer': ('channels',), 'mid block': ('channels', 'norm'), 'downsampler': ('channels', 'next_channels'),
     'upsampler': ('channels', 'next_channels'), 'channel attention': ('channels',), 'dataset': ('option',),
-    'loop': ('runner',), 'optimizer': ('params',), 'optim_wrapper': ('optimizer',), 'vis_backend': ('save_dir',),
+    'loop': ('runner', 'dataloader', 'evaluator'), 'optimizer': ('params',), 'optim_wrapper': ('optimizer',),
+    'optimizer wrapper constructor': ('optim_wrapper_cfg',), 'vis_backend': ('save_dir',),
     'visualizer': ('save_dir',)}
 NOT_INSTALLED = 'not installed'
 _VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)

@@ -14,7 +14,7 @@ PACKAGE = 'wfvae_toolkit'
 _ROOTS = (f'{PACKAGE}.models.wavelets', f'{PACKAGE}.models.layers', f'{PACKAGE}.models.diffusers_model')
 # What stands in HEAD instead of these.
 _REPLACED = (f'{PACKAGE}.registry', f'{PACKAGE}.utils.torchvision_shim', f'{PACKAGE}.models.modelling_file')
-_ERRORS = ('UserError', 'SettingError')
+_ERRORS = ('UserError', 'SettingError', 'is_number')
 
 HEAD = '''# Copyright the wfvae_toolkit authors.
 # Licensed under the Apache License, Version 2.0: http://www.apache.org/licenses/LICENSE-2.0
@@ -105,7 +105,8 @@ def _modules():
         source = spec.loader.get_source(name)
         tree = ast.parse(source)
         if name == f'{PACKAGE}.utils.errors':
-            tree.body = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name in _ERRORS]
+            tree.body = [node for node in tree.body
+                         if isinstance(node, ast.Import) or getattr(node, 'name', None) in _ERRORS]
         elif name.startswith(f'{PACKAGE}.utils'):
             raise ValueError(f'{name}: the models of an exported folder cannot use it')
         for node in ast.walk(tree):

@@ -91,7 +91,10 @@ class DiscreteWavelet(Wavelet):
         analysis = torch.tensor([analysis_low[::-1], analysis_high[::-1]], dtype=dtype)
         synthesis = torch.tensor([synthesis_low, synthesis_high], dtype=dtype)
         # Orthonormal filters are synthesised with themselves, reversed.
-        self.orthogonal = torch.allclose(analysis, synthesis, atol=1e-6)
+        self.orthogonal = all(
+            abs(left - right) < 1e-6
+            for analysed, synthesised in ((analysis_low, synthesis_low), (analysis_high, synthesis_high))
+            for left, right in zip(analysed[::-1], synthesised, strict=True))
         self.register_buffer('analysis', analysis, persistent=False)
         self.register_buffer('synthesis', synthesis, persistent=False)
 
