@@ -1,4 +1,4 @@
-"""The whole way on a laptop: train configs/wfvae2_demo.py, score it, say what there is to see."""
+"""The whole way on a laptop: train configs/wfvae2_demo.py, score it, export it, say what there is to see."""
 
 import argparse
 import json
@@ -12,8 +12,8 @@ CONFIG = 'configs/wfvae2_demo.py'
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description='Train the demo, score it, report. A second call goes on where the '
-                                                 'first one stopped; a finished one is only scored again.')
+    parser = argparse.ArgumentParser(description='Train the demo, score it, export it, report. A second call goes on '
+                                                 'where the first one stopped; a finished one is not trained again.')
     parser.add_argument('--work-dir', default='work_dirs/demo')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='settings of the training')
     options = parser.parse_args(arguments)
@@ -23,7 +23,10 @@ def main(arguments=None):
         *(['--cfg-options', *options.cfg_options] if options.cfg_options else []))
     trained = time.monotonic()
     run('tools/test.py', CONFIG, work_dir, '--work-dir', work_dir / 'evaluation')
-    print(report(work_dir, train_s=trained - start, test_s=time.monotonic() - trained))
+    tested = time.monotonic()
+    run('tools/measure_latents.py', work_dir, 'data/demo/train', '--crop', 256)
+    run('tools/convert.py', work_dir, work_dir / 'exported', '--to', 'diffusers', '--force')
+    print(report(work_dir, train_s=trained - start, test_s=tested - trained))
 
 
 def run(*command):
@@ -46,10 +49,12 @@ def report(work_dir, train_s, test_s):
         lines.append(f'{name:<20}{metrics[name]["mean"]:>9.4f}{metrics[f"raw/{name}"]["mean"]:>9.4f}')
     files = {'evaluation/pictures/': 'input, reconstruction, error of chelsea and flower', 'curves.png': 'losses',
              'pictures/': 'the same pictures while it trained', 'evaluation/summary.json': 'scores and their protocol',
-             'evaluation/metrics.csv': 'one row an image', 'log.jsonl': 'every logged value'}
+             'evaluation/metrics.csv': 'one row an image', 'log.jsonl': 'every logged value',
+             'exported/': 'the model for diffusers, latents normalised'}
     lines += ['', 'open', *(f'  {work_dir / file!s:<42} {what}' for file, what in files.items()), '', 'next',
               '  .venv/bin/python tools/train.py configs/wfvae2_demo.py --work-dir work_dirs/without_wavelet_loss '
               '--cfg-options model.losses.wavelet=None',
+              f'  .venv/bin/python tools/reconstruct.py {work_dir} PICTURE_OR_FOLDER OUTPUT',
               f'  .venv/bin/tensorboard --logdir {work_dir}']
     return '\n'.join(lines)
 

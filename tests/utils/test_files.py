@@ -217,3 +217,13 @@ def test_a_folder_is_replaced_as_a_whole_or_not_at_all(tmp_path, before, error):
         assert path.exists() == before
         assert not before or [file.name for file in path.iterdir()] == ['old']
     assert list(tmp_path.iterdir()) == ([path] if before or error is None else [])
+
+
+def test_files_of_a_folder_are_readable_as_the_umask_says(tmp_path):
+    with atomic_folder(tmp_path / 'model') as folder:
+        (folder / 'weights').touch(mode=0o600)
+        (folder / 'part').mkdir()
+        (folder / 'part/more').touch(mode=0o600)
+    (tmp_path / 'plain').touch()
+    expected = (tmp_path / 'plain').stat().st_mode
+    assert {path.stat().st_mode for path in (tmp_path / 'model').rglob('*') if path.is_file()} == {expected}

@@ -45,7 +45,7 @@ def write_diffusers(model, output, latent_statistics='channels'):
                            "toolkit's own parts")
     with atomic_folder(output) as folder:
         exported.save_pretrained(folder)
-        _compare(native, AutoencoderWFVAE2.from_pretrained(folder), output)
+        _compare(native, AutoencoderWFVAE2.from_pretrained(folder, low_cpu_mem_usage=False), output)
         _compare(native, read_model(folder).build(), output)
         names = sorted(path.name for path in folder.iterdir())
     return [Path(output) / name for name in names]

@@ -81,6 +81,7 @@ def atomic_folder(path):
     temporary.mkdir(parents=True)
     try:
         yield temporary
+        _settle_files(temporary)
         _flush_folder(temporary)
         if path.exists():
             path.rename(former)
@@ -102,6 +103,17 @@ def write_json(path, data):
 def printable(text):
     """A file's name as any file or console takes it: bytes that are no UTF-8, kept as surrogates, are spelled out."""
     return str(text).encode(errors='backslashreplace').decode()
+
+
+def _settle_files(folder):
+    """Flush what other libraries wrote, and let others read it: safetensors makes files for their owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for path in folder.rglob('*'):
+        if path.is_file():
+            path.chmod(0o666 & ~mask)
+            with open(path, 'rb') as file:
+                os.fsync(file.fileno())
 
 
 def _flush_folder(folder):
