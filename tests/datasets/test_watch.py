@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -86,3 +87,16 @@ def test_watching_changes_no_batch(workers):
     grey = torch.cat([torch.stack(batch.images)[:, 0, 0, 0] for batch in loader('none', workers)])
     assert grey.tolist() == list(range(8))
     assert loader('none', workers).timeout == (600 if workers else 0)
+
+
+@pytest.mark.parametrize('persistent', [True, False])
+def test_a_process_ends_with_its_workers(photos, launch, persistent):
+    code = f"""
+from wfvae_toolkit.datasets import build_dataloader
+loader = build_dataloader(dict(batch_size=2, num_workers=1, persistent_workers={persistent}, dataset=dict(
+    type='ImageFolder', data_root={str(photos / 'train')!r})), training=False)
+batches = iter(loader)
+print(len(next(batches)))
+"""
+    # A worker that outlasts multiprocessing's signal at the end would keep the process for ever.
+    assert launch('timeout', '60', sys.executable, '-c', code).stdout == '2\n'

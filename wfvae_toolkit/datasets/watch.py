@@ -1,5 +1,6 @@
 """Worker processes that die or hang name the sample that they were at."""
 
+import atexit
 import contextlib
 import functools
 import os
@@ -16,6 +17,7 @@ from ..utils.errors import UserError
 from ..utils.signals import shield_worker
 
 _LOADERS = weakref.WeakSet()
+_ITERATORS = weakref.WeakSet()  # those with workers
 
 
 class WorkerLost(UserError, RuntimeError):
@@ -38,7 +40,10 @@ class WatchedLoader(DataLoader):
 
     def __iter__(self):
         batches = super().__iter__()  # now: the sampler's position is that of this moment
-        return self._watched(batches) if self.num_workers else batches
+        if not self.num_workers:
+            return batches
+        _ITERATORS.add(batches)
+        return self._watched(batches)
 
     def _watched(self, batches):
         _deaths.install()
@@ -76,6 +81,14 @@ class WatchedLoader(DataLoader):
                 return None
         return WorkerLost(f'a data worker died ({text}); it had been at {samples or "no sample"}. "Killed" often means '
                           'that memory ran out: use fewer num_workers or smaller files')
+
+
+@atexit.register
+def _end_workers():
+    # Persistent workers are there until the process ends. multiprocessing, whose turn comes later, would send them the
+    # one SIGTERM that they outlast, and wait for them for ever.
+    for batches in list(_ITERATORS):
+        batches._shutdown_workers()
 
 
 def _samples(loaders, chosen=None):
