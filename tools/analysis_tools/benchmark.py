@@ -13,7 +13,8 @@ def main(arguments=None):
     parser.add_argument('--works', nargs='+', default=['encode', 'decode', 'forward'], metavar='WORK',
                         help='encode decode forward autoencoder_turn discriminator_turn both_turns data evaluation')
     parser.add_argument('--models', nargs='+', default=['ours', 'plain', 'AutoencoderKL'], metavar='MODEL',
-                        help='ours, plain, joint, AutoencoderKL, AutoencoderDC or a trained model; ours@bf16')
+                        help='ours, plain, joint, checkpointed, AutoencoderKL, AutoencoderDC or a trained '
+                             'model; ours@bf16')
     parser.add_argument('--size', type=int, default=256, metavar='PX')
     parser.add_argument('--batch', type=int, default=1)
     parser.add_argument('--precision', choices=['fp32', 'bf16', 'fp16'], default='fp32')

@@ -31,7 +31,8 @@ def test_every_work_of_ours_and_plain():
     # The plain autoencoder turn runs the perceptual network and the discriminator backward twice.
     assert by_name['autoencoder_turn', 'plain'].flops > by_name['autoencoder_turn', 'ours'].flops
     assert [set(row) for row in json.loads(to_json(rows))] == [
-        {'work', 'model', 'seconds', 'low', 'high', 'times_first', 'limit_ratio', 'peak_bytes', 'flops'}] * len(rows)
+        {'work', 'model', 'seconds', 'low', 'high', 'times_first', 'limit_ratio', 'peak_bytes', 'kept_bytes', 'flops'}
+    ] * len(rows)
     assert len(format_rows(rows).splitlines()) == 2 + len(rows)
 
 
@@ -48,6 +49,12 @@ def test_peak_memory_is_of_weights_and_activations():
     # Eight float32 channels at half the size, twice: input and output of a convolution.
     assert row.peak_bytes > 2 * 8 * 256**2 * 4
     assert row.limit_ratio is None
+
+
+def test_bytes_kept_for_backward():
+    bench = Bench(MODEL, size=64)
+    ours, checkpointed, plain = (bench.kept_bytes(model) for model in ('ours', 'checkpointed', 'plain'))
+    assert 0 < checkpointed < ours < plain
 
 
 def test_limit_runs_the_recorded_kernels_as_often():

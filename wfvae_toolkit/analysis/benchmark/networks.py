@@ -10,6 +10,7 @@ from wfvae_toolkit.registry import AUTOENCODERS, MODELS
 from wfvae_toolkit.training.model import PRECISIONS
 from wfvae_toolkit.utils.errors import SettingError
 
+from ..kernels import saved_bytes
 from .plain import PlainTurns, plain_autoencoder
 
 INFERENCE = ('encode', 'decode', 'forward')
@@ -106,46 +107,65 @@ class Bench:
                 return autoencoder.decode(autoencoder.encode(images).latent_dist.mode()).sample
         return run
 
+    def kept_bytes(self, model):
+        """Most bytes that an autoencoder turn keeps for backward at one time, without parameters and buffers.
+
+        Under autocast the weights' casts count.
+        """
+        base, _, precision = model.rpartition('@')
+        if precision in PRECISIONS:
+            return replace(self, precision=precision).kept_bytes(base)
+        losses, modules, _ = self._losses(model)
+        return saved_bytes(losses['autoencoder_turn'], modules)
+
     def _turn(self, name, model):
         if model == 'joint' and name != 'both_turns':
             raise SettingError(f"{name} of 'joint': it stands for both_turns only")
-        training = self.training_model('ours' if model == 'joint' else model)
+        losses, networks, training = self._losses(model)
         images, seeds = self.images(), list(range(self.batch))
-        turns = {'autoencoder_turn': lambda: training.autoencoder_turn(images, sample_seeds=seeds)[0].backward(),
-                 'discriminator_turn': lambda: training.discriminator_turn(images, sample_seeds=seeds)[0].backward()}
-        networks = [training.autoencoder, training.discriminator]
-        if model == 'plain':
-            plain = PlainTurns(training)
-            shape = training.autoencoder.encode(images).latent_dist.mean.shape
-            noise = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
-            turns = {'autoencoder_turn': lambda: plain.autoencoder_turn(images, noise).backward(),
-                     'discriminator_turn': lambda: plain.discriminator_turn(images, noise).backward()}
-            networks = [plain.autoencoder, plain.discriminator]
 
         def joint():
             loss, _, fake = training._autoencoder_turn(images, sample_seeds=seeds)
             loss.backward()
-            training._discriminator_turn(images, fake)[0].backward()
+            return training._discriminator_turn(images, fake)[0]
 
-        steps = [joint] if model == 'joint' else list(turns.values()) if name == 'both_turns' else [turns[name]]
+        steps = [joint] if model == 'joint' else list(losses.values()) if name == 'both_turns' else [losses[name]]
 
         def run():
             for step in steps:
-                step()
+                step().backward()
                 for network in networks:
                     network.zero_grad(set_to_none=True)
         return run
 
+    def _losses(self, model):
+        """(turn -> function that gives its loss, the modules behind them, the training model)."""
+        training = self.training_model('ours' if model == 'joint' else model)
+        images, seeds = self.images(), list(range(self.batch))
+        if model != 'plain':
+            return {'autoencoder_turn': lambda: training.autoencoder_turn(images, sample_seeds=seeds)[0],
+                    'discriminator_turn': lambda: training.discriminator_turn(images, sample_seeds=seeds)[0]}, [
+                        training], training
+        plain = PlainTurns(training)
+        factor = training.autoencoder.downsample_factor
+        noise = torch.randn(self.batch, training.autoencoder.latent_channels, self.size // factor, self.size // factor,
+                            generator=torch.Generator().manual_seed(0)).to(self.device)
+        return {'autoencoder_turn': lambda: plain.autoencoder_turn(images, noise),
+                'discriminator_turn': lambda: plain.discriminator_turn(images, noise)}, [
+                    plain.autoencoder, plain.discriminator, plain.losses], training
+
     def training_model(self, model):
-        """The training model of a config's ``model`` around ``'ours'``, ``'plain'`` or a baseline."""
+        """The training model of a config's ``model`` around ours, or a baseline; ``'checkpointed'``: activations."""
         torch.manual_seed(0)
         cfg = {**self.model, 'precision': self.precision}
         cfg['losses'] = with_available_perceptual(cfg['losses'])
         if model in BASELINES:
             cfg['autoencoder'] = BASELINES[model]
             cfg['losses'] = {**cfg['losses'], 'wavelet': None}
+        elif model == 'checkpointed':
+            cfg['autoencoder'] = {**cfg['autoencoder'], 'checkpoint_activations': True}
         elif model not in ('ours', 'plain'):
-            raise SettingError(f'turns of {model!r}: of ours, plain, {", ".join(BASELINES)}')
+            raise SettingError(f'turns of {model!r}: of ours, plain, joint, checkpointed, {", ".join(BASELINES)}')
         training = MODELS.build(cfg).to(self.device).train()
         self._compiled(training.autoencoder)
         return training

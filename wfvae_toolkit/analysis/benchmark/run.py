@@ -27,6 +27,7 @@ class Row:
         times_first (float): this model's time over the first model's of the same work, median of the rounds' ratios.
         limit_ratio (float): time of the matrix arithmetic alone over this time; None where there is none.
         peak_bytes (int): weights and activations; None where it was not measured.
+        kept_bytes (int): of an autoencoder turn, kept for its backward; exact.
         flops (int): of matrix arithmetic.
     """
 
@@ -38,6 +39,7 @@ class Row:
     times_first: float
     limit_ratio: float | None
     peak_bytes: int | None
+    kept_bytes: int | None
     flops: int | None
 
 
@@ -47,7 +49,8 @@ def run_benchmark(bench, works, models, rounds=5, memory=True, limit=True, repor
     Args:
         bench (Bench): model, size, batch, precision, device.
         works (list[str]): of WORKS; ``data`` and ``evaluation`` have models of their own.
-        models (list[str]): 'ours', 'plain', 'joint', 'AutoencoderKL', 'AutoencoderDC' or a path, also with '@bf16'.
+        models (list[str]): 'ours', 'plain', 'joint', 'checkpointed', 'AutoencoderKL', 'AutoencoderDC' or a path, also
+            with '@bf16'.
         rounds (int): timed calls.
         memory (bool): measure peak memory too, on a CPU in a process of its own.
         limit (bool): time the limit of every model too.
@@ -66,12 +69,12 @@ def run_benchmark(bench, works, models, rounds=5, memory=True, limit=True, repor
 
 def format_rows(rows):
     """Rows -> Markdown table."""
-    lines = ['| work | model | ms (quartiles) | time / first | limit / time | peak MiB | GFLOP |',
-             '| --- | --- | --- | --- | --- | --- | --- |']
+    lines = ['| work | model | ms (quartiles) | time / first | limit / time | peak MiB | kept MiB | GFLOP |',
+             '| --- | --- | --- | --- | --- | --- | --- | --- |']
     for row in rows:
         cells = (f'{1e3 * row.seconds:.1f} ({1e3 * row.low:.1f}-{1e3 * row.high:.1f})', f'{row.times_first:.2f}',
                  _cell(row.limit_ratio, '.2f'), _cell(row.peak_bytes and row.peak_bytes / 2**20, '.0f'),
-                 _cell(row.flops and row.flops / 1e9, '.1f'))
+                 _cell(row.kept_bytes and row.kept_bytes / 2**20, '.0f'), _cell(row.flops and row.flops / 1e9, '.1f'))
         lines.append(f'| {row.work} | {row.model} | {" | ".join(cells)} |')
     return '\n'.join(lines)
 
@@ -93,10 +96,11 @@ def _one_work(bench, work, models, rounds, memory, limit):
     flops = {model: record(function).flops for model, function in functions.items()} if not bench.compile else {}
     limits = {model: Limit(function, bench.device) for model, function in functions.items()} if limit and flops else {}
     peaks = {model: _peak(bench, work, model) for model in functions} if memory else {}
-    yield from _rows(work, functions, rounds, bench.device, limits, peaks, flops)
+    kept = {model: bench.kept_bytes(model) for model in functions} if memory and work == 'autoencoder_turn' else {}
+    yield from _rows(work, functions, rounds, bench.device, limits, peaks, kept, flops)
 
 
-def _rows(work, functions, rounds, device, limits=None, peaks=None, flops=None):
+def _rows(work, functions, rounds, device, limits=None, peaks=None, kept=None, flops=None):
     limits = {_LIMIT.format(model): function for model, function in (limits or {}).items()}
     times = interleave({**functions, **limits}, rounds, device)
     first = times[next(iter(functions))]
@@ -104,7 +108,8 @@ def _rows(work, functions, rounds, device, limits=None, peaks=None, flops=None):
         timing = summarize(times[model])
         alone = times.get(_LIMIT.format(model))
         yield Row(work, model, timing.seconds, timing.low, timing.high, ratio(times[model], first),
-                  alone and ratio(alone, times[model]), (peaks or {}).get(model), (flops or {}).get(model))
+                  alone and ratio(alone, times[model]),
+                  *(column.get(model) if column else None for column in (peaks, kept, flops)))
 
 
 def _peak(bench, work, model):
