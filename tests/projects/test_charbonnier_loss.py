@@ -106,6 +106,7 @@ def test_by_dotted_path(train, settings, tmp_path, monkeypatch):
     assert_trained_with_it(tmp_path)
 
 
+@pytest.mark.slow
 def test_by_entry_point(launch, settings, tmp_path):
     shutil.copytree(PROJECT, tmp_path / 'source', ignore=shutil.ignore_patterns('__pycache__'))
     launch(sys.executable, '-m', 'pip', 'install', '-q', '--no-deps', '--no-build-isolation', '--target',
