@@ -9,6 +9,8 @@ from wfvae_toolkit.registry import MODELS
 from wfvae_toolkit.training import TurnOptimizers
 from wfvae_toolkit.utils.config import load_config
 
+pytestmark = pytest.mark.slow  # forty models; tests/tools/test_train.py builds them all among the quick ones
+
 FOLDER = Path(__file__).resolve().parents[2] / 'configs/ablations'
 CONFIGS = sorted(FOLDER.glob('*.py'))
 WIDTH = 32  # what 32 groups divide
