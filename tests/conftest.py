@@ -154,6 +154,14 @@ def train(tool, photos):
     return run
 
 
+@pytest.fixture(scope='module')
+def trained(train, tmp_path_factory):
+    """A run's folder with iter_2."""
+    return train('tiny', tmp_path_factory.mktemp('run'), **{
+        'train_cfg.max_iters': 2, 'default_hooks.checkpoint.interval': 2, 'default_hooks.curves': None,
+        'default_hooks.pictures': None, 'train_cfg.val_interval': 2})
+
+
 @pytest.fixture(scope='session')
 def launch():
     """Runs a command from the checkout, or ``cwd``, with tests/data/plugins importable; returns its CompletedProcess.

@@ -11,14 +11,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope='module')
-def trained(train, tmp_path_factory):
-    """A run's folder with iter_2."""
-    return train('tiny', tmp_path_factory.mktemp('run'), **{
-        'train_cfg.max_iters': 2, 'default_hooks.checkpoint.interval': 2, 'default_hooks.curves': None,
-        'default_hooks.pictures': None, 'train_cfg.val_interval': 2})
-
-
 @pytest.fixture
 def place(trained, photos, tmp_path, monkeypatch):
     """The working folder, laid out as the pages have it."""

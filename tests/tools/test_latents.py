@@ -13,14 +13,6 @@ from wfvae_toolkit.inference import Reconstructor
 QUICK = ('--workers', 0)
 
 
-@pytest.fixture(scope='module')
-def trained(train, tmp_path_factory):
-    """A run's folder with iter_2."""
-    return train('tiny', tmp_path_factory.mktemp('run'), **{
-        'train_cfg.max_iters': 2, 'default_hooks.checkpoint.interval': 2, 'default_hooks.curves': None,
-        'default_hooks.pictures': None, 'train_cfg.val_interval': 2})
-
-
 @pytest.fixture
 def run(trained, tmp_path):
     """A copy of it, to write to."""

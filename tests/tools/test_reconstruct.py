@@ -12,14 +12,6 @@ TINY = ROOT / 'tests/data/configs/tiny.py'
 QUICK = ('--workers', 0)
 
 
-@pytest.fixture(scope='module')
-def run(train, tmp_path_factory):
-    """A run's folder with iter_2."""
-    return train('tiny', tmp_path_factory.mktemp('run'), **{
-        'train_cfg.max_iters': 2, 'default_hooks.checkpoint.interval': 2, 'default_hooks.curves': None,
-        'default_hooks.pictures': None, 'train_cfg.val_interval': 2})
-
-
 def scores(folder):
     """The metrics of summary.json, and {stem: row} of metrics.csv."""
     with open(folder / 'metrics.csv', encoding='utf-8', newline='') as file:
@@ -28,12 +20,12 @@ def scores(folder):
 
 
 @pytest.mark.parametrize('weights', ['ema', 'raw'])
-def test_pictures_that_were_written_score_what_the_evaluation_says(tool, run, photos, tmp_path, capsys, weights):
+def test_pictures_that_were_written_score_what_the_evaluation_says(tool, trained, photos, tmp_path, capsys, weights):
     """test.py quantises; reconstruct.py and compare_folders.py go through PNG files."""
-    tool('test')(TINY, run, '--work-dir', tmp_path / 'test', '--crop', 24, '--cfg-options',
+    tool('test')(TINY, trained, '--work-dir', tmp_path / 'test', '--crop', 24, '--cfg-options',
                  f'val_dataloader.dataset.data_root={photos}/val', 'val_dataloader.batch_size=1',
                  "val_evaluator.metrics.STLPIPS={'type':'STLPIPS','net':'alex'}")
-    tool('reconstruct')(run, photos / 'val', tmp_path / 'out', '--crop', 24, '--weights', weights, *QUICK)
+    tool('reconstruct')(trained, photos / 'val', tmp_path / 'out', '--crop', 24, '--weights', weights, *QUICK)
     capsys.readouterr()
     tool('compare_folders')(photos / 'val', tmp_path / 'out', '--work-dir', tmp_path / 'compare', '--crop', 24, *QUICK)
     tested, compared = scores(tmp_path / 'test'), scores(tmp_path / 'compare')
@@ -48,8 +40,8 @@ def test_pictures_that_were_written_score_what_the_evaluation_says(tool, run, ph
     assert 'pipeline: CenterCrop(size=24)' in printed
 
 
-def test_originals_beside_make_the_comparison_free_of_options(tool, run, photos, tmp_path, capsys):
-    tool('reconstruct')(run, photos / 'val', tmp_path / 'out', '--resolution', 24, '--beside', *QUICK)
+def test_originals_beside_make_the_comparison_free_of_options(tool, trained, photos, tmp_path, capsys):
+    tool('reconstruct')(trained, photos / 'val', tmp_path / 'out', '--resolution', 24, '--beside', *QUICK)
     assert 'out: 3 pictures written' in capsys.readouterr().out
     tool('compare_folders')(photos / 'val', tmp_path / 'out', '--resolution', 24, '--work-dir', tmp_path / 'first',
                             *QUICK)
@@ -61,18 +53,18 @@ def test_originals_beside_make_the_comparison_free_of_options(tool, run, photos,
     assert scores(tmp_path / 'first')[0]['metrics'] == scores(tmp_path / 'second')[0]['metrics']
 
 
-def test_a_bad_file_is_named_and_the_exit_is_not_zero(tool, run, photos, tmp_path, capsys):
+def test_a_bad_file_is_named_and_the_exit_is_not_zero(tool, trained, photos, tmp_path, capsys):
     data = tmp_path / 'data'
     shutil.copytree(photos / 'val', data)
     (data / '05.png').write_bytes(b'')
     with pytest.raises(SystemExit, match='1 files could not be read'):
-        tool('reconstruct')(run, data, tmp_path / 'out', *QUICK)
+        tool('reconstruct')(trained, data, tmp_path / 'out', *QUICK)
     captured = capsys.readouterr()
     assert captured.err == 'not reconstructed: 05.png: zero bytes\n'
     assert '2 pictures written' in captured.out
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['01.png', '09.png']
     shutil.copy(photos / 'val/05.png', data)
-    tool('reconstruct')(run, data, tmp_path / 'out', '--existing', 'skip', *QUICK)
+    tool('reconstruct')(trained, data, tmp_path / 'out', '--existing', 'skip', *QUICK)
     assert '1 pictures written, 2 were there already' in capsys.readouterr().out
 
 
@@ -82,17 +74,17 @@ def test_a_bad_file_is_named_and_the_exit_is_not_zero(tool, run, photos, tmp_pat
     (['run', 'photos', 'out', '--quality', 90], 'png is lossless'),
     (['run', 'photos', 'out', '--max-images', 0], '0 images'),
 ])
-def test_what_cannot_work_is_one_line_and_writes_nothing(tool, run, photos, tmp_path, arguments, message):
-    places = {'run': run, 'photos': photos / 'val', 'out': tmp_path / 'out'}
+def test_what_cannot_work_is_one_line_and_writes_nothing(tool, trained, photos, tmp_path, arguments, message):
+    places = {'run': trained, 'photos': photos / 'val', 'out': tmp_path / 'out'}
     with pytest.raises(SystemExit, match=f'^error: .*{message}'):
         tool('reconstruct')(*(places.get(argument, argument) for argument in arguments))
     assert not (tmp_path / 'out').exists()
 
 
 @pytest.mark.slow
-def test_two_processes_write_and_score_what_one_does(launch, tool, run, photos, tmp_path):
-    tool('reconstruct')(run, photos / 'train', tmp_path / 'one', *QUICK)
-    two = launch('tools/launch.sh', 2, 'tools/reconstruct.py', run, photos / 'train', tmp_path / 'two',
+def test_two_processes_write_and_score_what_one_does(launch, tool, trained, photos, tmp_path):
+    tool('reconstruct')(trained, photos / 'train', tmp_path / 'one', *QUICK)
+    two = launch('tools/launch.sh', 2, 'tools/reconstruct.py', trained, photos / 'train', tmp_path / 'two',
                  '--launcher', 'pytorch', '--device', 'cpu')
     assert '9 pictures written' in two.stdout
     written = {path.name: path.read_bytes() for path in (tmp_path / 'one').iterdir()}

@@ -4,26 +4,24 @@ import time
 
 import torch
 
-from ..kernels import TensorSpec, record
+from ..kernels import TensorSpec
 
 _LAYOUTS = (torch.contiguous_format, torch.channels_last)
 
 
 class Limit:
-    """The matrix arithmetic of ``function()``, recorded once, to be run on random numbers without all else.
+    """The matrix arithmetic of recorded work, to be run on random numbers without all else.
 
     Each distinct kernel gets the faster of both layouts, found by ``tries`` timed calls; calling the limit then
-    runs every recorded kernel as often as ``function`` did.
+    runs every recorded kernel as often as the work did.
 
     Args:
-        function (callable): the work, without arguments.
+        recorded (KernelRecorder): of the work.
         device (torch.device): where it runs.
         tries (int): timed calls a layout.
     """
 
-    def __init__(self, function, device, tries=3):
-        recorded = record(function)
-        self.flops = recorded.flops
+    def __init__(self, recorded, device, tries=3):
         self._calls = [(self._fastest(kernel, device, tries), count) for kernel, count in recorded.kernels.items()]
 
     def __call__(self):

@@ -10,11 +10,10 @@ import torch
 from ..kernels import record
 from .limit import Limit
 from .networks import INFERENCE, TURNS
-from .pipelines import DATA_MODELS, EVALUATION_MODELS, data_works, evaluation_works
+from .pipelines import data_works, evaluation_works
 from .timing import interleave, peak_bytes, ratio, summarize
 
-PIPELINES = {'data': DATA_MODELS, 'evaluation': EVALUATION_MODELS}
-WORKS = (*INFERENCE, *TURNS, *PIPELINES)
+WORKS = (*INFERENCE, *TURNS, 'data', 'evaluation')
 _LIMIT = 'limit of {}'
 
 
@@ -93,8 +92,9 @@ def _one_work(bench, work, models, rounds, memory, limit):
         yield from _rows(work, evaluation_works(bench.size, bench.batch), rounds, torch.device('cpu'))
         return
     functions = {model: bench.work(work, model) for model in models}
-    flops = {model: record(function).flops for model, function in functions.items()} if not bench.compile else {}
-    limits = {model: Limit(function, bench.device) for model, function in functions.items()} if limit and flops else {}
+    recorded = {} if bench.compile else {model: record(function) for model, function in functions.items()}
+    flops = {model: kernels.flops for model, kernels in recorded.items()}
+    limits = {model: Limit(kernels, bench.device) for model, kernels in recorded.items()} if limit else {}
     peaks = {model: _peak(bench, work, model) for model in functions} if memory else {}
     kept = {model: bench.kept_bytes(model) for model in functions} if memory and work == 'autoencoder_turn' else {}
     yield from _rows(work, functions, rounds, bench.device, limits, peaks, kept, flops)
