@@ -1,6 +1,7 @@
 """Workers that die or hang: the message names the sample, and nothing waits for ever."""
 
 import itertools
+import multiprocessing
 import os
 import signal
 import sys
@@ -50,6 +51,7 @@ def test_a_worker_that_dies_names_its_sample(trap, workers):
         list(loader(trap, workers))
     assert str(caught.value).startswith('a data worker died (')
     assert "at sample 5 ('folder/5.png')" in str(caught.value)
+    assert not multiprocessing.active_children()  # though the traceback still holds their iterator
 
 
 def test_a_worker_that_dies_while_others_compute():
@@ -61,6 +63,13 @@ def test_a_worker_that_dies_while_others_compute():
         time.sleep(0.01)
     with pytest.raises(WorkerLost, match=r"at sample 5 \('folder/5.png'\)"):
         list(batches)
+
+
+def test_persistent_workers_start_again_after_an_error():
+    batches = loader('killed', training=True, persistent_workers=True)
+    for _ in range(2):
+        with pytest.raises(WorkerLost, match=r"at sample 5 "):
+            list(batches)
 
 
 def test_a_worker_of_another_loader_is_named():

@@ -53,12 +53,20 @@ class WatchedLoader(DataLoader):
                     batch = next(batches)
             except StopIteration:
                 return
-            except (RuntimeError, OSError, EOFError) as error:
-                lost = self._lost(error)
+            except Exception as error:
+                lost = self._lost(error) if isinstance(error, (RuntimeError, OSError, EOFError)) else None
+                self._discard(batches)
                 if lost is None:
                     raise
                 raise lost from error
             yield batch
+
+    def _discard(self, batches):
+        # An error's traceback is a cycle that holds the iterator. The garbage collector would close the queues first,
+        # through which it then tells its workers to end, and wait ten seconds for them.
+        batches._shutdown_workers()
+        if self._iterator is batches:  # persistent workers
+            self._iterator = None
 
     def _lost(self, error):
         """An error while a batch was waited for -> WorkerLost; None where no worker is to blame."""
