@@ -36,14 +36,17 @@ demo: env demo-data  ## train the demo's autoencoder on the CPU, evaluate it, pr
 	@echo 'demo: training configs/wfvae2_demo.py into work_dirs/demo'
 	@$(BIN)/python tools/demo.py
 
-# One thread: the tests' networks are so small that threads wait more than they work.
+# One thread a process: the tests' networks are so small that threads wait more than they work. A file's tests stay in
+# one process, because they share what they train.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
 test: env  ## the test suite without slow and GPU tests; coverage of 85% or more
 	@echo 'test: running the quick tests'
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow and not gpu' --cov --cov-fail-under=85
+	@$(PYTEST) -m 'not slow and not gpu' --cov --cov-fail-under=85
 
 test-all: env  ## every test that this machine can run, with a GPU where there is one
 	@echo 'test-all: running every test that needs no missing GPU'
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest \
+	@$(PYTEST) \
 		-m "$$($(BIN)/python -c 'import torch; print("" if torch.cuda.is_available() else "not gpu")')"
 
 bench: env  ## a short form of the benchmark: our networks, the plain formulation, diffusers' AutoencoderKL
