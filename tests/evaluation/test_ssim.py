@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -48,3 +49,18 @@ def test_is_differentiable():
 def test_too_small_names_the_minimum():
     with pytest.raises(ValueError, match='10x32 px: SSIM takes images of at least 11x11 px'):
         ssim(torch.zeros(1, 3, 10, 32), torch.zeros(1, 3, 10, 32))
+
+
+@pytest.mark.parametrize('size', [(11, 12), (300, 40), (266, 11)])
+def test_both_ways_are_equal(size, monkeypatch):
+    """OpenCV's filter in strips of 256 rows; matrix products where there is no OpenCV, and on a GPU."""
+    target, reconstruction = torch.rand(2, 2, 3, *size, generator=torch.Generator().manual_seed(0))
+    strips = ssim(reconstruction, target)
+    monkeypatch.setattr(sys.modules[ssim.__module__], 'cv2', None)
+    assert torch.allclose(ssim(reconstruction, target), strips, rtol=0, atol=1e-14)
+
+
+def test_takes_what_a_network_gives():
+    target, reconstruction = torch.rand(2, 1, 3, 16, 16, generator=torch.Generator().manual_seed(0)).bfloat16()
+    with torch.no_grad():
+        assert ssim(reconstruction.requires_grad_(), target).shape == (1,)
