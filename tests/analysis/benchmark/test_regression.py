@@ -22,6 +22,14 @@ def test_memory_kept_for_backward_of_every_further_pixel(default_model):
     assert checkpointed <= 0.35 * plain
 
 
+@pytest.mark.slow
+def test_memory_kept_for_backward_at_1024_px(default_model):
+    bench = Bench(default_model, size=1024)
+    ours, checkpointed, plain = (bench.kept_bytes(model) for model in ('ours', 'checkpointed', 'plain'))
+    assert ours <= 0.6 * plain
+    assert checkpointed <= 0.35 * plain
+
+
 def test_arithmetic_of_an_autoencoder_turn(default_model):
     bench = Bench(default_model, size=64)
     ours, plain = (record(bench.work('autoencoder_turn', model)) for model in ('ours', 'plain'))

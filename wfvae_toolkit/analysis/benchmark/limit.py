@@ -21,7 +21,7 @@ class Limit:
         tries (int): timed calls a layout.
     """
 
-    def __init__(self, recorded, device, tries=3):
+    def __init__(self, recorded, device, tries=5):
         self._calls = [(self._fastest(kernel, device, tries), count) for kernel, count in recorded.kernels.items()]
 
     def __call__(self):

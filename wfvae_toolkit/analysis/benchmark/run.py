@@ -23,6 +23,7 @@ class Row:
 
     Attributes:
         seconds, low, high (float): median of the rounds, and its quartiles.
+        images_per_second (float): at the median.
         times_first (float): this model's time over the first model's of the same work, median of the rounds' ratios.
         limit_ratio (float): time of the matrix arithmetic alone over this time; None where there is none.
         peak_bytes (int): weights and activations; None where it was not measured.
@@ -35,6 +36,7 @@ class Row:
     seconds: float
     low: float
     high: float
+    images_per_second: float
     times_first: float
     limit_ratio: float | None
     peak_bytes: int | None
@@ -68,10 +70,11 @@ def run_benchmark(bench, works, models, rounds=5, memory=True, limit=True, repor
 
 def format_rows(rows):
     """Rows -> Markdown table."""
-    lines = ['| work | model | ms (quartiles) | time / first | limit / time | peak MiB | kept MiB | GFLOP |',
-             '| --- | --- | --- | --- | --- | --- | --- | --- |']
+    lines = ['| work | model | ms (quartiles) | images/s | time / first | limit / time | peak MiB | kept MiB | GFLOP |',
+             '| --- | --- | --- | --- | --- | --- | --- | --- | --- |']
     for row in rows:
-        cells = (f'{1e3 * row.seconds:.1f} ({1e3 * row.low:.1f}-{1e3 * row.high:.1f})', f'{row.times_first:.2f}',
+        cells = (f'{1e3 * row.seconds:.1f} ({1e3 * row.low:.1f}-{1e3 * row.high:.1f})',
+                 f'{row.images_per_second:.2f}', f'{row.times_first:.2f}',
                  _cell(row.limit_ratio, '.2f'), _cell(row.peak_bytes and row.peak_bytes / 2**20, '.0f'),
                  _cell(row.kept_bytes and row.kept_bytes / 2**20, '.0f'), _cell(row.flops and row.flops / 1e9, '.1f'))
         lines.append(f'| {row.work} | {row.model} | {" | ".join(cells)} |')
@@ -86,10 +89,11 @@ def to_json(rows):
 def _one_work(bench, work, models, rounds, memory, limit):
     if work == 'data':
         with tempfile.TemporaryDirectory() as folder:
-            yield from _rows(work, data_works(folder), rounds, torch.device('cpu'))
+            yield from _rows(work, data_works(folder), 1, rounds, torch.device('cpu'))
         return
     if work == 'evaluation':
-        yield from _rows(work, evaluation_works(bench.size, bench.batch), rounds, torch.device('cpu'))
+        functions = evaluation_works(bench.size, bench.batch)
+        yield from _rows(work, functions, bench.batch, rounds, torch.device('cpu'))
         return
     functions = {model: bench.work(work, model) for model in models}
     recorded = {} if bench.compile else {model: record(function) for model, function in functions.items()}
@@ -97,18 +101,18 @@ def _one_work(bench, work, models, rounds, memory, limit):
     limits = {model: Limit(kernels, bench.device) for model, kernels in recorded.items()} if limit else {}
     peaks = {model: _peak(bench, work, model) for model in functions} if memory else {}
     kept = {model: bench.kept_bytes(model) for model in functions} if memory and work == 'autoencoder_turn' else {}
-    yield from _rows(work, functions, rounds, bench.device, limits, peaks, kept, flops)
+    yield from _rows(work, functions, bench.batch, rounds, bench.device, limits, peaks, kept, flops)
 
 
-def _rows(work, functions, rounds, device, limits=None, peaks=None, kept=None, flops=None):
+def _rows(work, functions, images, rounds, device, limits=None, peaks=None, kept=None, flops=None):
     limits = {_LIMIT.format(model): function for model, function in (limits or {}).items()}
     times = interleave({**functions, **limits}, rounds, device)
     first = times[next(iter(functions))]
     for model in functions:
         timing = summarize(times[model])
         alone = times.get(_LIMIT.format(model))
-        yield Row(work, model, timing.seconds, timing.low, timing.high, ratio(times[model], first),
-                  alone and ratio(alone, times[model]),
+        yield Row(work, model, timing.seconds, timing.low, timing.high, images / timing.seconds,
+                  ratio(times[model], first), alone and ratio(alone, times[model]),
                   *(column.get(model) if column else None for column in (peaks, kept, flops)))
 
 
