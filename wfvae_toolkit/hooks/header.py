@@ -1,5 +1,6 @@
 """The first lines of a log: what is needed to repeat the run."""
 
+import torch
 from mmengine.hooks import Hook
 
 from wfvae_toolkit.registry import HOOKS
@@ -22,4 +23,7 @@ class RunHeaderHook(Hook):
         lines += [f'{name}: {sum(p.numel() for p in network.parameters()) / 1e6:.6g} M parameters'
                   for name, network in counts.items() if network is not None]
         runner.logger.info('\n  '.join(['run', *lines]))
+        if model.precision == 'bf16' and not torch.cuda.is_available() and not torch.cpu._is_amx_tile_supported():
+            runner.logger.warning("precision='bf16': this CPU has no AMX and computes it more slowly than float32 (1.6 "
+                                  "times the time in docs/benchmarks.md); --cfg-options model.precision=fp32")
         runner.logger.info(f'config\n{runner.cfg.pretty_text}')
