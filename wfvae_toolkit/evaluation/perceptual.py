@@ -17,7 +17,7 @@ class _PerceptualMetric(Metric):
         self.description = f'{title}, {_NET_NAMES[network.net]}, not spatial'
 
     def measure(self, batch):
-        return self.network(2 * batch.reconstruction - 1, 2 * batch.target - 1)
+        return self.network((2 * batch.reconstruction).sub_(1), (2 * batch.target).sub_(1))
 
 
 @METRICS.register_module()

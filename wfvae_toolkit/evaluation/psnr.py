@@ -1,5 +1,7 @@
 """Peak signal-to-noise ratio."""
 
+import torch
+
 from wfvae_toolkit.registry import METRICS
 
 from .metric import Metric
@@ -7,7 +9,9 @@ from .metric import Metric
 
 def psnr(reconstruction, target):
     """Two (B, 3, H, W) in [0, 1] -> (B,) float64 in dB for a peak of 1; infinite where they are identical."""
-    error = (reconstruction.double() - target.double()).square().mean((1, 2, 3))
+    # An image at a time: whole batches in float64 leave a CPU's cache and take three times as long.
+    error = torch.stack([(ours.double() - theirs.double()).square().mean()
+                         for ours, theirs in zip(reconstruction, target, strict=True)])
     return -10 * error.log10()
 
 

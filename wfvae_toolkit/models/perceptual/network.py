@@ -68,7 +68,7 @@ class PerceptualNetwork(nn.Module):
         distance = 0
         pairs = zip(self._features(reconstruction), self._features(target.detach()), strict=True)
         for head, (ours, theirs) in zip(self.heads, pairs, strict=True):
-            distance = distance + ((_unit(ours) - _unit(theirs)).square().mean((2, 3)) * head).sum(1)
+            distance = distance + (_unit(ours).sub_(_unit(theirs)).square().mean((2, 3)) * head).sum(1)
         return distance
 
     def load(self, state, trunk_prefix, source):
@@ -88,7 +88,7 @@ class PerceptualNetwork(nn.Module):
             head.copy_(state[f'lin{index}.model.1.weight'].flatten())
 
     def _features(self, image):
-        x = (image.to(torch.promote_types(image.dtype, torch.float32)) - self.shift) / self.scale
+        x = (image.to(torch.promote_types(image.dtype, torch.float32)) - self.shift).div_(self.scale)
         for stage in self.stages:
             x = stage(x)
             yield x
