@@ -44,6 +44,7 @@ def test_is_differentiable():
     target, reconstruction = torch.rand(2, 1, 3, 12, 13, dtype=torch.float64,
                                         generator=torch.Generator().manual_seed(0))
     assert torch.autograd.gradcheck(lambda x: ssim(x, target), reconstruction.requires_grad_(), fast_mode=True)
+    assert torch.autograd.gradcheck(lambda x: ssim(reconstruction.detach(), x), target.requires_grad_(), fast_mode=True)
 
 
 def test_too_small_names_the_minimum():
@@ -58,6 +59,12 @@ def test_both_ways_are_equal(size, monkeypatch):
     strips = ssim(reconstruction, target)
     monkeypatch.setattr(sys.modules[ssim.__module__], 'cv2', None)
     assert torch.allclose(ssim(reconstruction, target), strips, rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize('size', [(1, 3, 300, 20), (2, 3, 280, 20)])
+def test_shapes_must_agree(size):
+    with pytest.raises(ValueError, match='of one shape'):
+        ssim(torch.zeros(size), torch.zeros(2, 3, 300, 20))
 
 
 def test_takes_what_a_network_gives():

@@ -14,6 +14,7 @@ import torch
 from wfvae_toolkit.utils.config import load_config
 from wfvae_toolkit.utils.errors import UserError
 from wfvae_toolkit.utils.files import write_json
+from wfvae_toolkit.utils.options import as_arguments
 from wfvae_toolkit.visualization.records import read_records
 
 from .ablation import NO_VALIDATION, budget_options, config_names
@@ -107,22 +108,17 @@ def visible_devices():
 
 def _train_and_score(call, run):
     call(run.label, run.folder, 'train.py', run.config, '--work-dir', run.folder, '--resume',
-         *_as_arguments(run.options))
+         *as_arguments(run.options))
     # A run that was told to stop saves and ends well, but is not done.
     done = max((row['iteration'] for row in read_records(run.folder)), default=0)
     if done < run.max_iters:
         raise RunFailed(f'{run.label}: stopped at update {done} of {run.max_iters}; the same command goes on')
     call(run.label, run.folder, 'test.py', run.config, run.folder, '--work-dir', run.folder / 'evaluation',
-         *_as_arguments(run.scoring))
+         *as_arguments(run.scoring))
 
 
 def _train_pilot(call, name, config, folder, settings):
-    call(f'{name}, pilot', folder, 'train.py', config, '--work-dir', folder, *_as_arguments(settings))
-
-
-def _as_arguments(options):
-    # repr is what the command line reads back, strings included.
-    return ['--cfg-options', *(f'{key}={value!r}' for key, value in options.items())] if options else []
+    call(f'{name}, pilot', folder, 'train.py', config, '--work-dir', folder, *as_arguments(settings))
 
 
 class _Children:

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.options import as_arguments
 from wfvae_toolkit.visualization.records import read_records
+
+from .ablation import NO_VALIDATION
 
 WARM_UP, ROWS = 1, 2  # rows of the log that are left out, and that count
 # Their cost is not an iteration's.
-_LEFT_OUT = ('val_cfg', 'val_dataloader', 'val_evaluator', 'default_hooks.checkpoint', 'default_hooks.pictures',
-             'default_hooks.curves', 'default_hooks.flat_fields')
+_LEFT_OUT = {**NO_VALIDATION, **dict.fromkeys(
+    f'default_hooks.{name}' for name in ('checkpoint', 'pictures', 'curves', 'flat_fields'))}
 
 
 @dataclass(frozen=True)
@@ -71,15 +74,14 @@ def format_scaling(scaling):
 
 
 def _images_per_second(config, tools, options, count, cores, iterations):
-    settings = {**options, **dict.fromkeys(_LEFT_OUT), 'default_hooks.logger.interval': iterations,
+    settings = {**options, **_LEFT_OUT, 'default_hooks.logger.interval': iterations,
                 'train_cfg.max_iters': iterations * (WARM_UP + ROWS)}
     # launch.sh gives every process its part of the cores that it finds.
     unset = ('OMP_NUM_THREADS', 'MKL_NUM_THREADS')
     environment = {name: value for name, value in os.environ.items() if name not in unset}
     with tempfile.TemporaryDirectory() as folder:
         done = subprocess.run(
-            [tools / 'dist_train.sh', str(config), str(count), '--work-dir', folder, '--cfg-options',
-             *(f'{name}={value!r}' for name, value in settings.items())],
+            [tools / 'dist_train.sh', str(config), str(count), '--work-dir', folder, *as_arguments(settings)],
             env=environment, preexec_fn=lambda: os.sched_setaffinity(0, cores), stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, check=False)
         if done.returncode:

@@ -29,15 +29,19 @@ def ssim(reconstruction, target):
     11x11 Gaussian of sigma 1.5, population covariance, K1 0.01, K2 0.03, dynamic range 1.
 
     Raises:
-        ValueError: an image is smaller than the window.
+        ValueError: the shapes differ, or an image is smaller than the window.
     """
+    if reconstruction.shape != target.shape:
+        raise SettingError(f'reconstruction {tuple(reconstruction.shape)} and target {tuple(target.shape)}: SSIM takes '
+                           'two (B, 3, H, W) of one shape')
     height, width = target.shape[-2:]
     if min(height, width) < WINDOW:
         raise SettingError(f'{height}x{width} px: SSIM takes images of at least {WINDOW}x{WINDOW} px')
-    on_cpu = reconstruction.device.type == 'cpu' and not (torch.is_grad_enabled() and reconstruction.requires_grad)
-    if on_cpu and cv2 is not None:
+    images = (reconstruction, target)
+    wants_gradient = torch.is_grad_enabled() and any(image.requires_grad for image in images)
+    if cv2 is not None and target.device.type == 'cpu' and not wants_gradient:
         return torch.from_numpy(_by_strips(*(image.detach().to(torch.promote_types(image.dtype, torch.float32)).numpy()
-                                             for image in (reconstruction, target))))
+                                             for image in images)))
     return _by_products(reconstruction.double(), target.double())
 
 

@@ -24,6 +24,7 @@ class RunHeaderHook(Hook):
                   for name, network in counts.items() if network is not None]
         runner.logger.info('\n  '.join(['run', *lines]))
         if model.precision == 'bf16' and not torch.cuda.is_available() and not torch.cpu._is_amx_tile_supported():
-            runner.logger.warning("precision='bf16': this CPU has no AMX and computes it more slowly than float32 (1.6 "
-                                  "times the time in docs/benchmarks.md); --cfg-options model.precision=fp32")
+            runner.logger.warning("precision='bf16': this CPU has no AMX; without it bf16 took 1.6 times as long as "
+                                  'float32 on the machine of docs/benchmarks.md; compare --cfg-options '
+                                  'model.precision=fp32')
         runner.logger.info(f'config\n{runner.cfg.pretty_text}')

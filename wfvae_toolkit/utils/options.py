@@ -41,6 +41,11 @@ def add_model_arguments(parser, dtype_option='--dtype'):
                         help='of weights and activations (default: float32)')
 
 
+def as_arguments(options):
+    """{'a.b': 1} -> ['--cfg-options', 'a.b=1'], which ``ParseOptions`` reads back, strings included; [] for none."""
+    return ['--cfg-options', *(f'{key}={value!r}' for key, value in options.items())] if options else []
+
+
 class ParseOptions(argparse.Action):
     """``a.b=1 c=[1,2] d=name`` -> {'a.b': 1, 'c': [1, 2], 'd': 'name'}: Python literals, else text."""
 

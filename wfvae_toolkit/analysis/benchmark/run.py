@@ -3,7 +3,7 @@
 import json
 import multiprocessing
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
@@ -92,17 +92,16 @@ def _one_work(bench, work, models, rounds, memory, limit):
             yield from _rows(work, data_works(folder), 1, rounds, torch.device('cpu'))
         return
     if work == 'evaluation':
-        functions, device, compiled, memory = (
-            evaluation_works(bench.size, bench.batch), torch.device('cpu'), False, False)
+        functions = evaluation_works(bench.size, bench.batch)
+        bench, memory = replace(bench, device=torch.device('cpu'), compile=False), False
     else:
         functions = {model: bench.work(work, model) for model in models}
-        device, compiled = bench.device, bench.compile
-    recorded = {} if compiled else {model: record(function) for model, function in functions.items()}
+    recorded = {} if bench.compile else {model: record(function) for model, function in functions.items()}
     flops = {model: kernels.flops for model, kernels in recorded.items()}
-    limits = {model: Limit(kernels, device) for model, kernels in recorded.items()} if limit else {}
+    limits = {model: Limit(kernels, bench.device) for model, kernels in recorded.items()} if limit else {}
     peaks = {model: _peak(bench, work, model) for model in functions} if memory else {}
     kept = {model: bench.kept_bytes(model) for model in functions} if memory and work == 'autoencoder_turn' else {}
-    yield from _rows(work, functions, bench.batch, rounds, device, limits, peaks, kept, flops)
+    yield from _rows(work, functions, bench.batch, rounds, bench.device, limits, peaks, kept, flops)
 
 
 def _rows(work, functions, images, rounds, device, limits=None, peaks=None, kept=None, flops=None):
