@@ -6,9 +6,9 @@ from .discriminator_warmup import DiscriminatorWarmupHook
 from .ema import EMAHook
 from .flat_fields import FlatFieldHook
 from .header import RunHeaderHook
-from .learning_rate import LearningRateHook
+from .learning_rate import LearningRateHook, ParamSchedulerHook
 from .logger import LoggerHook
 from .pictures import PicturesHook
 
 __all__ = ['CheckpointHook', 'DiscriminatorWarmupHook', 'EMAHook', 'FlatFieldHook', 'LearningRateHook', 'LoggerHook',
-           'LossCurvesHook', 'PicturesHook', 'RunHeaderHook']
+           'LossCurvesHook', 'ParamSchedulerHook', 'PicturesHook', 'RunHeaderHook']

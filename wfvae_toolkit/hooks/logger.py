@@ -63,8 +63,8 @@ class LoggerHook(Hook):
             self._report(runner, iteration)
 
     def after_val_epoch(self, runner, metrics=None):
-        row = {'iteration': runner.iter, **(metrics or {})}
-        self._publish(runner, 'val', row)
+        if runner.in_training:
+            self._publish(runner, 'val', {'iteration': runner.iter, **(metrics or {})})
         runner.logger.info(f'val  iter {runner.iter}  ' + '  '.join(f'{name} {value:.4f}'
                                                                     for name, value in (metrics or {}).items()))
         self._start_clock(runner.iter)  # validation is no training time

@@ -1,13 +1,16 @@
 """MMEngine's Runner with our checkpoint files and a log that starts with what is needed to repeat a run."""
 
+import inspect
 import logging
 from pathlib import Path
 
+from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, Runner
+from torch.nn.parallel import DistributedDataParallel
 
 from wfvae_toolkit.checkpoints import LAST, CheckpointError, find_resumable, load_training_checkpoint
 from wfvae_toolkit.registry import HOOKS, LOOPS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS, find_part
-from wfvae_toolkit.utils import distributed
+from wfvae_toolkit.utils import conventions, distributed
 from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.errors import SettingError, is_number, located
 from wfvae_toolkit.utils.files import WriteError, remove_unfinished
@@ -16,6 +19,7 @@ from wfvae_toolkit.utils.signals import was_restarted
 
 from .loops import EvaluationLoop, UpdateLoop
 from .rehearsal import rehearse
+from .schedules import ParamSchedules
 from .starting import start_from, without_parts
 
 # Sections of a config without which no run starts.
@@ -37,6 +41,9 @@ class TrainingRunner(Runner):
     averaged_autoencoder: EMA of the autoencoder, set by EMAHook; None without.
     The model is never wrapped: under DDP it wraps its own forward passes (``model.distribute``), so state
     dict keys are the same on any number of ranks.
+
+    ``train``, ``val`` and ``resume`` work in any order. A ``val`` outside of training returns the scores and logs them;
+    records, pictures and checkpoints of the run stay as they are.
     """
 
     averaged_autoencoder = None
@@ -52,6 +59,7 @@ class TrainingRunner(Runner):
             raise WriteError(f'work_dir {work_dir}: cannot be made: {error.strerror}; choose another by '
                              '--work-dir') from None
         super().__init__(model, work_dir, *args, resume=False, **kwargs)
+        self._check_schedules()
 
     def setup_env(self, env_cfg):
         super().setup_env(env_cfg)
@@ -76,7 +84,10 @@ class TrainingRunner(Runner):
             for path in left:
                 path.rename(self._earlier_run / path.name)
 
-    def set_randomness(self, seed=None, **kwargs):
+    def set_randomness(self, seed=None, diff_rank_seed=False, **kwargs):
+        if diff_rank_seed:
+            raise SettingError('randomness.diff_rank_seed=True: leave it out; noise is already different for every '
+                               'sample, and the order of samples must be the same on all ranks')
         if not is_number(seed, 0, whole=True):
             raise SettingError(f'randomness.seed={seed!r}: a whole number from 0 is needed; the order of samples and '
                                'all noise derive from it')
@@ -104,12 +115,33 @@ class TrainingRunner(Runner):
         return LOOPS.build(loop, runner=self, dataloader=self._val_dataloader, evaluator=self._val_evaluator)
 
     def build_optim_wrapper(self, optim_wrapper):
+        if isinstance(optim_wrapper, OptimWrapper):
+            return optim_wrapper
         rows = dict(optim_wrapper)
         with located('optim_wrapper'):
             return OPTIM_WRAPPER_CONSTRUCTORS.build(
                 dict(type=rows.pop('constructor', 'TurnOptimizers')), optim_wrapper_cfg=rows)(self.model)
 
+    def build_param_scheduler(self, scheduler):
+        if isinstance(scheduler, ParamSchedules):
+            return scheduler
+        return ParamSchedules(scheduler, self.optim_wrapper, self.max_iters)
+
+    def _check_scheduler_cfg(self, param_scheduler):
+        """ParamSchedules says more than MMEngine's check."""
+
+    def _check_schedules(self):
+        if not self.param_schedulers:
+            self.param_schedulers = None
+            return
+        if any(getattr(hook, 'sets_learning_rate', False) for hook in self.hooks):
+            raise SettingError('param_scheduler and LearningRateHook both set the learning rate; add '
+                               'default_hooks=dict(learning_rate=None) to use param_scheduler')
+        if not any(hasattr(hook, 'applies_param_scheduler') for hook in self.hooks):
+            self._build_hook(dict(type='ParamSchedulerHook'), 'param_scheduler')
+
     def wrap_model(self, model_wrapper_cfg, model):
+        _check_ddp_options(model_wrapper_cfg)
         model = model.to(default_device())
         if distributed.is_distributed():
             model.distribute(**(model_wrapper_cfg or {}))
@@ -138,7 +170,11 @@ class TrainingRunner(Runner):
         with located(place):
             settings = dict(cfg) if isinstance(cfg, dict) else {}
             priority = settings.pop('priority', None)
-            self.register_hook(HOOKS.build(settings), priority)
+            hook = HOOKS.build(settings)
+            refused = conventions.HOOKS.get(type(hook).__name__)
+            if refused and type(hook).__module__.startswith('mmengine.'):
+                raise SettingError(f"MMEngine's {type(hook).__name__}: {refused}")
+            self.register_hook(hook, priority)
 
     def get_hooks_info(self):
         return ', '.join(type(hook).__name__ for hook in self.hooks)
@@ -152,6 +188,49 @@ class TrainingRunner(Runner):
         validation = () if val_loop is None else (val_loop.dataloader.dataset, val_loop.evaluator)
         rehearse(self.model, self.train_loop.dataloader.dataset, *validation)
         return super().train()
+
+    def val(self):
+        """Scores of the weights as they are now, name -> mean; before training those that the run starts from."""
+        if self._val_loop is None:
+            raise SettingError('val(): the config has no validation; set val_dataloader, val_cfg and val_evaluator')
+        self._build_training()
+        return super().val()
+
+    def test(self):
+        raise SettingError(f'test(): {conventions.SECTIONS["test_cfg"]}; from Python, val() returns the scores')
+
+    def resume(self, filename, **kwargs):
+        """Go to the state of a training checkpoint now, or with True to the newest one of the work dir."""
+        if kwargs:
+            raise SettingError(f'resume({next(iter(kwargs))}=): use cfg.resume_drop, a list of what not to continue')
+        moved = self._earlier_run and filename is not True and self._earlier_run / Path(filename).name
+        if filename is True and self._earlier_run or moved and moved.exists() and not Path(filename).exists():
+            raise SettingError(f'resume({filename!r}): the files of the earlier run were moved to {self._earlier_run} '
+                               'when this runner was made; set cfg.resume before')
+        self._build_training()
+        self.call_hook('before_run')
+        self._resume_from, self._has_loaded = filename, False
+        self.load_or_resume()
+
+    def load_checkpoint(self, filename, *args, **kwargs):
+        raise SettingError('load_checkpoint(): set cfg.load_from to start from weights, or call resume(PATH) to go on '
+                           'with a run')
+
+    def save_checkpoint(self, *args, **kwargs):
+        raise SettingError('save_checkpoint(): CheckpointHook writes the checkpoints; its save(runner, runner.iter) '
+                           'writes one now')
+
+    def _build_training(self):
+        """What a checkpoint is loaded into."""
+        self._train_loop = self.build_train_loop(self._train_loop)
+        self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+        if self.param_schedulers is not None:
+            self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
+
+    @property
+    def in_training(self):
+        """Whether ``train`` is under way, validations inside it included."""
+        return getattr(self._train_loop, 'running', False)
 
     def load_or_resume(self):
         if self._has_loaded:
@@ -242,9 +321,22 @@ def _check_sections(settings):
     if len(missing) in (1, 2):
         raise SettingError(f'{missing[0]}=None: give val_dataloader, val_cfg and val_evaluator, or set all three to '
                            'None to train without validation')
+    # A program sets these two after it has read the config.
+    given = {**dict(settings.get('cfg') or {}), **settings, 'resume': None, 'launcher': None}
+    for name, advice in conventions.SECTIONS.items():
+        if given.get(name):
+            raise SettingError(f'{name}: not used here; {advice}')
     level = settings.get('log_level', 'INFO')
     if level not in logging.getLevelNamesMapping():
         raise SettingError(f'log_level={level!r}: one of {", ".join(logging.getLevelNamesMapping())}')
+
+
+def _check_ddp_options(options):
+    known = inspect.signature(DistributedDataParallel).parameters
+    for name in options or ():
+        if name not in known or name in ('module', 'forward_sync_buffers', 'broadcast_buffers', 'device_ids'):
+            raise SettingError(f'model_wrapper_cfg.{name}: options of torch.nn.parallel.DistributedDataParallel alone, '
+                               'such as dict(find_unused_parameters=True); the toolkit wraps the model itself')
 
 
 def _check_loop(place, cfg, kind):
