@@ -13,6 +13,7 @@ from importlib import import_module
 from mmengine import registry as engine
 from mmengine.registry import Registry
 
+from .utils import conventions
 from .utils.errors import NameClash, SettingError, UnknownName, UnknownSetting, is_number, located
 from .utils.plugins import load_plugins, place_of
 
@@ -63,7 +64,9 @@ def build_part(cfg, registry, **context):
         inspect.signature(cls).bind(**arguments)
     except TypeError as error:
         accepted = [name for name in inspect.signature(cls).parameters if name not in context]
-        raise UnknownSetting(f'{registry.name} {cls.__name__}: {error}; its settings are {accepted}') from None
+        advice = ''.join(f'; {name}: {text}' for name, text in conventions.SETTINGS.get(cls.__name__, {}).items()
+                         if name in arguments)
+        raise UnknownSetting(f'{registry.name} {cls.__name__}: {error}; its settings are {accepted}{advice}') from None
     if cls.__module__.partition('.')[0] == SCOPE:
         _check_kinds(cls, arguments)
     return cls(**arguments)

@@ -8,7 +8,7 @@ from mmengine.runner import BaseLoop
 
 from wfvae_toolkit.datasets import BadFileLog, build_dataloader
 from wfvae_toolkit.evaluation import ReconstructionEvaluator, evaluate
-from wfvae_toolkit.registry import EVALUATORS, LOOPS
+from wfvae_toolkit.registry import EVALUATORS, LOOPS, find_part
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.errors import SettingError, UserError, is_number, located
@@ -53,6 +53,7 @@ class UpdateLoop(BaseLoop):
                 raise SettingError(f'train_cfg.{name}={value!r}: a positive integer is needed')
         if not is_number(max_bad_files, 0, whole=True):
             raise SettingError(f'train_cfg.max_bad_files={max_bad_files!r}: an integer of 0 or more is needed')
+        _check_runner(runner)
         # Not BaseLoop's: it would build MMEngine's sampler, whose order knows no position.
         self._runner = runner
         self.dataloader = build_dataloader(dataloader, training=True, seed=runner.seed, rank=distributed.rank(),
@@ -187,6 +188,7 @@ class EvaluationLoop(BaseLoop):
     """
 
     def __init__(self, runner, dataloader, evaluator):
+        _check_runner(runner)
         self._runner = runner
         self.dataloader = build_dataloader(dataloader, training=False, rank=distributed.rank(),
                                            world_size=distributed.world_size())
@@ -220,11 +222,18 @@ class EvaluationLoop(BaseLoop):
                               outputs=dict(target=target, reconstructions=reconstructions))
 
 
+def _check_runner(runner):
+    if not hasattr(runner, 'averaged_autoencoder'):
+        raise SettingError(f'{type(runner).__name__}: this config is run by '
+                           'wfvae_toolkit.training.TrainingRunner.from_cfg(cfg)')
+
+
 def _build_evaluator(cfg):
     if not isinstance(cfg, dict) or not isinstance(cfg.get('metrics'), dict):
         raise SettingError("use dict(type='ReconstructionEvaluator', metrics=dict(PSNR=dict(type='PSNR'))); a "
                            'mmengine.evaluator.BaseMetric may be a row of metrics')
-    evaluator = EVALUATORS.build(cfg)
-    if not isinstance(evaluator, ReconstructionEvaluator):
-        raise SettingError(f'type={cfg.get("type")!r}: ReconstructionEvaluator or a child of it is needed')
-    return evaluator
+    kind = cfg.get('type')
+    cls = find_part(kind, EVALUATORS) if isinstance(kind, str) else kind
+    if not (isinstance(cls, type) and issubclass(cls, ReconstructionEvaluator)):
+        raise SettingError(f'type={kind!r}: ReconstructionEvaluator or a child of it is needed')
+    return EVALUATORS.build(cfg)

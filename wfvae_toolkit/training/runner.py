@@ -1,18 +1,20 @@
 """MMEngine's Runner with our checkpoint files and a log that starts with what is needed to repeat a run."""
 
+import contextlib
 import inspect
 import logging
 from pathlib import Path
 
+from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, Priority, Runner
 from torch.nn.parallel import DistributedDataParallel
 
 from wfvae_toolkit.checkpoints import LAST, CheckpointError, find_resumable, load_training_checkpoint
 from wfvae_toolkit.registry import HOOKS, LOOPS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS, find_part
 from wfvae_toolkit.utils import conventions, distributed
 from wfvae_toolkit.utils.device import default_device
-from wfvae_toolkit.utils.errors import SettingError, is_number, located
+from wfvae_toolkit.utils.errors import SettingError, UserError, is_number, located
 from wfvae_toolkit.utils.files import WriteError, remove_unfinished
 from wfvae_toolkit.utils.seeding import mix_seed
 from wfvae_toolkit.utils.signals import was_restarted
@@ -168,13 +170,23 @@ class TrainingRunner(Runner):
 
     def _build_hook(self, cfg, place):
         with located(place):
-            settings = dict(cfg) if isinstance(cfg, dict) else {}
-            priority = settings.pop('priority', None)
-            hook = HOOKS.build(settings)
-            refused = conventions.HOOKS.get(type(hook).__name__)
-            if refused and type(hook).__module__.startswith('mmengine.'):
-                raise SettingError(f"MMEngine's {type(hook).__name__}: {refused}")
-            self.register_hook(hook, priority)
+            if isinstance(cfg, Hook):
+                hook, priority = cfg, None
+            else:
+                settings = dict(cfg) if isinstance(cfg, dict) else {}
+                priority = settings.pop('priority', None)
+                hook = _build_hook(settings)
+            try:
+                self.register_hook(hook, priority)
+            except (LookupError, TypeError, ValueError) as error:
+                raise SettingError(f"priority={priority!r}: {', '.join(Priority.__members__)}, or 0 to 100") from error
+
+    def call_hook(self, fn_name, **kwargs):
+        # Not MMEngine's, which drops the traceback of a TypeError.
+        for hook in self._hooks:
+            if hasattr(hook, fn_name):
+                with _settings_of_engine_hook(hook if fn_name == 'before_run' else None):
+                    getattr(hook, fn_name)(self, **kwargs)
 
     def get_hooks_info(self):
         return ', '.join(type(hook).__name__ for hook in self.hooks)
@@ -329,6 +341,33 @@ def _check_sections(settings):
     level = settings.get('log_level', 'INFO')
     if level not in logging.getLevelNamesMapping():
         raise SettingError(f'log_level={level!r}: one of {", ".join(logging.getLevelNamesMapping())}')
+
+
+def _build_hook(settings):
+    kind = settings.get('type')
+    cls = find_part(kind, HOOKS) if isinstance(kind, str) else kind
+    name = getattr(cls, '__name__', '')
+    if _is_engine_s(cls) and name in conventions.HOOKS:
+        raise SettingError(f"MMEngine's {name}: {conventions.HOOKS[name]}")
+    with _settings_of_engine_hook(cls):
+        return HOOKS.build(settings)
+
+
+@contextlib.contextmanager
+def _settings_of_engine_hook(hook):
+    """What a hook of MMEngine says about its settings becomes a SettingError."""
+    try:
+        yield
+    except (AssertionError, ImportError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, UserError) or not _is_engine_s(hook):
+            raise
+        text = ' '.join(str(error).split())
+        raise SettingError(f'{getattr(hook, "__name__", type(hook).__name__)}: {text}') from error
+
+
+def _is_engine_s(part):
+    cls = part if isinstance(part, type) else type(part)
+    return cls.__module__.startswith('mmengine.')
 
 
 def _check_ddp_options(options):

@@ -63,6 +63,9 @@ SETTINGS = {
         'evaluate_on_origin': 'leave it out; both are scored, the raw weights under raw/',
         'strict_load': 'leave it out; loading is strict',
     },
+    'EarlyStoppingHook': {
+        'strict': 'leave it out; a column that is not measured is always an error',
+    },
     'LoggerHook': {
         'by_epoch': 'leave it out; interval counts iterations',
         'log_metric_by_epoch': 'leave it out; every row has its iteration',
@@ -80,11 +83,14 @@ HOOKS = {
                'alone and swaps nothing',
     'LoggerHook': "dict(type='LoggerHook', interval=50) without the scope is this toolkit's, which writes log.jsonl, "
                   'train.csv and val.csv',
+    'EarlyStoppingHook': "dict(type='EarlyStoppingHook', monitor='PSNR') without the scope is this toolkit's, which "
+                         'goes on counting in a resumed run',
     'ParamSchedulerHook': 'set param_scheduler; its hook comes with it',
     'DistSamplerSeedHook': 'leave it out; the order of samples is a function of randomness.seed and their number',
     'SyncBuffersHook': 'leave it out; buffers are the same on all ranks, and a mean over ranks would round them',
     'NaiveVisualizationHook': "dict(type='PicturesHook', count=4) writes the pictures of a validation",
     'PrepareTTAHook': 'there is no test-time augmentation',
+    'NPUProfilerHook': "ProfilerHook profiles CPU and GPU",
 }
 
 # Keys of optim_wrapper.autoencoder and optim_wrapper.discriminator.
