@@ -31,7 +31,8 @@ def higher_is_better(runner, column):
     known = [*evaluator.columns, *(f'raw/{name}' for name in evaluator.columns), *of_hooks]
     direction = evaluator.higher_is_better(column, known)
     if direction is None:
-        raise SettingError(f'{column!r}: neither direction of this metric is better; choose another')
+        raise SettingError(f'{column!r}: neither direction of this metric is better; choose another, or for one of '
+                           'MMEngine add higher_is_better=True or False to its row')
     return direction
 
 

@@ -5,7 +5,6 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper, OptimWr
 
 from wfvae_toolkit.models.layers import LayerNorm2d, RMSNorm2d
 from wfvae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS, find_part
-from wfvae_toolkit.utils import conventions
 from wfvae_toolkit.utils.errors import SettingError, is_number, located
 
 TURNS = ('autoencoder', 'discriminator')
@@ -120,17 +119,9 @@ def _build(network, row):
     if not isinstance(row, dict):
         found = 'missing' if row is None else repr(row)
         raise SettingError(f"{found}: use dict(optimizer=dict(type='AdamW', lr=1e-5))")
-    for name, advice in conventions.OPTIMIZER_ROW.items():
-        if name in row:
-            raise SettingError(f'{name}: not used here; {advice}')
-    kind = row.get('type', 'OptimWrapper')
-    if kind != 'OptimWrapper':
-        raise SettingError(f'type={kind!r}: {conventions.OPTIMIZER_WRAPPERS.get(kind, "leave it out")}; every row is '
-                           'an OptimWrapper')
     limit = row.get('clip_grad')
     if limit is not None and not (isinstance(limit, dict) and is_number(limit.get('max_norm'), 0)
-                                  and limit.keys() <= {'max_norm', 'norm_type', 'foreach', 'type'}
-                                  and limit.get('norm_type', 2) == 2 and limit.get('type', 'norm') == 'norm'):
+                                  and limit.get('norm_type', 2) == 2):
         raise SettingError(f'clip_grad={limit!r}: use dict(max_norm=1e5), a limit of the L2 norm of all gradients, or '
                            'None')
     optimizer = row.get('optimizer')

@@ -1,18 +1,16 @@
 """MMEngine's Runner with our checkpoint files and a log that starts with what is needed to repeat a run."""
 
 import contextlib
-import inspect
-import logging
 from pathlib import Path
 
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, Priority, Runner
-from torch.nn.parallel import DistributedDataParallel
 
 from wfvae_toolkit.checkpoints import LAST, CheckpointError, find_resumable, load_training_checkpoint
 from wfvae_toolkit.registry import HOOKS, LOOPS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS, find_part
-from wfvae_toolkit.utils import conventions, distributed
+from wfvae_toolkit.schema import check_config, check_runnable
+from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.errors import SettingError, UserError, is_number, located
 from wfvae_toolkit.utils.files import WriteError, remove_unfinished
@@ -24,8 +22,6 @@ from .rehearsal import rehearse
 from .schedules import ParamSchedules
 from .starting import start_from, without_parts
 
-# Sections of a config without which no run starts.
-_SECTIONS = ('model', 'train_dataloader', 'optim_wrapper', 'train_cfg', 'randomness', 'env_cfg')
 # What a run writes into its folder and a later one would take for its own.
 _RUN_FILES = ('iter_*.pth', 'best_*.pth', LAST, 'log.jsonl', 'train.csv', 'val.csv', 'curves.png', 'pictures',
               'vis_data', 'bad_files.jsonl')
@@ -51,7 +47,9 @@ class TrainingRunner(Runner):
     averaged_autoencoder = None
 
     def __init__(self, model, work_dir, *args, resume=False, **kwargs):
-        _check_sections({'model': model, **kwargs})
+        settings = {'model': model, **kwargs}
+        check_config({**dict(settings.pop('cfg', None) or {}), **settings})
+        check_runnable(settings)
         self._restarted = was_restarted()
         self._resume_from = resume
         self._earlier_run = None
@@ -86,10 +84,7 @@ class TrainingRunner(Runner):
             for path in left:
                 path.rename(self._earlier_run / path.name)
 
-    def set_randomness(self, seed=None, diff_rank_seed=False, **kwargs):
-        if diff_rank_seed:
-            raise SettingError('randomness.diff_rank_seed=True: leave it out; noise is already different for every '
-                               'sample, and the order of samples must be the same on all ranks')
+    def set_randomness(self, seed=None, **kwargs):
         if not is_number(seed, 0, whole=True):
             raise SettingError(f'randomness.seed={seed!r}: a whole number from 0 is needed; the order of samples and '
                                'all noise derive from it')
@@ -143,7 +138,6 @@ class TrainingRunner(Runner):
             self._build_hook(dict(type='ParamSchedulerHook'), 'param_scheduler')
 
     def wrap_model(self, model_wrapper_cfg, model):
-        _check_ddp_options(model_wrapper_cfg)
         model = model.to(default_device())
         if distributed.is_distributed():
             model.distribute(**(model_wrapper_cfg or {}))
@@ -209,7 +203,7 @@ class TrainingRunner(Runner):
         return super().val()
 
     def test(self):
-        raise SettingError(f'test(): {conventions.SECTIONS["test_cfg"]}; from Python, val() returns the scores')
+        raise SettingError('test(): val() returns the scores, tools/test.py CONFIG MODEL those of a checkpoint')
 
     def resume(self, filename, **kwargs):
         """Go to the state of a training checkpoint now, or with True to the newest one of the work dir."""
@@ -323,32 +317,9 @@ def _load_strictly(model, state_dict, path):
         raise CheckpointError(f'{path} does not fit the model of the config: {error}') from None
 
 
-def _check_sections(settings):
-    """SettingError for a section of the config that is missing or no section."""
-    for name in _SECTIONS:
-        if not isinstance(settings.get(name), dict):
-            raise SettingError(f'{name}={settings.get(name)!r}: a dict is needed; see '
-                               'wfvae_toolkit::_base_/runtime.py and the shipped configs')
-    missing = [name for name in ('val_dataloader', 'val_cfg', 'val_evaluator') if settings.get(name) is None]
-    if len(missing) in (1, 2):
-        raise SettingError(f'{missing[0]}=None: give val_dataloader, val_cfg and val_evaluator, or set all three to '
-                           'None to train without validation')
-    # A program sets these two after it has read the config.
-    given = {**dict(settings.get('cfg') or {}), **settings, 'resume': None, 'launcher': None}
-    for name, advice in conventions.SECTIONS.items():
-        if given.get(name):
-            raise SettingError(f'{name}: not used here; {advice}')
-    level = settings.get('log_level', 'INFO')
-    if level not in logging.getLevelNamesMapping():
-        raise SettingError(f'log_level={level!r}: one of {", ".join(logging.getLevelNamesMapping())}')
-
-
 def _build_hook(settings):
     kind = settings.get('type')
     cls = find_part(kind, HOOKS) if isinstance(kind, str) else kind
-    name = getattr(cls, '__name__', '')
-    if _is_engine_s(cls) and name in conventions.HOOKS:
-        raise SettingError(f"MMEngine's {name}: {conventions.HOOKS[name]}")
     with _settings_of_engine_hook(cls):
         return HOOKS.build(settings)
 
@@ -368,14 +339,6 @@ def _settings_of_engine_hook(hook):
 def _is_engine_s(part):
     cls = part if isinstance(part, type) else type(part)
     return cls.__module__.startswith('mmengine.')
-
-
-def _check_ddp_options(options):
-    known = inspect.signature(DistributedDataParallel).parameters
-    for name in options or ():
-        if name not in known or name in ('module', 'forward_sync_buffers', 'broadcast_buffers', 'device_ids'):
-            raise SettingError(f'model_wrapper_cfg.{name}: options of torch.nn.parallel.DistributedDataParallel alone, '
-                               'such as dict(find_unused_parameters=True); the toolkit wraps the model itself')
 
 
 def _check_loop(place, cfg, kind):

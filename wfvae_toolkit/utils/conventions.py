@@ -1,35 +1,67 @@
 """What MMEngine's users write that works otherwise here: one sentence each, said where it is refused."""
 
-# Top-level keys of a config.
-SECTIONS = {
-    'auto_scale_lr': 'set the rates themselves: optim_wrapper.autoencoder.optimizer.lr and that of the discriminator',
-    'log_processor': 'default_hooks.logger.interval is the number of iterations that a logged mean covers',
-    'data_preprocessor': 'images are uint8 and become [-1, 1] on the device; no mean and std are set',
-    'test_dataloader': 'tools/test.py CONFIG MODEL scores val_dataloader; name other images by --cfg-options '
-                       'val_dataloader.dataset.data_root=FOLDER',
-    'test_cfg': 'tools/test.py CONFIG MODEL scores a checkpoint by val_cfg',
-    'test_evaluator': 'tools/test.py CONFIG MODEL scores a checkpoint by val_evaluator',
-    'compile': 'set model.compile, options of torch.compile for encoder and decoder, {} for its defaults',
-    'activation_checkpointing': 'set model.autoencoder.checkpoint_activations=True',
-    'efficient_conv_bn_eval': 'no network here has batch norm in evaluation',
-    'sync_bn': "the discriminator's batch norm is synchronised over GPUs without a setting",
-    'find_unused_parameters': 'set model_wrapper_cfg=dict(find_unused_parameters=True)',
-    'seed': 'set randomness=dict(seed=0)',
-    'optimizer': "set optim_wrapper.autoencoder.optimizer and optim_wrapper.discriminator.optimizer",
-    'optimizer_config': 'set optim_wrapper.autoencoder.clip_grad and optim_wrapper.discriminator.clip_grad',
-    'lr_config': 'set default_hooks.learning_rate, or param_scheduler',
-    'resume': 'say --resume on the command line; from Python, cfg.resume = True, or a path, after load_config',
-    'resume_from': 'say --resume CHECKPOINT on the command line; from Python, cfg.resume = PATH after load_config',
-    'launcher': 'say --launcher on the command line',
-    'evaluation': 'set val_evaluator and train_cfg.val_interval',
-    'checkpoint_config': 'set default_hooks.checkpoint',
-    'log_config': 'set default_hooks.logger and visualizer',
-    'workflow': 'set train_cfg.val_interval',
-    'total_epochs': 'set train_cfg.max_iters, updates of weights',
-    'max_epochs': 'set train_cfg.max_iters, updates of weights',
-    'strategy': 'several GPUs train by DDP: tools/dist_train.sh CONFIG GPUS',
-    'tta_model': 'there is no test-time augmentation',
-    'tta_pipeline': 'there is no test-time augmentation',
+import fnmatch
+
+# Pattern of a dotted key of a config -> what to use in its place. The first pattern that matches is said.
+KEYS = {
+    'seed': 'use randomness=dict(seed=...)',
+    'deterministic': 'use randomness=dict(deterministic=True)',
+    'cudnn_benchmark': 'use env_cfg=dict(cudnn_benchmark=True)',
+    'dist_params': 'say --launcher on the command line',
+    'optimizer': 'use optim_wrapper.autoencoder.optimizer and optim_wrapper.discriminator.optimizer',
+    'optimizer_config': 'use optim_wrapper.autoencoder.clip_grad and optim_wrapper.discriminator.clip_grad',
+    'lr': 'use optim_wrapper.autoencoder.optimizer.lr and optim_wrapper.discriminator.optimizer.lr',
+    'lr_config': 'use default_hooks.learning_rate, or param_scheduler',
+    'auto_scale_lr': 'rates are used as they are given; scale optim_wrapper.autoencoder.optimizer.lr yourself',
+    'log_processor': 'default_hooks.logger averages over its own interval; use default_hooks.logger.interval',
+    'log_config': 'use default_hooks.logger, and visualizer',
+    'checkpoint_config': 'use default_hooks.checkpoint',
+    'evaluation': 'use val_evaluator and train_cfg.val_interval',
+    'workflow': 'use train_cfg.val_interval',
+    'runner': 'use train_cfg',
+    'resume_from': 'say --resume CHECKPOINT on the command line; from Python, set cfg.resume after load_config',
+    'test_dataloader': 'tools/test.py scores val_dataloader; change that one by --cfg-options',
+    'test_cfg': 'tools/test.py needs none; leave it out',
+    'test_evaluator': 'tools/test.py scores with val_evaluator; change that one by --cfg-options',
+    'tta_*': 'there is no test-time augmentation; leave it out',
+    'strategy': 'several GPUs train by DDP: tools/dist_train.sh CONFIG GPUS; leave it out',
+    'compile': 'use model.compile',
+    'activation_checkpointing': 'use model.autoencoder.checkpoint_activations=True',
+    'efficient_conv_bn_eval': 'no network here has batch norm in evaluation; leave it out',
+    'sync_bn': "the discriminator's batch norm is synchronised over GPUs without a setting; leave it out",
+    'find_unused_parameters': 'use model_wrapper_cfg=dict(find_unused_parameters=True)',
+    'accumulation': 'use train_cfg.accumulation',
+    'batch_size': 'use train_dataloader.batch_size and val_dataloader.batch_size',
+    'epochs': 'training is counted in updates of weights; use train_cfg.max_iters',
+    'max_epochs': 'training is counted in updates of weights; use train_cfg.max_iters',
+    'total_epochs': 'training is counted in updates of weights; use train_cfg.max_iters',
+    'vis_backends': 'use visualizer=dict(vis_backends=[...])',
+    'randomness.diff_rank_seed': 'the order of samples needs one seed on all ranks, and noise differs by rank anyway; '
+                                 'leave it out',
+    'env_cfg.dist_cfg': 'the process group is opened by --launcher before the config counts, nccl on GPUs and gloo '
+                        'without; leave it out',
+    'model_wrapper_cfg.type': 'the model wraps its own passes in DistributedDataParallel; give its options alone, such '
+                              'as dict(find_unused_parameters=True)',
+    'optim_wrapper*.accumulative_counts': 'use train_cfg.accumulation, micro-batches an update of either network',
+    'optim_wrapper*.dtype': "use model.precision: 'fp16', 'bf16' or 'fp32'",
+    'optim_wrapper*.loss_scale': "model.precision='fp16' scales by itself; leave it out",
+    'optim_wrapper*.clip_grad.type': 'the L2 norm of all gradients is clipped; leave it out',
+    'optim_wrapper*.type': "there is one wrapper, which knows turns; for AmpOptimWrapper use model.precision='bf16' or "
+                           "'fp16'; leave type out",
+    'optim_wrapper.optimizer': 'each network has its own; use optim_wrapper.autoencoder.optimizer and '
+                               'optim_wrapper.discriminator.optimizer',
+    'optim_wrapper.clip_grad': 'each network has its own; use optim_wrapper.autoencoder.clip_grad and '
+                               'optim_wrapper.discriminator.clip_grad',
+    'optim_wrapper*.clip_grad.norm_type': 'the norm is L2; leave it out',
+    'optim_wrapper*.clip_grad.clip_value': 'the L2 norm of all gradients is clipped; use max_norm',
+    'optim_wrapper*.clip_grad.error_if_nonfinite': 'leave it out; an update that is not finite is skipped, see '
+                                                   'train_cfg.max_skipped',
+    '*_dataloader.sampler': 'the order of samples is a function of randomness.seed; use shuffle=False for that of the '
+                            'files',
+    '*_dataloader.batch_sampler': 'batches are cut from the order of samples; use batch_size',
+    '*_dataloader.collate_fn': 'batches hold uint8 pictures; leave it out',
+    '*_dataloader.drop_last': 'training draws without end, evaluation takes every picture; leave it out',
+    '*_dataloader.num_batch_per_epoch': 'training is counted in updates of weights; use train_cfg.max_iters',
 }
 
 # Settings of parts, by the part's name.
@@ -75,8 +107,18 @@ SETTINGS = {
     },
 }
 
-# MMEngine's hooks that a run cannot have, by the class's name.
-HOOKS = {
+# MMEngine's own parts that a run cannot have, by the class's name.
+PARTS = {
+    'IterBasedTrainLoop': "leave type out: UpdateLoop's iteration is one update of weights",
+    'EpochBasedTrainLoop': "leave type out: UpdateLoop counts updates of weights, train_cfg.max_iters",
+    'ValLoop': 'leave type out: EvaluationLoop scores averaged and raw weights',
+    'TestLoop': 'tools/test.py CONFIG MODEL scores a checkpoint',
+    'Evaluator': "use ReconstructionEvaluator, of which a BaseMetric may be a row: metrics=dict(NAME=dict(type='...'))",
+    'ConcatDataset': 'use MixedDataset, whose sources have weights',
+    'ClassBalancedDataset': 'use MixedDataset, whose sources have weights',
+    'RepeatDataset': 'training draws without end; use the dataset itself',
+    'ImgDataPreprocessor': 'leave it out; pictures are uint8 and become [-1, 1] on the device, without mean and std',
+    'BaseDataPreprocessor': 'leave it out; pictures are uint8 and become [-1, 1] on the device',
     'CheckpointHook': "dict(type='CheckpointHook', ...) without the scope is this toolkit's, whose files are resumed "
                       'exactly',
     'EMAHook': "dict(type='EMAHook', decay=0.999) without the scope is this toolkit's, which averages the autoencoder "
@@ -93,14 +135,14 @@ HOOKS = {
     'NPUProfilerHook': "ProfilerHook profiles CPU and GPU",
 }
 
-# Keys of optim_wrapper.autoencoder and optim_wrapper.discriminator.
-OPTIMIZER_ROW = {
-    'accumulative_counts': 'set train_cfg.accumulation, micro-batches an update of either network',
-    'dtype': "set model.precision: 'fp16', 'bf16' or 'fp32'",
-    'loss_scale': "model.precision='fp16' scales by itself",
-    'use_fsdp': 'several GPUs train by DDP: tools/dist_train.sh CONFIG GPUS',
-}
-OPTIMIZER_WRAPPERS = {
-    'AmpOptimWrapper': "set model.precision='fp16' or 'bf16', and leave type out",
-    'ApexOptimWrapper': "set model.precision='fp16' or 'bf16', and leave type out",
-}
+
+def of_key(path, part=''):
+    """The sentence for a dotted key that belongs elsewhere, or for a setting of the part called ``part``; or None."""
+    said = SETTINGS.get(part, {}).get(path.rpartition('.')[2])
+    return said or next((text for pattern, text in KEYS.items() if fnmatch.fnmatchcase(path, pattern)), None)
+
+
+def of_part(part):
+    """The sentence for a part of MMEngine that a run cannot have; None for any other."""
+    own = getattr(part, '__module__', '').startswith('mmengine.')
+    return PARTS.get(part.__name__) if own else None
