@@ -7,14 +7,13 @@ everywhere too. Registries below the line are children of MMEngine's, so its own
 """
 
 import difflib
-import inspect
 from importlib import import_module
 
 from mmengine import registry as engine
 from mmengine.registry import Registry
 
 from .utils.errors import NameClash, UnknownName, UnknownSetting
-from .utils.kinds import check_kinds
+from .utils.kinds import check_kinds, parameters_of, takes_any_name
 from .utils.plugins import load_plugins, place_of
 
 SCOPE = 'wfvae_toolkit'
@@ -69,11 +68,16 @@ def build_part(cfg, registry, **context):
     cls = cfg['type']
     if isinstance(cls, str):
         cls = find_part(cls, registry)
-    try:
-        inspect.signature(cls).bind(**arguments)
-    except TypeError as error:
-        accepted = [name for name in inspect.signature(cls).parameters if name not in context]
-        raise UnknownSetting(f'{registry.name} {cls.__name__}: {error}; its settings are {accepted}') from None
+    parameters = parameters_of(cls)
+    accepted = [name for name in parameters if name not in context]
+    for name in arguments:
+        if name not in parameters and not takes_any_name(cls):
+            raise UnknownSetting(f'{registry.name} {cls.__name__}: no setting is called {name!r}; its settings are '
+                                 f'{accepted}')
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD and (
+                name not in arguments):
+            raise UnknownSetting(f'{registry.name} {cls.__name__}: {name!r} is missing; its settings are {accepted}')
     if is_own(cls):
         check_kinds(cls, arguments)
     return cls(**arguments)

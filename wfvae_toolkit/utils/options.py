@@ -60,8 +60,11 @@ class ParseOptions(argparse.Action):
 
 
 def parse_value(text):
-    """A Python literal (None, True, 1e-5, [1, 2]), ``dict(a=1)``, or the text itself; true/false/none in any case."""
-    spoken = {'true': True, 'false': False, 'none': None}
+    """A Python literal (None, True, 1e-5, [1, 2]), ``dict(a=1)``, or the text itself; true and false in any case.
+
+    ``none`` stays text, which `load_config` takes for None where the setting is no text.
+    """
+    spoken = {'true': True, 'false': False}
     if text.lower() in spoken:
         return spoken[text.lower()]
     try:
