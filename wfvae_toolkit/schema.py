@@ -77,6 +77,8 @@ SECTIONS = {
                                          'test_cfg', 'test_evaluator')},
 }
 
+# What one start of a run says; no part of what is trained.
+STARTED_BY = ('launcher', 'resume', 'resume_drop')
 # Sections without which no run starts, and those that come together.
 _NEEDED = ('model', 'train_dataloader', 'optim_wrapper', 'train_cfg', 'randomness', 'env_cfg')
 _VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')

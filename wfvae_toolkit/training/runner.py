@@ -1,12 +1,13 @@
 """MMEngine's Runner with our checkpoint files and a log that starts with what is needed to repeat a run."""
 
-import logging
 from pathlib import Path
 
+from mmengine.config import Config
 from mmengine.runner import BaseLoop, Runner
 
 from wfvae_toolkit.checkpoints import LAST, CheckpointError, find_resumable, load_training_checkpoint
 from wfvae_toolkit.registry import HOOKS, LOOPS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS, find_part
+from wfvae_toolkit.schema import STARTED_BY, check_config, check_runnable
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.errors import SettingError, is_number, located
@@ -18,8 +19,6 @@ from .loops import EvaluationLoop, UpdateLoop
 from .rehearsal import rehearse
 from .starting import start_from, without_parts
 
-# Sections of a config without which no run starts.
-_SECTIONS = ('model', 'train_dataloader', 'optim_wrapper', 'train_cfg', 'randomness', 'env_cfg')
 # What a run writes into its folder and a later one would take for its own.
 _RUN_FILES = ('iter_*.pth', 'best_*.pth', LAST, 'log.jsonl', 'train.csv', 'val.csv', 'curves.png', 'pictures',
               'vis_data', 'bad_files.jsonl')
@@ -42,7 +41,7 @@ class TrainingRunner(Runner):
     averaged_autoencoder = None
 
     def __init__(self, model, work_dir, *args, resume=False, **kwargs):
-        _check_sections({'model': model, **kwargs})
+        check_runnable({'model': model, **kwargs})
         self._restarted = was_restarted()
         self._resume_from = resume
         self._earlier_run = None
@@ -52,6 +51,12 @@ class TrainingRunner(Runner):
             raise WriteError(f'work_dir {work_dir}: cannot be made: {error.strerror}; choose another by '
                              '--work-dir') from None
         super().__init__(model, work_dir, *args, resume=False, **kwargs)
+
+    @classmethod
+    def from_cfg(cls, cfg):
+        """Build a runner from a config, as of ``load_config`` or made in Python; every key of it is checked first."""
+        check_config(cfg)
+        return super().from_cfg(cfg)
 
     def setup_env(self, env_cfg):
         super().setup_env(env_cfg)
@@ -143,6 +148,14 @@ class TrainingRunner(Runner):
     def get_hooks_info(self):
         return ', '.join(type(hook).__name__ for hook in self.hooks)
 
+    def dump_config(self):
+        """The config as it runs, into ``work_dir``; without `STARTED_BY`, so that the copy starts a run of its own."""
+        whole = self.cfg
+        kept = {key: value for key, value in whole.to_dict().items() if key not in STARTED_BY}
+        self.cfg = Config(kept, cfg_text=whole.text, filename=whole.filename)
+        super().dump_config()
+        self.cfg = whole
+
     def _log_env(self, env_cfg):
         """RunHeaderHook says more, and MMEngine's version imports torchvision without the shim."""
 
@@ -230,21 +243,6 @@ def _load_strictly(model, state_dict, path):
         model.load_state_dict(state_dict, strict=True)
     except RuntimeError as error:
         raise CheckpointError(f'{path} does not fit the model of the config: {error}') from None
-
-
-def _check_sections(settings):
-    """SettingError for a section of the config that is missing or no section."""
-    for name in _SECTIONS:
-        if not isinstance(settings.get(name), dict):
-            raise SettingError(f'{name}={settings.get(name)!r}: a dict is needed; see '
-                               'wfvae_toolkit::_base_/runtime.py and the shipped configs')
-    missing = [name for name in ('val_dataloader', 'val_cfg', 'val_evaluator') if settings.get(name) is None]
-    if len(missing) in (1, 2):
-        raise SettingError(f'{missing[0]}=None: give val_dataloader, val_cfg and val_evaluator, or set all three to '
-                           'None to train without validation')
-    level = settings.get('log_level', 'INFO')
-    if level not in logging.getLevelNamesMapping():
-        raise SettingError(f'log_level={level!r}: one of {", ".join(logging.getLevelNamesMapping())}')
 
 
 def _check_loop(place, cfg, kind):

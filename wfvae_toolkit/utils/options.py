@@ -3,7 +3,11 @@
 import argparse
 import ast
 import contextlib
+import json
+import os
 import sys
+import time
+from pathlib import Path
 
 from .errors import UserError
 
@@ -18,8 +22,8 @@ def add_config_arguments(parser):
 
 def add_launcher_argument(parser):
     """``--launcher``: who started the processes."""
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none',
-                        help='pytorch: started by torchrun; slurm: by srun')
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'),
+                        help='pytorch: started by torchrun; slurm: by srun (default: what the config says, else none)')
 
 
 def add_image_arguments(parser):
@@ -90,4 +94,13 @@ def friendly_errors():
     try:
         yield
     except UserError as error:
+        _tell_torchrun(str(error))
         sys.exit(f'error: {error}')
+
+
+def _tell_torchrun(message):
+    """Leave the reason where torchrun looks for it, so that `utils/launch.py` can say it last."""
+    path = os.environ.get('TORCHELASTIC_ERROR_FILE')
+    if path:
+        said = {'message': {'message': message, 'extraInfo': {'timestamp': int(time.time())}}}
+        Path(path).write_text(json.dumps(said), encoding='utf-8')
