@@ -13,8 +13,8 @@ from .utils.kinds import kinds_of, parameters_of
 from .utils.nodes import REQUIRED, Arguments, Fields, Items, Name, Part, Rows, Schema, Setting, Value
 
 NONE, NUMBER, WHOLE, TEXT, SWITCH, LIST = type(None), float, int, str, bool, list
-_DATASET = Part(registries.DATASETS)
-_LOADER = Arguments('wfvae_toolkit.datasets.loader', 'LoaderSettings',
+_DATASET = Part(registries.DATASETS, example="dict(type='ImageFolder', data_root=...)")
+_LOADER = Arguments('wfvae_toolkit.datasets.loader.LoaderSettings',
                     example="dict(batch_size=4, dataset=dict(type='ImageFolder', data_root=...))")
 _PARAMWISE = Fields({
     **{name: Value((NUMBER, NONE)) for name in ('bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult',
@@ -26,7 +26,7 @@ _PARAMWISE = Fields({
 _OPTIMIZER_ROW = Fields({
     'type': Value(('OptimWrapper', NONE)),
     'constructor': Name(registries.OPTIM_WRAPPER_CONSTRUCTORS),
-    'optimizer': Part(registries.OPTIMIZERS, default=REQUIRED),
+    'optimizer': Part(registries.OPTIMIZERS, example="dict(type='AdamW', lr=1e-5)", default=REQUIRED),
     'clip_grad': Fields({'max_norm': Value((NUMBER,), REQUIRED, 1e5), 'foreach': Value((SWITCH, NONE))},
                         'dict(max_norm=1e5), or None'),
     'paramwise_cfg': _PARAMWISE,
@@ -53,15 +53,17 @@ SECTIONS = {
         'mp_cfg': Fields({'mp_start_method': Value(('fork', 'spawn', 'forkserver'), 'fork'),
                           'opencv_num_threads': Value((WHOLE,), 0)}, "dict(mp_start_method='fork')"),
         'resource_limit': Value((WHOLE,), 4096)}, 'dict(cudnn_benchmark=True)'),
-    'model_wrapper_cfg': Arguments('torch.nn.parallel', 'DistributedDataParallel',
+    'model_wrapper_cfg': Arguments('torch.nn.parallel.DistributedDataParallel',
                                    ('module', 'forward_sync_buffers', 'gradient_as_bucket_view'),
                                    'dict(bucket_cap_mb=100), or None'),
     'model': Part(registries.MODELS),
     'data_preprocessor': Part(registries.MODELS),
     'train_dataloader': _LOADER,
     'val_dataloader': _LOADER,
-    'train_cfg': Part(registries.LOOPS),
-    'val_cfg': Part(registries.LOOPS),
+    'train_cfg': Part(registries.LOOPS, base='wfvae_toolkit.training.loops.UpdateLoop',
+                      example="dict(type='UpdateLoop', max_iters=1_000_000)"),
+    'val_cfg': Part(registries.LOOPS, base='wfvae_toolkit.training.loops.EvaluationLoop',
+                    example="dict(type='EvaluationLoop')"),
     'val_evaluator': Part(registries.EVALUATORS),
     'optim_wrapper': Fields({
         'type': Value(('OptimWrapper', NONE)),
@@ -90,7 +92,7 @@ _SOURCE = Fields({'weight': Value((NUMBER,), REQUIRED, 1.0), 'dataset': _DATASET
 PARTS = {
     'autoencoder': Part(registries.AUTOENCODERS), 'discriminator': Part(registries.DISCRIMINATORS),
     'losses': Rows(Part(registries.LOSSES)), 'data_preprocessor': Part(registries.MODELS),
-    'compile': Arguments('torch', 'compile', ('model',), "dict(mode='max-autotune'), {} for the defaults, or None"),
+    'compile': Arguments('torch.compile', ('model',), "dict(mode='max-autotune'), {} for the defaults, or None"),
     'wavelet': Part(registries.WAVELETS), 'norm': Part(registries.NORM_LAYERS),
     'mid_blocks': Items(Part(registries.MID_BLOCKS)), 'channel_attention': Part(registries.CHANNEL_ATTENTIONS),
     'downsample': Part(registries.DOWNSAMPLERS), 'upsample': Part(registries.UPSAMPLERS),
@@ -189,16 +191,26 @@ def check_sections(cfg):
     SCHEMA.check_sections(_as_dict(cfg))
 
 
+def node_at(cfg, path):
+    """The node of a dotted path of a config, see ``utils/nodes.py``; None where the config has no such place."""
+    return SCHEMA.node_at(_as_dict(cfg), path)
+
+
+def check_removed(cfg, paths):
+    """UnknownSetting for the first of some dotted paths that was to take a row out and names none."""
+    SCHEMA.check_removed(_as_dict(cfg), paths)
+
+
 def takes_text(cfg, path):
     """Whether the setting at a dotted path of a config may be a text."""
-    node = SCHEMA.node_at(_as_dict(cfg), path)
+    node = node_at(cfg, path)
     kinds = node.kinds if isinstance(node, Value) else kinds_of(node.parameter) if isinstance(node, Setting) else ()
     return kinds is not None and str in kinds
 
 
 def needs_type(cfg, path):
     """Whether a part stands at a dotted path of a config."""
-    return isinstance(SCHEMA.node_at(_as_dict(cfg), path), Part)
+    return isinstance(node_at(cfg, path), Part)
 
 
 def _as_dict(cfg):

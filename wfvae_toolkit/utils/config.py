@@ -25,7 +25,7 @@ def load_config(path, options=None):
     """
     from mmengine.config import Config
 
-    from wfvae_toolkit.schema import SECTIONS, check_config, check_sections
+    from wfvae_toolkit.schema import SECTIONS, check_config, check_removed, check_sections
 
     from .plugins import load_plugins
 
@@ -35,13 +35,16 @@ def load_config(path, options=None):
     cfg, options = source.values, dict(options or {})
     check_sections(cfg)  # before torch is imported
     _import_modules(cfg.get('custom_imports'))
+    removed = source.removed
     for key, value in options.items():
-        _assign(cfg, key, value, options)
+        if not _assign(cfg, key, value, options) and value in (None, 'none'):
+            removed.append(key)
     if any(key.partition('.')[0] == 'custom_imports' for key in options):
         _import_modules(cfg.get('custom_imports'))
     try:
         _say_none(cfg, options)
         check_config(cfg)
+        check_removed(cfg, removed)
     except UserError as error:
         _blame(error, options)
         raise
@@ -98,7 +101,9 @@ def configs_folder(package):
 
 
 def _assign(cfg, key, value, options):
-    """Put a value at a dotted key. On the way a row that is None or new becomes a dict, if the options say its type.
+    """Put a value at a dotted key; returns whether the key was there.
+
+    On the way a row that is None or new becomes a dict, if the options say its type.
 
     Raises:
         UnknownName: the key leads into a plain value, past the end of a list, or to a row without a type.
@@ -120,7 +125,10 @@ def _assign(cfg, key, value, options):
             node[int(part) if isinstance(node, list) else part] = child
         node = child
     _child(node, last, place, key)
-    node[int(last) if isinstance(node, list) else last] = value
+    last = int(last) if isinstance(node, list) else last
+    was_there = isinstance(node, list) or last in node
+    node[last] = value
+    return was_there
 
 
 def _child(node, part, place, key):

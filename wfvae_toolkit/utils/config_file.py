@@ -18,11 +18,15 @@ BASE, DELETE = '_base_', '_delete_'
 
 @dataclass
 class Source:
-    """``values``: settings by top-level name; ``helpers``: variables that the files use themselves."""
+    """``values``: settings by top-level name; ``helpers``: variables that the files use themselves.
+
+    ``removed``: dotted keys that a child sets to None and that its bases do not have.
+    """
 
     values: dict
     helpers: dict
     text: str
+    removed: list
 
 
 def read_config_file(path, known, find_base, chain=()):
@@ -47,7 +51,7 @@ def read_config_file(path, known, find_base, chain=()):
     code, base_vars = _substitute(text, path)
     tree = _parse(code, path)
     _refuse_lazy_style(tree, path)
-    inherited, helpers = {}, {}
+    inherited, helpers, removed = {}, {}, []
     for entry, line in _base_entries(tree, path):
         try:
             base_path = find_base(entry, Path(path).parent)
@@ -59,6 +63,7 @@ def read_config_file(path, known, find_base, chain=()):
             raise SettingError(f'{path}:{line}: two of its bases set {", ".join(twice)}; let one inherit '
                                'from the other')
         inherited, helpers = {**inherited, **base.values}, {**helpers, **base.helpers}
+        removed += base.removed
     names = _Names(tree)
     own = {}
     for name, value in _run(tree, path, {**helpers, **inherited}).items():
@@ -70,7 +75,9 @@ def read_config_file(path, known, find_base, chain=()):
             own[name] = value
     for name in (names.read_of_base | base_vars) - set(known):
         inherited.pop(name, None)  # a variable of the base that is used here
-    return Source(merge(inherited, own), helpers, text)
+    if inherited:
+        removed += _set_to_none(inherited, own, '')
+    return Source(merge(inherited, own), helpers, text, removed)
 
 
 def merge(base, child):
@@ -84,6 +91,15 @@ def merge(base, child):
             value = merge(old if isinstance(old, dict) and not delete else {}, value)
         merged[name] = value
     return merged
+
+
+def _set_to_none(base, child, path):
+    """Dotted keys that are None in a child's dict and that the base's dict, which is there, does not have."""
+    for name, value in child.items():
+        if value is None and name not in base:
+            yield f'{path}{name}'
+        elif isinstance(value, dict) and isinstance(base.get(name), dict) and not value.get(DELETE):
+            yield from _set_to_none(base[name], value, f'{path}{name}.')
 
 
 class _Names(ast.NodeVisitor):

@@ -1,7 +1,9 @@
 """What stands where in a config: the nodes that a schema is made of, and the check of a config against them."""
 
+import contextlib
 import difflib
 import fnmatch
+import functools
 import inspect
 from dataclasses import dataclass, field, replace
 from importlib import import_module
@@ -9,7 +11,7 @@ from typing import Any
 
 from wfvae_toolkit.registry import BY_NAME, find_part, is_own
 
-from .errors import SettingError, UnknownName, UnknownSetting, located
+from .errors import SettingError, UnknownName, UnknownSetting, UserError, located
 from .kinds import describe, fits, misfit_of, parameters_of, takes_any_name
 
 REQUIRED = inspect.Parameter.empty
@@ -57,10 +59,9 @@ class Fields:
 
 @dataclass(frozen=True)
 class Arguments:
-    """A dict of arguments of the callable ``name`` of a module, some of which its caller passes."""
+    """A dict of arguments of the callable at a dotted path, some of which its caller passes."""
 
-    module: str
-    name: str
+    path: str
     passed: tuple = ()
     example: str = 'dict()'
     default: Any = None
@@ -94,15 +95,22 @@ class Items:
 
 @dataclass(frozen=True)
 class Part:
-    """``dict(type='Name', ...)`` of a registry's part; ``extra`` are keys that the owner reads, name -> node."""
+    """``dict(type='Name', ...)`` of a registry's part; ``extra`` are keys that the owner reads, name -> node.
+
+    ``base`` is the dotted path of a class that the part has to be of.
+    """
 
     registry: Any
     extra: dict = field(default_factory=dict)
+    example: str = "dict(type='Name', ...)"
+    base: str | None = None
     default: Any = None
 
     def misfit(self, value):
-        good = isinstance(value, dict) and 'type' in value or value is None is self.default
-        return None if good else f"a {self.registry.name} is needed: dict(type='Name', ...)"
+        if isinstance(value, dict) and 'type' not in value:
+            near = difflib.get_close_matches('type', value, n=1)
+            return f'did you mean type by {near[0]}?' if near else f'type is missing; use {self.example}'
+        return None if isinstance(value, dict) or value is None is self.default else f'use {self.example}'
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,9 @@ class Name:
     default: Any = None
 
     def misfit(self, value):
-        return None if value is None or callable(find_part(value, self.registry)) else 'a name is needed'
+        if not isinstance(value, str):
+            return None if value is None else 'a text is needed'
+        return None if find_part(value, self.registry) else None
 
 
 @dataclass(frozen=True)
@@ -132,6 +142,7 @@ class Schema:
 
     def check(self, cfg):
         """See `check_config`."""
+        self.check_sections(cfg)
         self._check(self._root, cfg, '', cfg)
 
     def check_sections(self, cfg):
@@ -141,6 +152,16 @@ class Schema:
                 raise self._unknown(key, '', self.sections, cfg)
         if 'custom_imports' in cfg:
             self._check(self.sections['custom_imports'], cfg['custom_imports'], 'custom_imports', cfg)
+
+    def check_removed(self, cfg, paths):
+        """See `check_removed` of ``schema.py``."""
+        for path in paths:
+            parent, _, name = path.rpartition('.')
+            if parent and isinstance(self.node_at(cfg, parent), Rows):
+                rows = cfg
+                for key in parent.split('.'):
+                    rows = rows[int(key) if isinstance(rows, (list, tuple)) else key]
+                raise self._unknown(name, parent, rows, cfg)
 
     def effective(self, cfg):
         """See `effective_settings`."""
@@ -171,8 +192,7 @@ class Schema:
         if isinstance(node, Rows):
             return {}, node.node
         if isinstance(node, Arguments):
-            called = getattr(import_module(node.module), node.name)
-            return self._settings(called, node.passed, value), None
+            return self._settings(_by_path(node.path), node.passed, value), None
         if isinstance(node, Part):
             part = _part_of(node, value, path)
             settings = self._settings(part, node.registry.context, value)
@@ -208,24 +228,26 @@ class Schema:
     def _check(self, node, value, path, cfg):
         with located(path):
             if misfit := node.misfit(value):
-                raise SettingError(f'{value!r}: {self._foreign(path) or misfit}')
+                raise SettingError(f'{_short(value)}: {self._foreign(path) or misfit}')
         if isinstance(node, Items) and isinstance(value, (list, tuple)):
             for number, item in enumerate(value):
                 self._check(node.node, item, f'{path}.{number}', cfg)
-        if not isinstance(value, dict) or isinstance(node, (Value, Setting, Items)):
+        if not _has_members(node, value):
             return
         members, other = self.members(node, value, path)
         for key, item in value.items():
-            child = members.get(key, other)
-            if child is None:
-                raise self._unknown(key, path, members, cfg)
-            if not (isinstance(node, Rows) and item is None):
-                self._check(child, item, f'{path}.{key}' if path else str(key), cfg)
+            nameless = isinstance(node, Rows) and isinstance(item, dict) and 'type' not in item and (
+                difflib.get_close_matches(key, value.keys() - {key}))
+            if key not in members and (other is None or nameless):
+                raise self._unknown(key, path, {**value, key: None} if nameless else members, cfg)
         offered = node.registry.offers if isinstance(node, Part) else ()
         for key, child in members.items():
             if child.default is REQUIRED and key not in value and key not in offered:
                 with located(path):
                     raise UnknownSetting(f'{key} is missing; the settings are {", ".join(members)}')
+        for key, item in value.items():
+            if not (isinstance(node, Rows) and item is None):
+                self._check(members.get(key, other), item, f'{path}.{key}' if path else str(key), cfg)
 
     def _unknown(self, key, parent, members, cfg):
         """UnknownSetting for a key that nothing reads: what to use in its place, or the nearest key."""
@@ -242,29 +264,32 @@ class Schema:
 
     def _nearest(self, key, parent, members, cfg):
         said, inside = f'{parent or "the config"} has no {key}', f'{parent}.' if parent else ''
-        near = difflib.get_close_matches(str(key), members, n=1, cutoff=0.6)
-        if near:
-            return f'{said}; did you mean {inside}{near[0]}?'
-        # A key that stands one level too high or too low.
-        section = parent.partition('.')[0]
-        moved = [known for known in self._paths(cfg) if known.rpartition('.')[2] == key
-                 and (not section or known.partition('.')[0] == section)]
-        if moved:
-            return f'{said}; did you mean {min(moved, key=len)}?'
-        return f'{said}; it has {", ".join(sorted(set(members) - {"type"})) or "no settings"}'
+        same = [path for path in self._paths(cfg) if path.rpartition('.')[2] == key]
+        above = parent.rpartition('.')[0]
+        # A key that stands one level too low or too high, then one that is misspelt, then one from anywhere.
+        moved = [path for path in same if path.rpartition('.')[0] == above or (
+            path.startswith(inside) and path.count('.') == inside.count('.') + 1)]
+        near = difflib.get_close_matches(str(key), members.keys() - {key}, n=1, cutoff=0.6)
+        for found in (moved, [inside + name for name in near], same):
+            if found:
+                return f'{said}; did you mean {min(found, key=len)}?'
+        return f'{said}; it has {", ".join(sorted(members.keys() - {"type"})) or "no settings"}'
 
     def _paths(self, cfg):
-        known = {key: value for key, value in cfg.items() if key in self.sections}
-        try:
-            return list(self.effective(known))
-        except (UnknownName, UnknownSetting, AttributeError):
-            return []
+        """Dotted paths of what runs, and of what they are in; of a section with another mistake just the first ones."""
+        paths = {}
+        for section, node in self.sections.items():
+            with contextlib.suppress(UserError):
+                for leaf, _ in self._effective(node, cfg.get(section, node.default), section):
+                    names = leaf.split('.')
+                    paths.update(dict.fromkeys('.'.join(names[:depth]) for depth in range(1, len(names) + 1)))
+        return list(paths)
 
     def _effective(self, node, value, path):
         if isinstance(node, Items) and isinstance(value, (list, tuple)) and value:
             for number, item in enumerate(value):
                 yield from self._effective(node.node, item, f'{path}.{number}')
-        elif isinstance(value, dict) and not isinstance(node, (Value, Setting, Items)):
+        elif _has_members(node, value):
             members, other = self.members(node, value, path)
             for name in [*members, *(key for key in value if other and key not in members)]:
                 child = members.get(name, other)
@@ -275,14 +300,33 @@ class Schema:
             yield path, _plain(value)
 
 
+def _has_members(node, value):
+    return isinstance(value, dict) and not isinstance(node, (Value, Setting, Items)) and not (
+        isinstance(node, Part) and 'type' not in value)
+
+
 def _part_of(node, value, path):
     name = value['type']
     with located(f'{path}.type'):
         if isinstance(name, str):
-            return find_part(name, node.registry)
-        if callable(name):
-            return name
-        raise UnknownSetting(f'{name!r}: expected the name of a registered {node.registry.name}')
+            name = find_part(name, node.registry)
+        if not callable(name):
+            raise UnknownSetting(f'{name!r}: the name of a registered {node.registry.name} is needed')
+        if node.base and not (isinstance(name, type) and issubclass(name, _by_path(node.base))):
+            base = node.base.rpartition('.')[2]
+            raise SettingError(f'{value["type"]!r}: {base!r} or a child of it is needed')
+        return name
+
+
+@functools.cache
+def _by_path(path):
+    module, _, name = path.rpartition('.')
+    return getattr(import_module(module), name)
+
+
+def _short(value):
+    text = repr(value)
+    return text if len(text) < 100 else f'{text[:100]}...'
 
 
 def _plain(value):
