@@ -12,7 +12,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 from run_files import read_csv
 
-from wfvae_toolkit.checkpoints import load_training_checkpoint
+from wfvae_toolkit.checkpoints import load_training_checkpoint, read_model
 from wfvae_toolkit.schema import check_config
 from wfvae_toolkit.training import TrainingRunner
 from wfvae_toolkit.utils import conventions
@@ -76,6 +76,7 @@ TOP = [
     ('test_evaluator = []\ntest_evaluator = dict(type="Evaluator")', 'tools/test.py scores with val_evaluator'),
     ('tta_model = dict(type="BaseTTAModel")', 'no test-time augmentation'),
     ("vis_backends = [dict(type='LocalVisBackend')]", 'use visualizer=dict'),
+    ('with read_base():\n    from .base import *', 'lazy style is not read here'),
     ("train_pipeline = [dict(type='CenterCrop', size=16)]", 'the config has no train_pipeline'),
     ("data_preprocessor = dict(type='ImgDataPreprocessor', mean=[127])", 'without mean and std'),
     ("model = dict(data_preprocessor=dict(type='ImgDataPreprocessor'))", 'without mean and std'),
@@ -100,7 +101,7 @@ LOOPS = [
     ('train_cfg = dict(dynamic_intervals=[(1, 1)])', 'val_interval is one number'),
     ("val_cfg = dict(type='ValLoop')", 'EvaluationLoop scores averaged and raw weights'),
     ("val_evaluator = dict(_delete_=True, type='Evaluator', metrics=[])", 'use ReconstructionEvaluator'),
-    ("val_evaluator = dict(metrics=[dict(type='PSNR')])", 'a dict of named rows is needed'),
+    ("val_evaluator = dict(metrics=[dict(type='PSNR')])", 'use a dict of named rows'),
     ("train_dataloader = dict(sampler=dict(type='InfiniteSampler'))", 'use shuffle=False'),
     ("train_dataloader = dict(batch_sampler=dict(type='BatchSampler'))", 'use batch_size'),
     ("train_dataloader = dict(collate_fn=dict(type='pseudo_collate'))", 'leave it out'),
@@ -133,7 +134,7 @@ def test_refused(read, lines, words):
 @pytest.mark.parametrize('lines', [
     'auto_scale_lr = None', 'log_processor = None', 'test_dataloader = test_cfg = test_evaluator = None',
     "launcher = 'none'", 'load_from = None', 'param_scheduler = None', 'compile_ = 1\ndel compile_',
-    "steps = [dict(type='CenterCrop', size=16)]\ntrain_dataloader = dict(dataset=dict(pipeline=steps))\ndel steps"])
+    "steps = [dict(type='CenterCrop', size=16)]\ntrain_dataloader = dict(dataset=dict(pipeline=steps))"])
 def test_what_changes_nothing_is_accepted(read, lines):
     check_config(read(lines))
 
@@ -151,6 +152,8 @@ def test_what_changes_nothing_is_accepted(read, lines):
      'begin=7: the run ends before, at train_cfg.max_iters=2'),
     (ROW.format("paramwise_cfg=dict(custom_keys={'encodr': dict(lr_mult=0.1)})"), "'encodr' is part of no name"),
     ("default_hooks = dict(checkpoint=dict(save_best='PSNR', best_is_higher=False))", 'higher is better'),
+    ("model = dict(autoencoder=dict(norm=dict(type='wfvae_toolkit.models.layers.norms._ChannelNorm')))",
+     'is registered under no name; register it'),
     ("default_hooks = dict(checkpoint=dict(save_best='acc'))", "'acc' is never measured"),
     ("custom_hooks = [dict(type='EarlyStoppingHook', monitor='PSNR', rule='less')]", 'greater is better, but rule='),
     ("custom_hooks = [dict(type='EarlyStoppingHook', monitor='acc')]", "'acc' is never measured"),
@@ -186,6 +189,10 @@ def test_configs_of_packages_need_our_reader(tmp_path):
 # honoured: one run that has them all ---------------------------------------------------------------
 
 ALL = """
+from torch.optim import SGD
+from wfvae_toolkit.models.autoencoders import WFVAE2Image
+
+model = dict(autoencoder=dict(type=WFVAE2Image, wavelet=dict(type='wfvae_toolkit.models.wavelets.Haar')))
 default_hooks = dict(
     learning_rate=None, header=None, curves=None, pictures=None, flat_fields=None,
     param_scheduler=dict(type='ParamSchedulerHook'),
@@ -204,7 +211,7 @@ param_scheduler = dict(
 optim_wrapper = dict(
     autoencoder=dict(type='OptimWrapper', clip_grad=dict(max_norm=10.0, norm_type=2), paramwise_cfg=dict(
         norm_decay_mult=0.0, custom_keys={'encoder.conv_in': dict(lr_mult=0.1)})),
-    discriminator=dict(constructor='DefaultOptimWrapperConstructor'))
+    discriminator=dict(constructor='DefaultOptimWrapperConstructor', optimizer=dict(_delete_=True, type=SGD, lr=1e-3)))
 data_preprocessor = dict(type='ImagePreprocessor')
 model_wrapper_cfg = dict(_delete_=True, find_unused_parameters=True)
 randomness = dict(seed=0, deterministic=False)
@@ -274,6 +281,11 @@ def test_whole_set_metrics_are_columns_that_may_be_best(run):
 
 def test_minus_1_keeps_all_checkpoints(run):
     assert {path.name for path in run.glob('iter_*')} == {f'iter_{n}.pth' for n in range(1, 7)}
+
+
+def test_classes_and_dotted_paths_are_kept_by_their_names(run):
+    config = read_model(run / 'iter_6.pth').config
+    assert (config['type'], config['wavelet']['type']) == ('WFVAE2Image', 'Haar')
 
 
 def test_local_backend_writes(run):
