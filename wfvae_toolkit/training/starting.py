@@ -5,8 +5,6 @@ import fnmatch
 from wfvae_toolkit.checkpoints import CheckpointError, read_model_file
 from wfvae_toolkit.utils.errors import SettingError
 
-PARTS = ('discriminator', 'optimizers')
-
 
 def start_from(model, path, weights='ema', allow_missing=()):
     """Fill a training model from any MODEL; returns the names that stay as they were initialised.
@@ -44,24 +42,3 @@ def start_from(model, path, weights='ema', allow_missing=()):
                               f'{advice}')
     model.load_state_dict({name: value for name, value in state.items() if name not in problems}, strict=False)
     return sorted(name for name in problems if name in wanted)
-
-
-def without_parts(checkpoint, parts, model):
-    """A resumed checkpoint with some parts as the model has them now: 'discriminator', 'optimizers'."""
-    unknown = set(parts) - set(PARTS)
-    if unknown:
-        raise SettingError(f'resume_drop: {sorted(unknown)[0]!r} is none of {", ".join(PARTS)}')
-    checkpoint = dict(checkpoint)
-    if 'discriminator' in parts:
-        kept = {name: value for name, value in checkpoint['state_dict'].items() if not _of_discriminator(name)}
-        fresh = {name: value for name, value in model.state_dict().items() if _of_discriminator(name)}
-        checkpoint['state_dict'] = kept | fresh
-        checkpoint['optimizers'] = {turn: state for turn, state in checkpoint['optimizers'].items()
-                                    if turn != 'discriminator'}
-    if 'optimizers' in parts:
-        checkpoint['optimizers'] = {}
-    return checkpoint
-
-
-def _of_discriminator(name):
-    return name.startswith('discriminator.')
