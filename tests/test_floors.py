@@ -7,7 +7,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / 'wfvae_toolkit'
 FLOORS = {
-    'registry': 0, 'utils': 0,
+    'registry': 0, 'schema': 0, 'utils': 0,
     'models': 1, 'datasets': 1,
     'losses': 2, 'evaluation': 2, 'checkpoints': 2,
     'inference': 3, 'training': 3, 'visualization': 3,

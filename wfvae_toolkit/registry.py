@@ -13,14 +13,24 @@ from importlib import import_module
 from mmengine import registry as engine
 from mmengine.registry import Registry
 
-from .utils.errors import NameClash, SettingError, UnknownName, UnknownSetting, is_number, located
+from .utils.errors import NameClash, UnknownName, UnknownSetting
+from .utils.kinds import check_kinds
 from .utils.plugins import load_plugins, place_of
 
 SCOPE = 'wfvae_toolkit'
 
 
 class PartRegistry(Registry):
-    """MMEngine's registry, in which a second part of a name is an error that says where both stand."""
+    """MMEngine's registry, in which a second part of a name is an error that says where both stand.
+
+    Attributes:
+        context (tuple[str]): arguments that the owner passes to every part; no settings.
+        offers (tuple[str]): arguments that the owner passes unless the config gives them.
+    """
+
+    def __init__(self, *args, context=(), offers=(), **kwargs):
+        super().__init__(*args, **kwargs)
+        self.context, self.offers = context, offers
 
     def _register_module(self, module, module_name=None, force=False):
         names = [module_name] if isinstance(module_name, str) else module_name or [module.__name__]
@@ -64,31 +74,14 @@ def build_part(cfg, registry, **context):
     except TypeError as error:
         accepted = [name for name in inspect.signature(cls).parameters if name not in context]
         raise UnknownSetting(f'{registry.name} {cls.__name__}: {error}; its settings are {accepted}') from None
-    if cls.__module__.partition('.')[0] == SCOPE:
-        _check_kinds(cls, arguments)
+    if is_own(cls):
+        check_kinds(cls, arguments)
     return cls(**arguments)
 
 
-def _check_kinds(cls, arguments):
-    """SettingError unless arguments are of the kind that the defaults show: a number, True or False, a list.
-
-    A default of None shows nothing. Other people's parts may take 'auto' for a number.
-    """
-    for name, parameter in inspect.signature(cls).parameters.items():
-        default, value = parameter.default, arguments.get(name, parameter.default)
-        if isinstance(default, bool):
-            good, kind = isinstance(value, bool), 'True or False'
-        elif isinstance(default, (int, float)):
-            # A list may stand for a number a stage.
-            good = is_number(value) or isinstance(value, (list, tuple))
-            kind = f'a number is needed, such as {default}'
-        elif isinstance(default, (list, tuple)):
-            good, kind = isinstance(value, (list, tuple)), f'a list is needed, such as {list(default)}'
-        else:
-            continue
-        if not good:
-            with located(name):
-                raise SettingError(f'{value!r}: {kind}')
+def is_own(part):
+    """Whether a class is the toolkit's, whose defaults show the kind of a setting; see `kinds_of`."""
+    return part.__module__.partition('.')[0] == SCOPE
 
 
 def find_part(name, registry):
@@ -144,40 +137,44 @@ def _dicts(node):
         yield from _dicts(value)
 
 
-def _own(name, *locations):
-    return PartRegistry(name, build_func=build_part, scope=SCOPE, locations=[f'{SCOPE}.{place}' for place in locations])
+def _own(name, *locations, **options):
+    return PartRegistry(name, build_func=build_part, scope=SCOPE, **_located(locations), **options)
 
 
 def _child(parent, *locations, **options):
-    return PartRegistry(parent.name, parent=parent, scope=SCOPE,
-                        locations=[f'{SCOPE}.{place}' for place in locations], **options)
+    return PartRegistry(parent.name, parent=parent, scope=SCOPE, **_located(locations), **options)
+
+
+def _located(locations):
+    return dict(locations=[place if place.startswith('mmengine.') else f'{SCOPE}.{place}' for place in locations])
 
 
 # ours: (cfg, **context) -> part
 AUTOENCODERS = _own('autoencoder', 'models.autoencoders')
 WAVELETS = _own('wavelet', 'models.wavelets')
-NORM_LAYERS = _own('norm layer', 'models.layers')
-MID_BLOCKS = _own('mid block', 'models.layers')
-DOWNSAMPLERS = _own('downsampler', 'models.layers')
-UPSAMPLERS = _own('upsampler', 'models.layers')
-CHANNEL_ATTENTIONS = _own('channel attention', 'models.layers')
+NORM_LAYERS = _own('norm layer', 'models.layers', context=('channels',))
+MID_BLOCKS = _own('mid block', 'models.layers', context=('channels', 'out_channels'), offers=('norm',))
+DOWNSAMPLERS = _own('downsampler', 'models.layers', context=('channels', 'next_channels'))
+UPSAMPLERS = _own('upsampler', 'models.layers', context=('channels', 'next_channels'))
+CHANNEL_ATTENTIONS = _own('channel attention', 'models.layers', context=('channels',))
 DISCRIMINATORS = _own('discriminator', 'models.discriminators')
 LOSSES = _own('loss', 'losses', 'training.distillation')
 
 # children of MMEngine's
-DATASETS = _child(engine.DATASETS, 'datasets', build_func=build_part)
+DATASETS = _child(engine.DATASETS, 'datasets', build_func=build_part, context=('option',))
 TRANSFORMS = _child(engine.TRANSFORMS, 'datasets', build_func=build_part)
 METRICS = _child(engine.METRICS, 'evaluation', build_func=build_part)
 EVALUATORS = _child(engine.EVALUATOR, 'evaluation', build_func=build_part)
 MODELS = _child(engine.MODELS, 'training', build_func=build_part)
-LOOPS = _child(engine.LOOPS, 'training', build_func=build_part)
-OPTIMIZERS = _child(engine.OPTIMIZERS)
-OPTIM_WRAPPERS = _child(engine.OPTIM_WRAPPERS)
-OPTIM_WRAPPER_CONSTRUCTORS = _child(engine.OPTIM_WRAPPER_CONSTRUCTORS, 'training', build_func=build_part)
+LOOPS = _child(engine.LOOPS, 'training', build_func=build_part, context=('runner', 'dataloader', 'evaluator'))
+OPTIMIZERS = _child(engine.OPTIMIZERS, 'mmengine.optim', context=('params',))
+OPTIM_WRAPPERS = _child(engine.OPTIM_WRAPPERS, 'mmengine.optim', context=('optimizer',))
+OPTIM_WRAPPER_CONSTRUCTORS = _child(engine.OPTIM_WRAPPER_CONSTRUCTORS, 'training', build_func=build_part,
+                                    context=('optim_wrapper_cfg',))
 RUNNERS = _child(engine.RUNNERS, 'training')
 HOOKS = _child(engine.HOOKS, 'hooks', build_func=build_part)
-VISBACKENDS = _child(engine.VISBACKENDS, 'visualization.backends')
-VISUALIZERS = _child(engine.VISUALIZERS, 'visualization')
+VISBACKENDS = _child(engine.VISBACKENDS, 'visualization.backends', offers=('save_dir',))
+VISUALIZERS = _child(engine.VISUALIZERS, 'mmengine.visualization', offers=('save_dir',))
 
 BY_NAME = {registry.name: registry for registry in (
     AUTOENCODERS, WAVELETS, NORM_LAYERS, MID_BLOCKS, DOWNSAMPLERS, UPSAMPLERS, CHANNEL_ATTENTIONS, DISCRIMINATORS,

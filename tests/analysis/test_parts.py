@@ -7,7 +7,7 @@ import pytest
 
 import wfvae_toolkit
 from wfvae_toolkit import registry as registries
-from wfvae_toolkit.analysis.parts import CONTEXT, format_parts, list_parts
+from wfvae_toolkit.analysis.parts import format_parts, list_parts
 from wfvae_toolkit.registry import BY_NAME, DOWNSAMPLERS, UPSAMPLERS, WAVELETS
 from wfvae_toolkit.utils.errors import MissingLibrary, UnknownName
 from wfvae_toolkit.utils.plugins import GROUP, load_plugins
@@ -58,7 +58,7 @@ def test_ours_all_have_a_purpose_and_our_version():
 def test_settings_are_what_a_config_may_give():
     part = find(list_parts('mid block'), 'ResidualBlock')
     cls = BY_NAME['mid block'].get('ResidualBlock')
-    assert set(part.settings) == set(inspect.signature(cls).parameters) - {'channels', 'norm'}
+    assert set(part.settings) == set(inspect.signature(cls).parameters) - {'channels', 'norm', 'out_channels'}
     assert part.settings['dropout'] == '0.0'
     wavelet = find(list_parts('wavelet'), 'DiscreteWavelet')
     assert wavelet.settings['name'] is None  # must be given
@@ -76,7 +76,7 @@ def test_context_is_what_owners_pass():
                 passed.setdefault(name, set()).update(keyword.arg for keyword in node.keywords if keyword.arg)
     assert {name for name, keywords in passed.items() if keywords} >= {DOWNSAMPLERS.name, UPSAMPLERS.name}
     for name, keywords in passed.items():
-        assert keywords <= set(CONTEXT.get(name, ())), name
+        assert keywords <= {*BY_NAME[name].context, *BY_NAME[name].offers}, name
 
 
 @pytest.mark.parametrize('name', ['mid block', 'MID_BLOCKS'])

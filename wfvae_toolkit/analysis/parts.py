@@ -9,17 +9,10 @@ import wfvae_toolkit
 from wfvae_toolkit import registry as registries
 from wfvae_toolkit.registry import BY_NAME, registered_names
 from wfvae_toolkit.utils.errors import MissingLibrary, UnknownName
+from wfvae_toolkit.utils.kinds import parameters_of
 from wfvae_toolkit.utils.plugins import GROUP, load_plugins, place_of
 
-# What the owner of a part passes beside its config.
-CONTEXT = {
-    'norm layer': ('channels',), 'mid block': ('channels', 'norm'), 'downsampler': ('channels', 'next_channels'),
-    'upsampler': ('channels', 'next_channels'), 'channel attention': ('channels',), 'dataset': ('option',),
-    'loop': ('runner', 'dataloader', 'evaluator'), 'optimizer': ('params',), 'optim_wrapper': ('optimizer',),
-    'optimizer wrapper constructor': ('optim_wrapper_cfg',), 'vis_backend': ('save_dir',),
-    'visualizer': ('save_dir',)}
 NOT_INSTALLED = 'not installed'
-_VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 @dataclass
@@ -101,17 +94,14 @@ def _find(wanted):
 def _describe(registry, name, part, owners, inherited):
     package, version = owners.of(part.__module__)
     return Part(registry, name, package, version, part.__module__, place_of(part),
-                _settings(part, CONTEXT.get(registry, ())),
+                _settings(part, BY_NAME[registry]),
                 (inspect.cleandoc(part.__doc__ or '').splitlines() or [''])[0], inherited)
 
 
-def _settings(part, context):
-    try:
-        parameters = inspect.signature(part).parameters.values()
-    except ValueError:  # written in C
-        return {}
-    return {parameter.name: None if parameter.default is parameter.empty else repr(parameter.default)
-            for parameter in parameters if parameter.name not in context and parameter.kind not in _VARIADIC}
+def _settings(part, registry):
+    return {name: None if parameter.default is parameter.empty else repr(parameter.default)
+            for name, parameter in parameters_of(part).items()
+            if name not in (*registry.context, *registry.offers) and parameter.kind is not parameter.VAR_KEYWORD}
 
 
 class _Owners:

@@ -1,14 +1,10 @@
 """Configs of autoencoders with every default written out, so that two of them compare."""
 
-import inspect
-
 from wfvae_toolkit.models.autoencoders.wfvae2 import layers_per_stage
-from wfvae_toolkit.registry import BY_NAME, registered_names
+from wfvae_toolkit.schema import defaults_of
 
 # They change how a network trains, not what it computes.
 _TRAINING_ONLY = ('checkpoint_activations',)
-# What the owner of a part passes to it.
-_CONTEXT = ('channels', 'next_channels', 'out_channels')
 
 
 def complete(config):
@@ -40,14 +36,8 @@ def with_defaults(node):
         return [with_defaults(value) for value in node]
     if not isinstance(node, dict):
         return node
-    defaults = {} if 'type' not in node else {
-        name: parameter.default for name, parameter in inspect.signature(_find(node['type'])).parameters.items()
-        if parameter.default is not inspect.Parameter.empty and name not in _CONTEXT}
+    defaults = defaults_of(node['type']) if 'type' in node else {}
     return {key: with_defaults(value) for key, value in {**node, **defaults, **node}.items()}
-
-
-def _find(name):
-    return next(registry.get(name) for registry in BY_NAME.values() if name in registered_names(registry))
 
 
 def difference(first, second):

@@ -68,10 +68,11 @@ class WFVAE2Image(TilingControls, nn.Module):
         ValueError: settings that cannot work; the message names what would.
     """
 
-    def __init__(self, latent_channels=8, widths=(128, 256, 512), decoder_widths=None, encoder_layers=2,
-                 decoder_layers=2, energy_flow=True, flow_width=128, decoder_flow_width=None, wavelet=None,
-                 norm=None, mid_blocks=DEFAULT_MID, dropout=0.0, channel_attention=None, downsample=None,
-                 upsample=None, latent_shortcuts=False, output_activation=False, checkpoint_activations=False):
+    def __init__(self, latent_channels=8, widths=(128, 256, 512), decoder_widths=None,
+                 encoder_layers: int | list = 2, decoder_layers: int | list = 2, energy_flow=True, flow_width=128,
+                 decoder_flow_width=None, wavelet=None, norm=None, mid_blocks=DEFAULT_MID, dropout=0.0,
+                 channel_attention=None, downsample=None, upsample=None, latent_shortcuts=False,
+                 output_activation=False, checkpoint_activations=False):
         super().__init__()
         wavelet = wavelet or dict(type='Haar')
         norm = norm or dict(type='LayerNorm2d')

@@ -1,8 +1,8 @@
 """Building blocks: norms, residual and attention blocks, resampling.
 
-NORM_LAYERS and CHANNEL_ATTENTIONS parts take ``channels``; MID_BLOCKS parts take ``channels`` and ``norm`` (a
-NORM_LAYERS config); DOWNSAMPLERS and UPSAMPLERS parts take ``channels`` and ``next_channels``. All but MID_BLOCKS may
-declare a ``receptive_halo`` (``halo_of`` in ``models/tiling.py``); without one, tiling is approximate.
+What the owner of a part passes to it (``channels``, ``norm``, ...) stands with its registry in
+``wfvae_toolkit/registry.py``. All but MID_BLOCKS may declare a ``receptive_halo`` (``halo_of`` in
+``models/tiling.py``); without one, tiling is approximate.
 """
 
 from .attention import SpatialAttention
