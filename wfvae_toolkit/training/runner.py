@@ -1,6 +1,7 @@
 """MMEngine's Runner with our checkpoint files and a log that starts with what is needed to repeat a run."""
 
 import logging
+from functools import cached_property
 from pathlib import Path
 
 from mmengine.runner import BaseLoop, Runner
@@ -16,6 +17,7 @@ from wfvae_toolkit.utils.signals import was_restarted
 
 from . import resume as resuming
 from .loops import EvaluationLoop, UpdateLoop
+from .record import describe_run
 from .rehearsal import rehearse
 from .starting import start_from
 
@@ -36,11 +38,13 @@ class TrainingRunner(Runner):
     after a failure continue their own run from its newest checkpoint, whatever ``cfg.resume`` says.
 
     averaged_autoencoder: EMA of the autoencoder, set by EMAHook; None without.
+    resumed: of a resumed run which checkpoint, and what differs beside the settings; None of another.
     The model is never wrapped: under DDP it wraps its own forward passes (``model.distribute``), so state
     dict keys are the same on any number of ranks.
     """
 
     averaged_autoencoder = None
+    resumed = None
 
     def __init__(self, model, work_dir, *args, resume=False, **kwargs):
         _check_sections({'model': model, **kwargs})
@@ -179,6 +183,11 @@ class TrainingRunner(Runner):
         self.call_hook('after_load_weights')
 
     # state --------------------------------------------------------------------------------------
+
+    @cached_property
+    def record(self):
+        """What checkpoints say about this run; see ``describe_run``."""
+        return describe_run(self)
 
     def state(self, iteration):
         """Everything that continuing after ``iteration`` updates needs: tensors and plain values."""

@@ -26,11 +26,8 @@ def start_from(model, path, weights='ema', allow_missing=()):
     content = read_model_file(path)
     state = {f'autoencoder.{name}': value for name, value in content.select(weights).state.items()} | content.others
     wanted = model.state_dict()
-    problems = dict.fromkeys(wanted.keys() - state.keys(), 'missing')
-    problems |= dict.fromkeys(state.keys() - wanted.keys(), 'unexpected')
-    problems |= {name: f'{tuple(state[name].shape)} for {tuple(wanted[name].shape)}'
-                 for name in wanted.keys() & state.keys() if state[name].shape != wanted[name].shape}
-    refused = {name: what for name, what in sorted(problems.items())
+    problems = misfits(wanted, state)
+    refused = {name: what for name, what in problems.items()
                if not any(fnmatch.fnmatch(name, pattern) for pattern in allow_missing)}
     if refused:
         shown = ', '.join(f'{name} ({what})' for name, what in list(refused.items())[:5])
@@ -42,3 +39,12 @@ def start_from(model, path, weights='ema', allow_missing=()):
                               f'{advice}')
     model.load_state_dict({name: value for name, value in state.items() if name not in problems}, strict=False)
     return sorted(name for name in problems if name in wanted)
+
+
+def misfits(wanted, state):
+    """Two state dicts -> name -> what is wrong with it: 'missing', 'unexpected', or the two shapes; sorted."""
+    problems = dict.fromkeys(wanted.keys() - state.keys(), 'missing')
+    problems |= dict.fromkeys(state.keys() - wanted.keys(), 'unexpected')
+    problems |= {name: f'{tuple(state[name].shape)} for {tuple(wanted[name].shape)}'
+                 for name in wanted.keys() & state.keys() if state[name].shape != wanted[name].shape}
+    return dict(sorted(problems.items()))
