@@ -169,6 +169,7 @@ MODELS = _child(engine.MODELS, 'training', build_func=build_part)
 LOOPS = _child(engine.LOOPS, 'training', build_func=build_part, context=('runner', 'dataloader', 'evaluator'))
 OPTIMIZERS = _child(engine.OPTIMIZERS, 'mmengine.optim', context=('params',))
 OPTIM_WRAPPERS = _child(engine.OPTIM_WRAPPERS, 'mmengine.optim', context=('optimizer',))
+PARAM_SCHEDULERS = _child(engine.PARAM_SCHEDULERS, 'mmengine.optim', context=('optimizer',))
 OPTIM_WRAPPER_CONSTRUCTORS = _child(engine.OPTIM_WRAPPER_CONSTRUCTORS, 'training', build_func=build_part,
                                     context=('optim_wrapper_cfg',))
 RUNNERS = _child(engine.RUNNERS, 'training')
@@ -179,4 +180,4 @@ VISUALIZERS = _child(engine.VISUALIZERS, 'mmengine.visualization', offers=('save
 BY_NAME = {registry.name: registry for registry in (
     AUTOENCODERS, WAVELETS, NORM_LAYERS, MID_BLOCKS, DOWNSAMPLERS, UPSAMPLERS, CHANNEL_ATTENTIONS, DISCRIMINATORS,
     LOSSES, DATASETS, TRANSFORMS, METRICS, EVALUATORS, MODELS, LOOPS, OPTIMIZERS, OPTIM_WRAPPERS,
-    OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS, HOOKS, VISBACKENDS, VISUALIZERS)}
+    OPTIM_WRAPPER_CONSTRUCTORS, PARAM_SCHEDULERS, RUNNERS, HOOKS, VISBACKENDS, VISUALIZERS)}

@@ -1,11 +1,10 @@
 """Every key that a config may have: sections, their fixed keys, their rows, and the settings of each part.
 
-`SECTIONS` is the table of top-level keys, `FOREIGN` the sentences for keys that belong elsewhere. What a part takes is
-read from its signature, the registry of a nested part from the name of the parameter (`PARTS`).
+`SECTIONS` is the table of top-level keys; `utils/conventions.py` has the sentences for keys that belong elsewhere. What
+a part takes is read from its signature, the registry of a nested part from the name of the parameter (`PARTS`).
 """
 
 import difflib
-import fnmatch
 import inspect
 import logging
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 
 from . import registry as registries
 from .registry import BY_NAME, UnknownName, find_part, is_own, registered_names
+from .utils import conventions
 from .utils.errors import SettingError, UnknownSetting, located
 from .utils.kinds import check_kind, describe, fits, parameters_of, takes_any_name
 
@@ -116,7 +116,8 @@ _OPTIMIZER_ROW = Fields({
     'type': Value(('OptimWrapper', NONE)),
     'constructor': Name(registries.OPTIM_WRAPPER_CONSTRUCTORS),
     'optimizer': Part(registries.OPTIMIZERS, default=REQUIRED),
-    'clip_grad': Fields({'max_norm': Value((NUMBER,), REQUIRED, 1e5), 'foreach': Value((SWITCH, NONE))},
+    'clip_grad': Fields({'max_norm': Value((NUMBER,), REQUIRED, 1e5), 'foreach': Value((SWITCH, NONE)),
+                         'norm_type': Value((2, 2.0), 2)},
                         'dict(max_norm=1e5), or None'),
     'paramwise_cfg': _PARAMWISE,
 }, "dict(optimizer=dict(type='AdamW', lr=1e-5))")
@@ -158,12 +159,14 @@ SECTIONS = {
         'logvar_lr': Value((NUMBER,), 1e-2),
         'autoencoder': _OPTIMIZER_ROW, 'discriminator': _OPTIMIZER_ROW},
         "dict(autoencoder=dict(optimizer=dict(type='AdamW', lr=1e-5)))"),
+    'param_scheduler': Value((LIST, dict, NONE)),  # training/schedules.py looks into it
+    'runner_type': Value(('TrainingRunner', NONE)),
     'default_hooks': Rows(Part(registries.HOOKS, {'priority': Value((TEXT, WHOLE, NONE))})),
     'custom_hooks': Items(Part(registries.HOOKS, {'priority': Value((TEXT, WHOLE, NONE))}), ()),
     'visualizer': Part(registries.VISUALIZERS),
     # MMEngine's, where None alone is what runs.
-    **{name: Value((NONE,)) for name in ('param_scheduler', 'auto_scale_lr', 'log_processor', 'test_dataloader',
-                                         'test_cfg', 'test_evaluator')},
+    **{name: Value((NONE,)) for name in ('auto_scale_lr', 'log_processor', 'test_dataloader', 'test_cfg',
+                                         'test_evaluator')},
 }
 
 # Sections without which no run starts, and those that come together.
@@ -171,7 +174,8 @@ _NEEDED = ('model', 'train_dataloader', 'optim_wrapper', 'train_cfg', 'randomnes
 _VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
 
 # Names of parameters that hold parts, in the parts of every registry.
-_METRIC = Part(registries.METRICS, {'optional': Value((SWITCH,), False)})
+_METRIC = Part(registries.METRICS, {'optional': Value((SWITCH,), False),
+                                    'higher_is_better': Value((SWITCH, dict, NONE))})
 _SOURCE = Fields({'weight': Value((NUMBER,), REQUIRED, 1.0), 'dataset': _DATASET},
                  'dict(weight=1.0, dataset=dict(type=...)), or None')
 PARTS = {
@@ -184,41 +188,6 @@ PARTS = {
     'dataset': _DATASET, 'sources': Rows(_SOURCE), 'pipeline': Items(Part(registries.TRANSFORMS)),
     'metrics': Rows(_METRIC), 'vis_backends': Items(Part(registries.VISBACKENDS)),
 }
-
-# Pattern of a dotted key -> what to use in its place. The first pattern that matches is shown.
-FOREIGN = {
-    'seed': 'use randomness=dict(seed=...)',
-    'deterministic': 'use randomness=dict(deterministic=True)',
-    'optimizer': 'use optim_wrapper.autoencoder.optimizer and optim_wrapper.discriminator.optimizer',
-    'lr': 'use optim_wrapper.autoencoder.optimizer.lr and optim_wrapper.discriminator.optimizer.lr',
-    'param_scheduler': 'use default_hooks.learning_rate',
-    'lr_config': 'use default_hooks.learning_rate',
-    'auto_scale_lr': 'rates are used as they are given; scale optim_wrapper.autoencoder.optimizer.lr yourself',
-    'log_processor': 'default_hooks.logger averages over its own interval; use default_hooks.logger.interval',
-    'test_dataloader': 'tools/test.py scores val_dataloader; change that one by --cfg-options',
-    'test_cfg': 'tools/test.py needs none; leave it out',
-    'test_evaluator': 'tools/test.py scores with val_evaluator; change that one by --cfg-options',
-    'compile': 'use model.compile',
-    'accumulation': 'use train_cfg.accumulation',
-    'batch_size': 'use train_dataloader.batch_size and val_dataloader.batch_size',
-    'epochs': 'training is counted in updates of weights; use train_cfg.max_iters',
-    'max_epochs': 'training is counted in updates of weights; use train_cfg.max_iters',
-    'train_cfg.max_epochs': 'training is counted in updates of weights; use train_cfg.max_iters',
-    'train_cfg.by_epoch': 'training is counted in updates of weights; leave it out',
-    'randomness.diff_rank_seed': 'the order of samples needs one seed on all ranks, and noise differs by rank anyway; '
-                                 'leave it out',
-    'env_cfg.dist_cfg': 'the process group is opened by --launcher before the config counts, nccl on GPUs and gloo '
-                        'without; leave it out',
-    'optim_wrapper*.accumulative_counts': 'use train_cfg.accumulation',
-    'optim_wrapper*.type': "there is one wrapper, which knows turns; for AmpOptimWrapper use model.precision='bf16' or "
-                           "'fp16'; leave type out",
-    'optim_wrapper.optimizer': 'each network has its own; use optim_wrapper.autoencoder.optimizer and '
-                               'optim_wrapper.discriminator.optimizer',
-    'optim_wrapper.clip_grad': 'each network has its own; use optim_wrapper.autoencoder.clip_grad and '
-                               'optim_wrapper.discriminator.clip_grad',
-    'optim_wrapper*.clip_grad.norm_type': 'the norm is L2; leave it out',
-}
-
 
 # using it ---------------------------------------------------------------------------------------
 
@@ -307,10 +276,12 @@ def _members(node, value, path):
 def _part_of(node, value, path):
     name = value['type']
     with located(f'{path}.type'):
-        if isinstance(name, str):
-            return find_part(name, node.registry)
-        if callable(name):
-            return name
+        part = find_part(name, node.registry) if isinstance(name, str) else name
+        refused = conventions.of_part(part)
+        if refused:
+            raise SettingError(f"MMEngine's {part.__name__} is not used here; {refused}")
+        if callable(part):
+            return part
         raise UnknownSetting(f'{name!r}: expected the name of a registered {node.registry.name}')
 
 
@@ -354,7 +325,8 @@ def _check(node, value, path, cfg):
     for key, item in value.items():
         child, place = members.get(key, other), f'{path}.{key}' if path else str(key)
         if child is None:
-            raise UnknownSetting(_unknown(key, path, members, cfg))
+            part = getattr(_part_of(node, value, path), '__name__', '') if isinstance(node, Part) else ''
+            raise UnknownSetting(_unknown(key, path, members, cfg, part))
         if not (isinstance(node, Rows) and item is None):
             _check(child, item, place, cfg)
     offered = node.registry.offers if isinstance(node, Part) else ()
@@ -388,17 +360,17 @@ def _check_kind(node, value, path):
 
 
 def _refuse_foreign(path):
-    for pattern, sentence in FOREIGN.items():
-        if fnmatch.fnmatchcase(path, pattern):
-            raise UnknownSetting(f'nothing reads it here: {sentence}')
+    sentence = conventions.of_key(path)
+    if sentence:
+        raise UnknownSetting(f'nothing reads it here; {sentence}')
 
 
-def _unknown(key, parent, members, cfg):
+def _unknown(key, parent, members, cfg, part):
     """The sentence for a key that nothing reads: what to use in its place, or the nearest key."""
     path = f'{parent}.{key}' if parent else str(key)
-    for pattern, sentence in FOREIGN.items():
-        if fnmatch.fnmatchcase(path, pattern):
-            return f'{path}: nothing reads it here; {sentence}'
+    sentence = conventions.of_key(path, part)
+    if sentence:
+        return f'{path}: nothing reads it here; {sentence}'
     said = f'{parent or "the config"} has no {key}'
     inside = f'{parent}.' if parent else ''
     near = difflib.get_close_matches(str(key), members, n=1, cutoff=0.6)
@@ -406,7 +378,7 @@ def _unknown(key, parent, members, cfg):
         return f'{said}; did you mean {inside}{near[0]}?'
     section = parent.partition('.')[0]
     moved = [known for known in _effective_paths(cfg) if known.rpartition('.')[2] == key
-             and (not section or known.partition('.')[0] == section)]
+             and (not section or known.partition('.')[0] == section) and known != path]
     if moved:
         return f'{said}; did you mean {min(moved, key=len)}?'
     return f'{said}; it has {", ".join(sorted(set(members) - {"type"})) or "no settings"}'

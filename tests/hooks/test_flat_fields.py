@@ -21,7 +21,7 @@ def check(monkeypatch):
         monkeypatch.setattr('wfvae_toolkit.hooks.flat_fields.measure_flat_fields', lambda *_: list(fields))
         metrics = {'PSNR': 30.0}
         runner = SimpleNamespace(iter=iteration, max_iters=1000, train_loop=SimpleNamespace(val_interval=10),
-                                 averaged_autoencoder=None, model=SimpleNamespace(autoencoder=None),
+                                 in_training=True, averaged_autoencoder=None, model=SimpleNamespace(autoencoder=None),
                                  logger=logging.getLogger('flat fields'))
         FlatFieldHook(**options).after_val_epoch(runner, metrics)
         return metrics

@@ -1,10 +1,12 @@
 """Per-image numbers of reconstructions, gathered from every rank, with their means, intervals and files."""
 
 import csv
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from mmengine.evaluator import BaseMetric
 
 from wfvae_toolkit.models.perceptual import PerceptualWeightsMissing
 from wfvae_toolkit.registry import EVALUATORS, METRICS
@@ -12,6 +14,7 @@ from wfvae_toolkit.utils.distributed import gather
 from wfvae_toolkit.utils.errors import SettingError, located
 from wfvae_toolkit.utils.files import atomic_write, printable, write_json
 
+from .engine_metric import WholeSetMetric, whole_set_entry
 from .metric import EvaluationBatch
 from .statistics import statistics
 
@@ -46,17 +49,24 @@ class ReconstructionEvaluator:
 
     Args:
         metrics (dict[str, dict | None]): name in tables and files -> config of a metric; None drops the row.
-            ``optional=True`` in a config lists a metric under ``not_computed`` if its weights are missing.
+            ``optional=True`` in a config lists a metric under ``not_computed`` if its weights are missing. A
+            ``mmengine.evaluator.BaseMetric`` works too, see WholeSetMetric; ``higher_is_better`` in its config says
+            which way is better.
         quantize (bool): round to 8 bits first, so that the scores are those of saved PNGs.
 
     Raises:
         PerceptualWeightsMissing: weights of a metric that is not optional are missing.
         ValueError: a metric's name cannot stand for a column.
+
+    Attributes:
+        columns (list[str]): 'PSNR', 'Name.part': what an image got so far, and the rows that no image was measured by.
+        not_computed (dict[str, str]): metric -> why it is left out.
     """
 
     def __init__(self, metrics, quantize=True):
         self.quantize = quantize
         self.metrics, self.not_computed = {}, {}
+        self._parts = {}  # metric -> its columns, once it has measured
         if not isinstance(metrics, dict):
             raise SettingError(f"metrics={metrics!r}: use dict(PSNR=dict(type='PSNR'))")
         for name, cfg in metrics.items():
@@ -71,9 +81,17 @@ class ReconstructionEvaluator:
         if not isinstance(cfg, dict):
             raise SettingError(f"{cfg!r}: use dict(type='Name', ...)")
         settings = dict(cfg)
-        optional = settings.pop('optional', False)
+        optional, better = settings.pop('optional', False), settings.pop('higher_is_better', None)
         try:
-            self.metrics[name] = METRICS.build(settings).eval()
+            metric = METRICS.build(settings)
+            if isinstance(metric, BaseMetric):
+                metric = WholeSetMetric(metric, better)
+            elif better is not None:
+                raise SettingError(f'higher_is_better={better!r}: this metric says itself that it is '
+                                   f'{metric.higher_is_better}; leave the setting out')
+            else:
+                metric.eval()
+            self.metrics[name] = metric
         except PerceptualWeightsMissing as error:
             if not optional:
                 raise
@@ -83,6 +101,47 @@ class ReconstructionEvaluator:
         """Forget all images."""
         self._records = []  # (index, path, {column: value})
         self._skipped = {}  # path -> reason
+        for metric in self._whole_set().values():
+            metric.reset()
+
+    @property
+    def columns(self):
+        return [column for name in self.metrics for column in self._known_parts(name) or [name]]
+
+    def _known_parts(self, name):
+        """Columns of a metric; None as long as they are not known."""
+        better = getattr(self.metrics.get(name), 'higher_is_better', None)
+        return self._parts.get(name) or ([f'{name}.{part}' for part in better] if isinstance(better, dict) else None)
+
+    def higher_is_better(self, column, known=()):
+        """Whether a higher value of ``column`` ('PSNR', 'raw/PSNR', 'Name.part') is better; None: neither is.
+
+        Raises:
+            SettingError: no metric gives it, or its weights are missing; ``known`` are the columns to name.
+        """
+        bare = column.removeprefix('raw/')
+        name = self._metric_of(bare)
+        if name is None and bare in self.not_computed:
+            raise SettingError(f'{column!r} is not measured: {self.not_computed[bare]}')
+        parts = self._known_parts(name)
+        if name is None or (parts is not None and bare not in parts):
+            known = list(known or self.columns)
+            near = difflib.get_close_matches(column, known, n=1, cutoff=0.6)
+            hint = f'; did you mean {near[0]!r}?' if near else ''
+            raise SettingError(f'{column!r} is never measured; one of {", ".join(known)}{hint}')
+        return self._direction(name, bare)
+
+    def _direction(self, name, column):
+        better = self.metrics[name].higher_is_better
+        return better.get(column.removeprefix(f'{name}.')) if isinstance(better, dict) else better
+
+    def _metric_of(self, column):
+        """The metric whose column it is, without ``raw/``; None: of none."""
+        # A name may hold dots itself, so the longest one that fits is the metric's.
+        return max((name for name in self.metrics if f'{column}.'.startswith(f'{name}.')), key=len, default=None)
+
+    def _whole_set(self):
+        return {name: metric for name, metric in self.metrics.items() if isinstance(metric, WholeSetMetric)}
 
     @torch.no_grad()
     def process(self, weights_name, indices, paths, target, reconstruction, latents=None, latent_dist=None,
@@ -101,8 +160,14 @@ class ReconstructionEvaluator:
         batch = EvaluationBatch(self._scored(target), self._scored(reconstruction), latents, paths, latent_dist,
                                 autoencoder)
         prefix = f'{weights_name}/' if weights_name else ''
-        columns = {f'{prefix}{column}': values for name in self.metrics
-                   for column, values in self._measure(name, batch).items()}
+        columns = {}
+        for name, metric in self.metrics.items():
+            if isinstance(metric, WholeSetMetric):
+                metric.process(weights_name, indices, batch)
+                continue
+            measured = self._measure(name, batch)
+            self._parts[name] = list(measured)
+            columns.update({f'{prefix}{column}': values for column, values in measured.items()})
         for position, (index, path) in enumerate(zip(indices, paths, strict=True)):
             values = {column: measured[position] for column, measured in columns.items()}
             self._records.append((int(index), path, values))
@@ -120,14 +185,18 @@ class ReconstructionEvaluator:
         Raises:
             ValueError: an image was measured twice, or lacks a value that others have.
         """
-        gathered = gather((self._records, self._skipped))
-        rows = _merge(record for records, _ in gathered for record in records)
-        skipped = dict(sorted(item for _, noted in gathered for item in noted.items()))
+        whole_set = {name: metric.results() for name, metric in self._whole_set().items()}
+        gathered = gather((self._records, self._skipped, whole_set))
+        rows = _merge(record for records, _, _ in gathered for record in records)
+        skipped = dict(sorted(item for _, noted, _ in gathered for item in noted.items()))
         columns = [column for column in rows[0] if column != 'path'] if rows else []
+        metrics = {column: self._statistics(column, [row[column] for row in rows]) for column in columns}
+        for name in whole_set if rows else ():
+            metrics.update(self._of_whole_set(name, [results[name] for _, _, results in gathered]))
         return EvaluationSummary(
             images=len(rows),
             protocol={**(protocol or {}), **self._protocol()},
-            metrics={column: self._statistics(column, [row[column] for row in rows]) for column in columns},
+            metrics=metrics,
             not_computed=dict(self.not_computed),
             skipped=[{'path': path, 'reason': reason} for path, reason in skipped.items()],
             rows=rows)
@@ -161,18 +230,28 @@ class ReconstructionEvaluator:
             **{name: metric.description for name, metric in self.metrics.items()}}
 
     def _statistics(self, column, values):
-        # A name may hold dots itself, so the longest one that fits is the metric's.
         column = column.rpartition('/')[2]
-        name = max((name for name in self.metrics if f'{column}.'.startswith(f'{name}.')), key=len)
-        return {**statistics(values), 'higher_is_better': self.metrics[name].higher_is_better}
+        return {**statistics(values), 'higher_is_better': self._direction(self._metric_of(column), column)}
+
+    def _of_whole_set(self, name, gathered):
+        """Columns of a metric that scores all images at once -> their entries."""
+        entries = {}
+        for place, value in self.metrics[name].compute(gathered).items():
+            weights_name, separator, part = place.rpartition('/')
+            column = f'{name}.{part}'
+            entries[f'{weights_name}{separator}{column}'] = whole_set_entry(value, self._direction(name, column))
+        self._parts[name] = list(dict.fromkeys(column.rpartition('/')[2] for column in entries))
+        return entries
 
 
 def write_results(summary, folder):
     """Write ``summary.json`` and ``metrics.csv`` (one row an image) into ``folder``; for one rank to call."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    # A metric of the whole set has no value an image.
+    per_image = [name for name in summary.metrics if any(name in row for row in summary.rows[:1])]
     with atomic_write(folder / 'metrics.csv', 'w') as file:
-        writer = csv.DictWriter(file, ['path', *summary.metrics], lineterminator='\n')
+        writer = csv.DictWriter(file, ['path', *per_image], lineterminator='\n')
         writer.writeheader()
         writer.writerows(summary.rows)
     write_json(folder / 'summary.json', {

@@ -40,10 +40,11 @@ class EvaluationBatch:
 class Metric(nn.Module):
     """Base of the metrics in a config; a subclass sets the two attributes and gives ``measure``.
 
-    higher_is_better: None where neither is better.
+    higher_is_better: None where neither is better; a dict where a metric of several columns differs in them, by the
+    column's name without the metric's.
     """
 
-    higher_is_better: bool | None
+    higher_is_better: bool | dict | None
     description: str
 
     def measure(self, batch):

@@ -3,12 +3,13 @@
 from .checkpoint import CheckpointHook
 from .curves import LossCurvesHook
 from .discriminator_warmup import DiscriminatorWarmupHook
+from .early_stopping import EarlyStoppingHook
 from .ema import EMAHook
 from .flat_fields import FlatFieldHook
 from .header import RunHeaderHook
-from .learning_rate import LearningRateHook
+from .learning_rate import LearningRateHook, ParamSchedulerHook
 from .logger import LoggerHook
 from .pictures import PicturesHook
 
-__all__ = ['CheckpointHook', 'DiscriminatorWarmupHook', 'EMAHook', 'FlatFieldHook', 'LearningRateHook', 'LoggerHook',
-           'LossCurvesHook', 'PicturesHook', 'RunHeaderHook']
+__all__ = ['CheckpointHook', 'DiscriminatorWarmupHook', 'EMAHook', 'EarlyStoppingHook', 'FlatFieldHook',
+           'LearningRateHook', 'LoggerHook', 'LossCurvesHook', 'ParamSchedulerHook', 'PicturesHook', 'RunHeaderHook']

@@ -4,18 +4,13 @@ from pathlib import Path
 
 from mmengine.hooks import Hook
 
-from wfvae_toolkit.checkpoints import (
-    LAST,
-    CheckpointError,
-    list_checkpoints,
-    load_training_checkpoint,
-    save_training_checkpoint,
-)
+from wfvae_toolkit.checkpoints import LAST, list_checkpoints, save_training_checkpoint
 from wfvae_toolkit.registry import HOOKS
 from wfvae_toolkit.utils import distributed
-from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.errors import SettingError, is_number, located
 from wfvae_toolkit.utils.files import WriteError, atomic_write
-from wfvae_toolkit.visualization.records import read_records
+
+from .best import BestCheckpoint, higher_is_better
 
 
 @HOOKS.register_module()
@@ -28,46 +23,53 @@ class CheckpointHook(Hook):
 
     Args:
         interval (int): updates between checkpoints.
-        max_keep_ckpts (int): how many to keep; 0 keeps all.
-        save_best (str): a metric whose best checkpoint is kept as ``best_METRIC.pth``, such as ``'PSNR'``.
-        best_is_higher (bool): whether a higher value is better.
+        max_keep_ckpts (int): how many to keep; 0 or -1 keeps all.
+        save_best (str | list[str]): columns of the validation whose best checkpoints are kept as
+            ``best_COLUMN.pth``: ``'PSNR'``, ``['PSNR', 'raw/LPIPS']``; ``'auto'``: the first metric. Which way is
+            better, the metric itself says.
+        best_is_higher (bool): what you expect of ``save_best``; an error if a metric says otherwise.
+
+    Raises:
+        SettingError: a setting that cannot work; before training, a column that is not measured or has no better
+            direction.
     """
 
     priority = 'VERY_LOW'
 
-    def __init__(self, interval=1000, max_keep_ckpts=3, save_best=None, best_is_higher=True):
-        if interval < 1 or max_keep_ckpts < 0:
+    def __init__(self, interval=1000, max_keep_ckpts=3, save_best=None, best_is_higher=None):
+        if not is_number(interval, 1, whole=True) or not is_number(max_keep_ckpts, -1, whole=True):
             raise SettingError(f'CheckpointHook: interval={interval} (1 or more), max_keep_ckpts={max_keep_ckpts} '
-                               '(0 keeps all)')
+                               '(0 or -1 keeps all)')
+        columns = [save_best] if isinstance(save_best, str) else save_best or []
+        if not isinstance(columns, (list, tuple)) or not all(isinstance(column, str) for column in columns):
+            raise SettingError(f"CheckpointHook: save_best={save_best!r}; use a metric such as 'PSNR', a list of them, "
+                               "'auto' or None")
+        if best_is_higher not in (None, True, False):
+            raise SettingError(f'CheckpointHook: best_is_higher={best_is_higher!r}; True, False or None')
         self.interval = interval
-        self.max_keep_ckpts = max_keep_ckpts
-        self.save_best = save_best
+        self.max_keep_ckpts = max(0, max_keep_ckpts)
         self.best_is_higher = best_is_higher
-        self.best = None
+        self.best = [BestCheckpoint(column) for column in dict.fromkeys(columns)]
         self.failed = None  # the WriteError of the newest checkpoint
 
     def before_run(self, runner):
-        metrics = getattr(getattr(runner.val_loop, 'evaluator', None), 'metrics', {})
-        known = [*metrics, *(f'raw/{name}' for name in metrics)]
-        if self.save_best is not None and metrics and self.save_best not in known:
-            raise SettingError(f'CheckpointHook: save_best={self.save_best!r} is never measured; one of '
-                               f'{", ".join(known)}, or None')
+        if self.best and runner.val_loop is None:
+            runner.logger.warning(f'default_hooks.checkpoint.save_best={[best.column for best in self.best]}: without '
+                                  'validation no checkpoint is kept as the best')
+            self.best = []
+        for best in self.best:
+            with located('default_hooks.checkpoint.save_best'):
+                if best.column == 'auto':
+                    best.column = _first_metric(runner)
+                best.higher = higher_is_better(runner, best.column)
+                if self.best_is_higher not in (None, best.higher):
+                    raise SettingError(f'{best.column!r}: {"higher" if best.higher else "lower"} is better, but '
+                                       f'best_is_higher={self.best_is_higher}; leave best_is_higher out')
 
     def before_train(self, runner):
         self._saved = self._place(runner)
-        # A checkpoint is written before the validation at its iteration, whose score it therefore lacks.
-        scores = [(row[self.save_best], row['iteration']) for row in read_records(runner.work_dir)
-                  if 0 < row['iteration'] <= runner.iter and row['phase'] == 'val'
-                  and row.get(self.save_best) is not None]
-        best, iteration = self.best, 0
-        if scores:
-            # Of equal scores the first.
-            best, iteration = (max if self.best_is_higher else min)(scores, key=lambda score: score[0])
-        missing = distributed.is_main() and iteration == runner.iter > 0 and not self._holds_best(runner)
-        self.best, missing = distributed.of_main((best, missing))
-        if missing:
-            # The run ended after it had logged this score and before it kept the weights.
-            self._save_best(runner)
+        for best in self.best:
+            best.catch_up(runner)
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         iteration = batch_idx + 1
@@ -111,39 +113,27 @@ class CheckpointHook(Hook):
         runner.logger.info(f'saved {path}')
 
     def after_val_epoch(self, runner, metrics=None):
-        value = (metrics or {}).get(self.save_best)
-        if value is None:
-            return
-        if self.best is None or (value > self.best if self.best_is_higher else value < self.best):
-            self.best = value
-            self._save_best(runner)
-
-    def _save_best(self, runner):
-        path = self._best_path(runner)
-        checkpoint = runner.state(runner.iter)
-        if distributed.is_main():
-            try:
-                save_training_checkpoint(checkpoint, path, runner.model.autoencoder_config)
-            except WriteError as error:
-                runner.logger.error(f'{error}. The run goes on without')
-            else:
-                runner.logger.info(f'saved {path}: {self.save_best} {self.best:.4f} is the best so far')
-
-    def _best_path(self, runner):
-        return Path(runner.work_dir) / f'best_{self.save_best.replace("/", "_")}.pth'
-
-    def _holds_best(self, runner):
-        """Whether the file of the best is of the runner's iteration."""
-        try:
-            return load_training_checkpoint(self._best_path(runner), 'meta')['meta']['iteration'] == runner.iter
-        except CheckpointError:
-            return False
+        if runner.in_training:
+            for best in self.best:
+                best.take(runner, metrics or {})
 
     def _place(self, runner):
         return runner.iter, runner.train_loop.consumed
 
     def before_save_checkpoint(self, runner, checkpoint):
-        checkpoint['best'] = self.best
+        checkpoint['best'] = {best.column: best.score for best in self.best}
 
     def after_load_checkpoint(self, runner, checkpoint):
-        self.best = checkpoint.get('best')
+        scores = checkpoint.get('best') or {}
+        if not isinstance(scores, dict):
+            # Earlier versions kept the number of their only metric.
+            scores = {best.column: scores for best in self.best[:1]}
+        for best in self.best:
+            best.score = scores.get(best.column)
+
+
+def _first_metric(runner):
+    metrics = list(runner.val_loop.evaluator.metrics)
+    if not metrics:
+        raise SettingError("'auto': val_evaluator.metrics has no row")
+    return metrics[0]

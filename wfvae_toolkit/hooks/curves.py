@@ -45,7 +45,8 @@ class LossCurvesHook(Hook):
                 self.curves[phase, name].add(row['iteration'], value)
 
     def after_val_epoch(self, runner, metrics=None):
-        self.draw(runner)
+        if runner.in_training:
+            self.draw(runner)
 
     def after_train(self, runner):
         self.draw(runner)

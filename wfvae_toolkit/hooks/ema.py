@@ -28,8 +28,11 @@ class EMAHook(Hook):
         if not 0.0 < decay < 1.0:
             raise SettingError(f'EMAHook: decay={decay}; a number between 0 and 1 is needed, such as 0.999')
         self.decay = decay
+        self.average = None
 
     def before_run(self, runner):
+        if self.average is not None:
+            return  # a second train() or val() of this runner goes on with it
         self.average = copy.deepcopy(runner.model.autoencoder).eval().requires_grad_(False)
         runner.averaged_autoencoder = self.average
         # Listed once: state dicts would take as long as the averaging. Parameters stay the objects that the optimizer

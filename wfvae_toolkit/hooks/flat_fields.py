@@ -28,6 +28,8 @@ class FlatFieldHook(Hook):
         ValueError: an interval below 1, no levels, or one out of range.
     """
 
+    higher_is_better = {'flat/grid': False, 'flat/stripes': False, 'flat/offset': False}
+
     def __init__(self, interval=1, levels=LEVELS):
         values = [value for level in levels for value in ([level] if isinstance(level, int) else level)]
         if interval < 1 or not values or not all(0 <= value <= 255 for value in values):
@@ -38,7 +40,8 @@ class FlatFieldHook(Hook):
 
     def after_val_epoch(self, runner, metrics=None):
         since = runner.iter - runner.train_loop.val_interval
-        if runner.iter // self.interval == since // self.interval and runner.iter != runner.max_iters:
+        not_due = runner.iter // self.interval == since // self.interval and runner.iter != runner.max_iters
+        if runner.in_training and not_due:
             return
         fields = None
         if distributed.is_main():

@@ -1,4 +1,4 @@
-"""Learning rate as a function of the iteration."""
+"""Learning rates as a function of the iteration."""
 
 import math
 
@@ -23,6 +23,7 @@ class LearningRateHook(Hook):
     """
 
     priority = 'VERY_HIGH'
+    sets_learning_rate = True  # param_scheduler cannot stand beside it
 
     def __init__(self, warmup_iters=0, decay='constant', final_factor=0.0):
         if decay not in DECAYS:
@@ -49,13 +50,34 @@ class LearningRateHook(Hook):
         # About 1000 of its iterations: cosines of two lengths differ nearly everywhere.
         seen = range(0, iteration, max(1, iteration // 1000))
         if any(self.factor(i, before) != self.factor(i, runner.max_iters) for i in seen):
-            runner.logger.warning(f'train_cfg.max_iters was {before} and is {runner.max_iters}: the first {iteration} '
-                                  'iterations had learning rates of the shorter or longer run, so this will not equal '
-                                  f'a run of {runner.max_iters} from the start; with decay=\'constant\' and an equal '
-                                  'warm-up it would')
+            _warn_of_another_length(runner, iteration, before, "; with decay='constant' and an equal warm-up it would")
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         factor = self.factor(batch_idx, runner.max_iters)
         for wrapper in runner.optim_wrapper.values():
             for group in wrapper.param_groups:
                 group['lr'] = group['initial_lr'] * factor
+
+
+@HOOKS.register_module()
+class ParamSchedulerHook(Hook):
+    """Gives the optimizers what ``param_scheduler`` says for the iteration; the runner adds it where there is one."""
+
+    priority = 'VERY_HIGH'
+    applies_param_scheduler = True
+
+    def after_load_checkpoint(self, runner, checkpoint):
+        iteration, before = checkpoint['meta']['iteration'], checkpoint['meta'].get('max_iters', runner.max_iters)
+        schedules = runner.param_schedulers
+        if schedules is not None and before != runner.max_iters and schedules.differ_before(iteration, before):
+            _warn_of_another_length(runner, iteration, before, '; schedulers with an `end` of their own would')
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.param_schedulers is not None:
+            runner.param_schedulers.apply(batch_idx)
+
+
+def _warn_of_another_length(runner, iteration, before, advice):
+    runner.logger.warning(f'train_cfg.max_iters was {before} and is {runner.max_iters}: the first {iteration} '
+                          'iterations had learning rates of the shorter or longer run, so this will not equal '
+                          f'a run of {runner.max_iters} from the start{advice}')

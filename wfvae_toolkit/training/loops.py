@@ -7,8 +7,8 @@ import torch
 from mmengine.runner import BaseLoop
 
 from wfvae_toolkit.datasets import BadFileLog, build_dataloader
-from wfvae_toolkit.evaluation import evaluate
-from wfvae_toolkit.registry import EVALUATORS, LOOPS
+from wfvae_toolkit.evaluation import ReconstructionEvaluator, evaluate
+from wfvae_toolkit.registry import EVALUATORS, LOOPS, find_part
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.errors import SettingError, UserError, is_number, located
@@ -27,7 +27,7 @@ class UpdateLoop(BaseLoop):
     """An iteration is one update of weights; it draws its ``accumulation`` micro-batches itself.
 
     After SIGTERM, SIGINT or SIGUSR1 on any rank the iteration under way is finished on all, and ``run`` returns as
-    it does at the end; ``stopped_by`` is the signal's number, else 0.
+    it does at the end; ``stopped_by`` is the signal's number, else 0. ``running`` is True inside ``run``.
 
     Args:
         max_iters (int): updates, both turns counted.
@@ -43,6 +43,7 @@ class UpdateLoop(BaseLoop):
     max_epochs = 1
     val_begin = 1
     stop_training = False
+    running = False
 
     def __init__(self, runner, dataloader, max_iters, val_interval=1000, accumulation=1, max_bad_files=100,
                  max_skipped=20):
@@ -52,6 +53,7 @@ class UpdateLoop(BaseLoop):
                 raise SettingError(f'train_cfg.{name}={value!r}: a positive integer is needed')
         if not is_number(max_bad_files, 0, whole=True):
             raise SettingError(f'train_cfg.max_bad_files={max_bad_files!r}: an integer of 0 or more is needed')
+        _check_runner(runner)
         # Not BaseLoop's: it would build MMEngine's sampler, whose order knows no position.
         self._runner = runner
         self.dataloader = build_dataloader(dataloader, training=True, seed=runner.seed, rank=distributed.rank(),
@@ -89,6 +91,13 @@ class UpdateLoop(BaseLoop):
 
     def run(self):
         """Train to ``max_iters``; returns the model."""
+        self.running = True
+        try:
+            return self._run()
+        finally:
+            self.running = False
+
+    def _run(self):
         runner = self.runner
         with StopRequest() as request:
             runner.call_hook('before_train')
@@ -175,15 +184,19 @@ class EvaluationLoop(BaseLoop):
     """Scores the averaged weights and, beside them, the raw ones on every validation image.
 
     Calls ``after_val_iter`` with ``outputs=dict(target=, reconstructions=)`` and ``after_val_epoch`` with
-    ``metrics``, name -> mean, raw weights under ``raw/``.
+    ``metrics``, name -> mean, raw weights under ``raw/``. ``summary`` is the EvaluationSummary of the newest run.
     """
 
     def __init__(self, runner, dataloader, evaluator):
+        _check_runner(runner)
         self._runner = runner
         self.dataloader = build_dataloader(dataloader, training=False, rank=distributed.rank(),
                                            world_size=distributed.world_size())
         with located('val_evaluator'):
-            self.evaluator = EVALUATORS.build(evaluator)
+            self.evaluator = _build_evaluator(evaluator)
+        for name, reason in self.evaluator.not_computed.items():
+            runner.logger.warning(f'val_evaluator.metrics.{name} is not measured: {reason}')
+        self.summary = None
 
     def run(self):
         """Returns the means."""
@@ -193,12 +206,34 @@ class EvaluationLoop(BaseLoop):
         runner.call_hook('before_val')
         runner.call_hook('before_val_epoch')
         runner.model.eval()
-        summary = evaluate(autoencoders, self.dataloader, self.evaluator, default_device(), on_batch=self._show)
-        metrics = {name: row['mean'] for name, row in summary.metrics.items() if row['mean'] is not None}
+        self.summary = evaluate(autoencoders, self._batches(), self.evaluator, default_device(), on_batch=self._show)
+        metrics = {name: row['mean'] for name, row in self.summary.metrics.items() if row['mean'] is not None}
         runner.call_hook('after_val_epoch', metrics=metrics)
         runner.call_hook('after_val')
         return metrics
 
+    def _batches(self):
+        for number, batch in enumerate(self.dataloader):
+            self.runner.call_hook('before_val_iter', batch_idx=number, data_batch=batch)
+            yield batch
+
     def _show(self, number, batch, target, reconstructions):
         self.runner.call_hook('after_val_iter', batch_idx=number, data_batch=batch,
                               outputs=dict(target=target, reconstructions=reconstructions))
+
+
+def _check_runner(runner):
+    if not hasattr(runner, 'averaged_autoencoder'):
+        raise SettingError(f'{type(runner).__name__}: this config is run by '
+                           'wfvae_toolkit.training.TrainingRunner.from_cfg(cfg)')
+
+
+def _build_evaluator(cfg):
+    if not isinstance(cfg, dict) or not isinstance(cfg.get('metrics'), dict):
+        raise SettingError("use dict(type='ReconstructionEvaluator', metrics=dict(PSNR=dict(type='PSNR'))); a "
+                           'mmengine.evaluator.BaseMetric may be a row of metrics')
+    kind = cfg.get('type')
+    cls = find_part(kind, EVALUATORS) if isinstance(kind, str) else kind
+    if not (isinstance(cls, type) and issubclass(cls, ReconstructionEvaluator)):
+        raise SettingError(f'type={kind!r}: ReconstructionEvaluator or a child of it is needed')
+    return EVALUATORS.build(cfg)

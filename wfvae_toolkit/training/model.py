@@ -3,6 +3,7 @@
 import fnmatch
 import inspect
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +18,7 @@ from wfvae_toolkit.utils.errors import SettingError, located
 
 from .objective import KnownGradient, Outputs, Row, weighted_sum
 from .passes import AutoencoderPass, DiscriminatorPass, distribute, gradient_sync
+from .preprocessor import ImagePreprocessor
 
 PRECISIONS = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 SCHEMES = ('alternate', 'joint')
@@ -24,12 +26,24 @@ ACTIVE_KL_NATS = 0.01  # a latent channel below it carries nothing
 
 
 @dataclass
-class Update:
-    """Result of one iteration: detached scalars and vectors by name; ``skipped`` names what was not finite."""
+class Update(Mapping):
+    """Result of one iteration: detached scalars and vectors by name; ``skipped`` names what was not finite.
+
+    As a mapping it is its scalars, which is what hooks of MMEngine expect of ``outputs``.
+    """
 
     turns: tuple[str, ...]
     log: dict[str, torch.Tensor]
     skipped: str | None = None
+
+    def __getitem__(self, name):
+        return self.log[name]
+
+    def __iter__(self):
+        return (name for name, value in self.log.items() if value.ndim == 0)
+
+    def __len__(self):
+        return sum(1 for _ in self)
 
 
 @MODELS.register_module()
@@ -58,7 +72,7 @@ class AutoencoderTraining(BaseModel):
 
     def __init__(self, autoencoder, losses, discriminator=None, turns='alternate', normalize=False, logvar=0.0,
                  learn_logvar=False, precision='fp32', freeze=(), compile=None, data_preprocessor=None):
-        super().__init__(data_preprocessor or dict(type='wfvae_toolkit.ImagePreprocessor'))
+        super().__init__(_preprocessor(data_preprocessor))
         for name, value, known in (('precision', precision, PRECISIONS), ('turns', turns, SCHEMES)):
             if value not in known:
                 raise SettingError(f'{name}={value!r}: one of {", ".join(known)}')
@@ -276,6 +290,17 @@ class AutoencoderTraining(BaseModel):
     def forward(self, inputs, data_samples=None, mode='tensor'):
         """(B, 3, H, W) in [-1, 1] -> reconstruction through the posterior's mean."""
         return self.autoencoder.decode(self.autoencoder.encode(inputs).latent_dist.mode()).sample
+
+
+def _preprocessor(cfg):
+    if cfg is None:
+        return ImagePreprocessor()
+    with located('data_preprocessor'):
+        preprocessor = MODELS.build(cfg) if isinstance(cfg, dict) else cfg
+        if not isinstance(preprocessor, ImagePreprocessor):
+            raise SettingError(f'{cfg!r}: ImagePreprocessor or a child of it is needed, which takes uint8 to [-1, 1]; '
+                               'it has no mean and std')
+    return preprocessor
 
 
 def _check_compile(options):

@@ -3,13 +3,16 @@
 from itertools import chain
 
 import torch
-from mmengine.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
+from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper, OptimWrapperDict, build_optim_wrapper
 
 from wfvae_toolkit.checkpoints import CheckpointError
+from wfvae_toolkit.models.layers import LayerNorm2d, RMSNorm2d
 from wfvae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS, find_part
 from wfvae_toolkit.utils.errors import SettingError, is_number, located
 
 TURNS = ('autoencoder', 'discriminator')
+_PARAMWISE = {'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'dwconv_decay_mult',
+              'flat_decay_mult', 'bypass_duplicate'}
 
 
 class TurnOptimizer(OptimWrapper):
@@ -23,7 +26,7 @@ class TurnOptimizer(OptimWrapper):
 
     def __init__(self, optimizer, clip_grad=None, scaler=None):
         super().__init__(optimizer, clip_grad=clip_grad)
-        # MMEngine lists it among the groups, where no parameter of it trains and no schedule knows its rate.
+        # With several groups (paramwise_cfg) MMEngine lists one more, of no parameters, and saves it.
         self.base_param_settings = None
         self.scaler = scaler
         for group in optimizer.param_groups:
@@ -171,7 +174,8 @@ class TurnOptimizers:
         self.logvar_lr = self.rows.pop('logvar_lr', 1e-2)
         unknown = set(self.rows) - set(TURNS)
         if unknown:
-            raise SettingError(f'{sorted(unknown)[0]}: the rows are {" and ".join(TURNS)}')
+            raise SettingError(f'{sorted(unknown)[0]}: the rows are {" and ".join(TURNS)}, each with an optimizer of '
+                               'its own: autoencoder=dict(optimizer=dict(...), clip_grad=...)')
         if not is_number(self.logvar_lr, 0):
             raise SettingError(f'logvar_lr={self.logvar_lr!r}: a number from 0 is needed, such as 1e-2')
 
@@ -188,7 +192,8 @@ class TurnOptimizers:
                 scaler = torch.amp.GradScaler(next(network.parameters()).device.type)
             if turn == 'autoencoder':
                 self._add_groups(wrapper.optimizer, model)
-            wrappers[turn] = TurnOptimizer(wrapper.optimizer, wrapper.clip_grad_kwargs, scaler)
+            limit = {key: value for key, value in (wrapper.clip_grad_kwargs or {}).items() if key != 'norm_type'}
+            wrappers[turn] = TurnOptimizer(wrapper.optimizer, limit or None, scaler)
         return OptimWrapperDict(**wrappers)
 
     def _add_groups(self, optimizer, model):
@@ -216,8 +221,10 @@ def _build(network, row):
         found = 'missing' if row is None else repr(row)
         raise SettingError(f"{found}: use dict(optimizer=dict(type='AdamW', lr=1e-5))")
     limit = row.get('clip_grad')
-    if limit is not None and not (isinstance(limit, dict) and is_number(limit.get('max_norm'), 0)):
-        raise SettingError(f'clip_grad={limit!r}: use dict(max_norm=1e5), or None')
+    if limit is not None and not (isinstance(limit, dict) and is_number(limit.get('max_norm'), 0)
+                                  and limit.get('norm_type', 2) == 2):
+        raise SettingError(f'clip_grad={limit!r}: use dict(max_norm=1e5), a limit of the L2 norm of all gradients, or '
+                           'None')
     optimizer = row.get('optimizer')
     if not isinstance(optimizer, dict):
         raise SettingError(f"optimizer={optimizer!r}: use dict(type='AdamW', lr=1e-5)")
@@ -225,8 +232,37 @@ def _build(network, row):
         find_part(optimizer.get('type', ''), OPTIMIZERS)
         if 'lr' in optimizer and not is_number(optimizer['lr'], 0):
             raise SettingError(f'lr={optimizer["lr"]!r}: a number from 0 is needed, such as 1e-5')
+    with located('paramwise_cfg'):
+        _check_paramwise(network, row.get('paramwise_cfg'))
     try:
-        return build_optim_wrapper(network, dict(row))
+        return build_optim_wrapper(network, {'constructor': _Paramwise, **row})
     except (TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
         settings = ', '.join(f'{name}={value!r}' for name, value in optimizer.items())
         raise SettingError(f'dict({settings}): {error}') from error
+
+
+class _Paramwise(DefaultOptimWrapperConstructor):
+    """MMEngine's groups of parameters, for which our norms are norms too."""
+
+    def add_params(self, params, module, prefix='', is_dcn_module=None):
+        cfg = self.paramwise_cfg
+        if isinstance(module, (LayerNorm2d, RMSNorm2d)):
+            # MMEngine's rules for norms, said in those for any bias and any vector.
+            self.paramwise_cfg = {name: value for name, value in cfg.items() if name != 'bias_lr_mult'}
+            if cfg.get('norm_decay_mult') is not None:
+                self.paramwise_cfg.update(dict.fromkeys(('bias_decay_mult', 'flat_decay_mult'), cfg['norm_decay_mult']))
+        super().add_params(params, module, prefix, is_dcn_module)
+        self.paramwise_cfg = cfg
+
+
+def _check_paramwise(network, cfg):
+    """SettingError for what MMEngine would pass over."""
+    if cfg is None:
+        return
+    if not isinstance(cfg, dict) or cfg.keys() - _PARAMWISE:
+        raise SettingError(f'{cfg!r}: use a dict of {", ".join(sorted(_PARAMWISE))}')
+    names = [name for name, _ in network.named_parameters()]
+    for key in cfg.get('custom_keys', {}):
+        if not any(key in name for name in names):
+            raise SettingError(f'custom_keys: {key!r} is part of no name of a parameter; names start with '
+                               f'{", ".join(sorted({name.partition(".")[0] for name in names}))}')

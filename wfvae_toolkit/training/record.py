@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import PurePath
 
 from wfvae_toolkit.checkpoints.settings import complete
 from wfvae_toolkit.registry import unregistered_types
@@ -45,9 +46,11 @@ def plain(value):
         return [plain(item) for item in value]
     if value is None or type(value) in (bool, int, float, str):
         return value
-    if hasattr(value, '__qualname__'):
-        return f'{value.__module__}.{value.__qualname__}'
-    return str(value)
+    if isinstance(value, PurePath):
+        return str(value)
+    # A class or function, or an object that was built: its text would hold an address.
+    named = value if hasattr(value, '__qualname__') else type(value)
+    return f'{named.__module__}.{named.__qualname__}'
 
 
 def of_autoencoder(config):

@@ -4,6 +4,8 @@ Without it a discriminator that is too deep for the crops fails when it starts, 
 halve fails at the first validation: after hours.
 """
 
+import contextlib
+
 import torch
 
 from wfvae_toolkit.utils.device import default_device
@@ -33,7 +35,10 @@ def rehearse(model, train_dataset, val_dataset=None, evaluator=None):
     if size is not None:
         with located('val_evaluator.metrics'):
             picture = _picture(size)
-            evaluator.process('', [0], ['a rehearsal'], picture, picture)
+            with torch.no_grad(), torch.compiler.set_stance('force_eager'), evaluating(model):
+                latent_dist = model.autoencoder.encode(picture).latent_dist
+                evaluator.process('', [0], ['a rehearsal'], picture, picture, latent_dist.mode(), latent_dist,
+                                  model.autoencoder)
             evaluator.reset()
 
 
@@ -48,16 +53,23 @@ def _fitting_size(model, dataset):
 
 def _rehearse_turns(model, size):
     pictures = _picture(size)
+    # A compiled network would keep code for this batch of one.
+    with (evaluating(model), seeded(0), torch.compiler.set_stance('force_eager'),
+          located(f'model, on crops of {size} px')):
+        with gradient_sync(model.network_pass('autoencoder'), last_micro_batch=False):
+            model.autoencoder_turn(pictures, sample_seeds=[0])
+        if model.discriminator is not None:
+            with gradient_sync(model.network_pass('discriminator'), last_micro_batch=False):
+                model.discriminator_turn(pictures, sample_seeds=[0])
+
+
+@contextlib.contextmanager
+def evaluating(model):
+    """Evaluation mode inside: no power iteration, no running statistics."""
     was_training = model.training
-    model.eval()  # no power iteration, no running statistics
+    model.eval()
     try:
-        # A compiled network would keep code for this batch of one.
-        with seeded(0), torch.compiler.set_stance('force_eager'), located(f'model, on crops of {size} px'):
-            with gradient_sync(model.network_pass('autoencoder'), last_micro_batch=False):
-                model.autoencoder_turn(pictures, sample_seeds=[0])
-            if model.discriminator is not None:
-                with gradient_sync(model.network_pass('discriminator'), last_micro_batch=False):
-                    model.discriminator_turn(pictures, sample_seeds=[0])
+        yield
     finally:
         model.train(was_training)
 

@@ -1,16 +1,19 @@
 """MMEngine's Runner with our checkpoint files and a log that starts with what is needed to repeat a run."""
 
-import logging
+import contextlib
 from functools import cached_property
 from pathlib import Path
 
-from mmengine.runner import BaseLoop, Runner
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
+from mmengine.runner import BaseLoop, Priority, Runner
 
 from wfvae_toolkit.checkpoints import LAST
 from wfvae_toolkit.registry import HOOKS, LOOPS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS, find_part
+from wfvae_toolkit.schema import check_config, check_runnable
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
-from wfvae_toolkit.utils.errors import SettingError, is_number, located
+from wfvae_toolkit.utils.errors import SettingError, UserError, is_number, located
 from wfvae_toolkit.utils.files import WriteError, remove_unfinished
 from wfvae_toolkit.utils.seeding import mix_seed
 from wfvae_toolkit.utils.signals import was_restarted
@@ -19,10 +22,9 @@ from . import resume as resuming
 from .loops import EvaluationLoop, UpdateLoop
 from .record import describe_run
 from .rehearsal import rehearse
+from .schedules import ParamSchedules
 from .starting import start_from
 
-# Sections of a config without which no run starts.
-_SECTIONS = ('model', 'train_dataloader', 'optim_wrapper', 'train_cfg', 'randomness', 'env_cfg')
 # What a run writes into its folder and a later one would take for its own.
 _RUN_FILES = ('iter_*.pth', 'best_*.pth', LAST, 'log.jsonl', 'train.csv', 'val.csv', 'curves.png', 'pictures',
               'vis_data', 'bad_files.jsonl')
@@ -41,13 +43,18 @@ class TrainingRunner(Runner):
     resumed: of a resumed run which checkpoint, and what differs beside the settings; None of another.
     The model is never wrapped: under DDP it wraps its own forward passes (``model.distribute``), so state
     dict keys are the same on any number of ranks.
+
+    ``train``, ``val`` and ``resume`` work in any order. A ``val`` outside of training returns the scores and logs them;
+    records, pictures and checkpoints of the run stay as they are.
     """
 
     averaged_autoencoder = None
     resumed = None
 
     def __init__(self, model, work_dir, *args, resume=False, **kwargs):
-        _check_sections({'model': model, **kwargs})
+        settings = {'model': model, **kwargs}
+        check_config({**dict(settings.pop('cfg', None) or {}), **settings})
+        check_runnable(settings)
         self._restarted = was_restarted()
         self._resume_from = resume
         self._earlier_run = None
@@ -57,6 +64,7 @@ class TrainingRunner(Runner):
             raise WriteError(f'work_dir {work_dir}: cannot be made: {error.strerror}; choose another by '
                              '--work-dir') from None
         super().__init__(model, work_dir, *args, resume=False, **kwargs)
+        self._check_schedules()
 
     def setup_env(self, env_cfg):
         super().setup_env(env_cfg)
@@ -109,10 +117,30 @@ class TrainingRunner(Runner):
         return LOOPS.build(loop, runner=self, dataloader=self._val_dataloader, evaluator=self._val_evaluator)
 
     def build_optim_wrapper(self, optim_wrapper):
+        if isinstance(optim_wrapper, OptimWrapper):
+            return optim_wrapper
         rows = dict(optim_wrapper)
         with located('optim_wrapper'):
             return OPTIM_WRAPPER_CONSTRUCTORS.build(
                 dict(type=rows.pop('constructor', 'TurnOptimizers')), optim_wrapper_cfg=rows)(self.model)
+
+    def build_param_scheduler(self, scheduler):
+        if isinstance(scheduler, ParamSchedules):
+            return scheduler
+        return ParamSchedules(scheduler, self.optim_wrapper, self.max_iters)
+
+    def _check_scheduler_cfg(self, param_scheduler):
+        """ParamSchedules says more than MMEngine's check."""
+
+    def _check_schedules(self):
+        if not self.param_schedulers:
+            self.param_schedulers = None
+            return
+        if any(getattr(hook, 'sets_learning_rate', False) for hook in self.hooks):
+            raise SettingError('param_scheduler and LearningRateHook both set the learning rate; add '
+                               'default_hooks=dict(learning_rate=None) to use param_scheduler')
+        if not any(hasattr(hook, 'applies_param_scheduler') for hook in self.hooks):
+            self._build_hook(dict(type='ParamSchedulerHook'), 'param_scheduler')
 
     def wrap_model(self, model_wrapper_cfg, model):
         model = model.to(default_device())
@@ -141,9 +169,23 @@ class TrainingRunner(Runner):
 
     def _build_hook(self, cfg, place):
         with located(place):
-            settings = dict(cfg) if isinstance(cfg, dict) else {}
-            priority = settings.pop('priority', None)
-            self.register_hook(HOOKS.build(settings), priority)
+            if isinstance(cfg, Hook):
+                hook, priority = cfg, None
+            else:
+                settings = dict(cfg) if isinstance(cfg, dict) else {}
+                priority = settings.pop('priority', None)
+                hook = _build_hook(settings)
+            try:
+                self.register_hook(hook, priority)
+            except (LookupError, TypeError, ValueError) as error:
+                raise SettingError(f"priority={priority!r}: {', '.join(Priority.__members__)}, or 0 to 100") from error
+
+    def call_hook(self, fn_name, **kwargs):
+        # Not MMEngine's, which drops the traceback of a TypeError.
+        for hook in self._hooks:
+            if hasattr(hook, fn_name):
+                with _settings_of_engine_hook(hook if fn_name == 'before_run' else None):
+                    getattr(hook, fn_name)(self, **kwargs)
 
     def get_hooks_info(self):
         return ', '.join(type(hook).__name__ for hook in self.hooks)
@@ -157,6 +199,49 @@ class TrainingRunner(Runner):
         validation = () if val_loop is None else (val_loop.dataloader.dataset, val_loop.evaluator)
         rehearse(self.model, self.train_loop.dataloader.dataset, *validation)
         return super().train()
+
+    def val(self):
+        """Scores of the weights as they are now, name -> mean; before training those that the run starts from."""
+        if self._val_loop is None:
+            raise SettingError('val(): the config has no validation; set val_dataloader, val_cfg and val_evaluator')
+        self._build_training()
+        return super().val()
+
+    def test(self):
+        raise SettingError('test(): val() returns the scores, tools/test.py CONFIG MODEL those of a checkpoint')
+
+    def resume(self, filename, **kwargs):
+        """Go to the state of a training checkpoint now, or with True to the newest one of the work dir."""
+        if kwargs:
+            raise SettingError(f'resume({next(iter(kwargs))}=): use cfg.resume_drop, a list of what not to continue')
+        moved = self._earlier_run and filename is not True and self._earlier_run / Path(filename).name
+        if filename is True and self._earlier_run or moved and moved.exists() and not Path(filename).exists():
+            raise SettingError(f'resume({filename!r}): the files of the earlier run were moved to {self._earlier_run} '
+                               'when this runner was made; set cfg.resume before')
+        self._build_training()
+        self.call_hook('before_run')
+        self._resume_from, self._has_loaded = filename, False
+        self.load_or_resume()
+
+    def load_checkpoint(self, filename, *args, **kwargs):
+        raise SettingError('load_checkpoint(): set cfg.load_from to start from weights, or call resume(PATH) to go on '
+                           'with a run')
+
+    def save_checkpoint(self, *args, **kwargs):
+        raise SettingError('save_checkpoint(): CheckpointHook writes the checkpoints; its save(runner, runner.iter) '
+                           'writes one now')
+
+    def _build_training(self):
+        """What a checkpoint is loaded into."""
+        self._train_loop = self.build_train_loop(self._train_loop)
+        self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
+        if self.param_schedulers is not None:
+            self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
+
+    @property
+    def in_training(self):
+        """Whether ``train`` is under way, validations inside it included."""
+        return getattr(self._train_loop, 'running', False)
 
     def load_or_resume(self):
         if self._has_loaded:
@@ -194,19 +279,28 @@ class TrainingRunner(Runner):
         return resuming.state(self, iteration)
 
 
-def _check_sections(settings):
-    """SettingError for a section of the config that is missing or no section."""
-    for name in _SECTIONS:
-        if not isinstance(settings.get(name), dict):
-            raise SettingError(f'{name}={settings.get(name)!r}: a dict is needed; see '
-                               'wfvae_toolkit::_base_/runtime.py and the shipped configs')
-    missing = [name for name in ('val_dataloader', 'val_cfg', 'val_evaluator') if settings.get(name) is None]
-    if len(missing) in (1, 2):
-        raise SettingError(f'{missing[0]}=None: give val_dataloader, val_cfg and val_evaluator, or set all three to '
-                           'None to train without validation')
-    level = settings.get('log_level', 'INFO')
-    if level not in logging.getLevelNamesMapping():
-        raise SettingError(f'log_level={level!r}: one of {", ".join(logging.getLevelNamesMapping())}')
+def _build_hook(settings):
+    kind = settings.get('type')
+    cls = find_part(kind, HOOKS) if isinstance(kind, str) else kind
+    with _settings_of_engine_hook(cls):
+        return HOOKS.build(settings)
+
+
+@contextlib.contextmanager
+def _settings_of_engine_hook(hook):
+    """What a hook of MMEngine says about its settings becomes a SettingError."""
+    try:
+        yield
+    except (AssertionError, ImportError, LookupError, TypeError, ValueError) as error:
+        if isinstance(error, UserError) or not _is_engine_s(hook):
+            raise
+        text = ' '.join(str(error).split())
+        raise SettingError(f'{getattr(hook, "__name__", type(hook).__name__)}: {text}') from error
+
+
+def _is_engine_s(part):
+    cls = part if isinstance(part, type) else type(part)
+    return cls.__module__.startswith('mmengine.')
 
 
 def _check_loop(place, cfg, kind):
