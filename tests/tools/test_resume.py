@@ -23,6 +23,10 @@ BASE = {
     'default_hooks.header': None, 'default_hooks.curves': None, 'default_hooks.pictures': None}
 
 
+# A hook ends those runs, which counts as an early stop.
+RESUME = ('--resume', '--resume-drop', 'early_stop')
+
+
 def stop(how='stop', iteration=STOP):
     return {'custom_hooks': [dict(type='run_probes.StopAt', iteration=iteration, how=how)]}
 
@@ -59,7 +63,7 @@ def test_stopped_and_resumed_equals_uninterrupted(train, tmp_path, options):
     train('tiny', tmp_path / 'whole', **options)
     train('tiny', tmp_path / 'stopped', **options, **stop())
     assert not (tmp_path / f'stopped/iter_{LENGTH}.pth').exists()
-    train('tiny', tmp_path / 'stopped', '--resume', **options)
+    train('tiny', tmp_path / 'stopped', *RESUME, **options)
     assert_same_run(tmp_path / 'stopped', tmp_path / 'whole', LENGTH)
 
 
@@ -106,7 +110,7 @@ def test_no_batch_is_read_to_skip_those_of_the_past(train, tmp_path, monkeypatch
     train('tiny', tmp_path, **options, **stop(iteration=38))
     opened, load = [], ImageFolder.load
     monkeypatch.setattr(ImageFolder, 'load', lambda self, index: opened.append(index) or load(self, index))
-    train('tiny', tmp_path, '--resume', **{**options, 'val_dataloader': None, 'val_cfg': None, 'val_evaluator': None})
+    train('tiny', tmp_path, *RESUME, **{**options, 'val_dataloader': None, 'val_cfg': None, 'val_evaluator': None})
     assert len(opened) == (40 - 38) * 2
 
 
@@ -141,8 +145,8 @@ def test_resumed_twice_on_the_way_equals_uninterrupted(train, tmp_path):
     options = {**BASE, 'default_hooks.checkpoint.interval': 2, 'train_cfg.val_interval': 2}
     train('tiny', tmp_path / 'whole', **options)
     for number in (2, 6):
-        train('tiny', tmp_path / 'stopped', '--resume', **options, **stop(iteration=number))
-    train('tiny', tmp_path / 'stopped', '--resume', **options)
+        train('tiny', tmp_path / 'stopped', *RESUME, **options, **stop(iteration=number))
+    train('tiny', tmp_path / 'stopped', *RESUME, **options)
     assert_same_run(tmp_path / 'stopped', tmp_path / 'whole', LENGTH)
     best = [torch.load(tmp_path / f'{run}/best_PSNR.pth', weights_only=True) for run in ('stopped', 'whole')]
     assert_equal_state(*best)
@@ -152,7 +156,7 @@ def test_best_checkpoint_is_not_replaced_by_a_worse_one(train, tmp_path):
     """A checkpoint is older than the validation at its own iteration; resuming must know that score all the same."""
     options = {**BASE, 'default_hooks.checkpoint.interval': 4, 'optim_wrapper.autoencoder.optimizer.lr': 0.0}
     train('tiny', tmp_path, **options, **stop(iteration=4))
-    train('tiny', tmp_path, '--resume', **options)  # equal weights, equal scores: never better
+    train('tiny', tmp_path, *RESUME, **options)  # equal weights, equal scores: never better
     assert torch.load(tmp_path / 'best_PSNR.pth', weights_only=True)['meta']['iteration'] == 4
 
 
@@ -245,7 +249,7 @@ def test_new_settings_take_effect_and_are_said(six, resume, tmp_path):
     for line in (
             f'{rates}.lr 0.001 -> 0.00015', f'{rates}.weight_decay 0.0001 -> 0.3',
             f'{rates}.betas [0.9, 0.999] -> [0.5, 0.9]',
-            "optim_wrapper.discriminator.clip_grad {'max_norm': 100000.0, 'foreach': None} -> None",
+            "optim_wrapper.discriminator.clip_grad {'max_norm': 100000.0",
             'model.losses.kl.weight 0.001 -> 0.5',
             "model.losses.wavelet {'type': 'WaveletFlowLoss', 'weight': 0.1} -> None",
             'train_cfg.max_iters 6 -> 7', 'default_hooks.ema.decay 0.9 -> 0.5', 'model.autoencoder.dropout 0.0 -> 0.1',
@@ -340,6 +344,23 @@ def test_machine_versions_processes_and_data_are_said(rewritten, resume):
     assert 'val_dataloader' not in said.partition('beside the settings')[2].partition('run\n')[0]
 
 
+def test_an_early_stop_is_said_and_stays(train, tmp_path, capsys):
+    """Whether a checkpoint was written at its iteration already or not."""
+    for iteration in (STOP, STOP - 1):
+        folder = tmp_path / str(iteration)
+        train('tiny', folder, **BASE, **stop(iteration=iteration))
+        said = f'stopped early by StopAt after iteration {iteration} of {LENGTH}; --resume does not train on from here'
+        assert said in ''.join(capsys.readouterr())
+        train('tiny', folder, '--resume', **BASE)
+        assert said in ''.join(capsys.readouterr())
+        assert [path.name for path in folder.glob('iter_*.pth')] == [f'iter_{iteration}.pth']
+        train('tiny', folder, '--resume', '--resume-drop', 'early_stop', **BASE)
+        again = ''.join(capsys.readouterr())
+        assert f'at iteration {iteration} of {LENGTH}, without its early stop' in again
+        assert 'stopped early' not in again
+        assert torch.load(folder / f'iter_{LENGTH}.pth', weights_only=True)['meta']['early_stop'] is None
+
+
 def test_a_changed_list_of_files_is_noticed(six, resume, photos, tmp_path):
     """As many files, other names."""
     shutil.copytree(photos / 'train', tmp_path / 'train')
@@ -385,8 +406,8 @@ def three_runs(folder, photos, options):
     options = {**BASE, 'train_dataloader.dataset.data_root': photos / 'train',
                'val_dataloader.dataset.data_root': photos / 'val', **options}
     for number, (name, resume, more) in enumerate([('whole', [], {}), ('stopped', [], stop()),
-                                                   ('stopped', ['--resume'], {})]):
-        rows = {**options, **more, 'experiment_name': f'{folder.name}_{number}'}
+                                                   ('stopped', [*RESUME], {})]):
+        rows = {**options, **more, 'experiment_name': f'run_{folder.name}_{number}'}
         yield [str(TINY), '--work-dir', str(folder / name), *resume,
                '--cfg-options', *(f'{key}={value}' for key, value in rows.items())]
 
@@ -425,7 +446,7 @@ def test_another_number_of_ranks_goes_on_at_the_same_place(train, launch, photos
     train('tiny', tmp_path / 'stopped', **options, **stop())
     rows = {**options, 'train_dataloader.batch_size': 2, 'train_dataloader.dataset.data_root': photos / 'train',
             'val_dataloader.dataset.data_root': photos / 'val'}
-    launch('tools/dist_train.sh', TINY, 2, '--work-dir', tmp_path / 'stopped', '--resume', '--cfg-options',
+    launch('tools/dist_train.sh', TINY, 2, '--work-dir', tmp_path / 'stopped', *RESUME, '--cfg-options',
            *(f'{key}={value}' for key, value in rows.items()))
     whole, resumed = (torch.load(tmp_path / run / f'iter_{LENGTH}.pth', weights_only=True)
                       for run in ('whole', 'stopped'))

@@ -13,7 +13,7 @@ from wfvae_toolkit.utils.errors import SettingError
 from .record import changes, of_autoencoder
 from .starting import misfits
 
-DROPPABLE = ('discriminator', 'optimizers')
+DROPPABLE = ('discriminator', 'optimizers', 'early_stop')
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ CLASSES = {
     **dict.fromkeys(('val_dataloader', 'val_cfg', 'val_evaluator'), _SCORES),
     **{f'train_cfg.{name}': _NEW for name in ('type', 'max_iters', 'val_interval', 'accumulation', 'max_bad_files',
                                               'max_skipped')},
-    **dict.fromkeys(('default_hooks', 'custom_hooks', 'custom_imports'), _NEW),
+    **dict.fromkeys(('default_hooks', 'custom_hooks', 'custom_imports', 'runner_type'), _NEW),
     'data_preprocessor': _NETWORK,
     **dict.fromkeys(('default_scope', 'log_level', 'visualizer', 'model_wrapper_cfg', 'env_cfg.mp_cfg',
                      'env_cfg.resource_limit', 'experiment_name', 'work_dir', 'launcher', 'resume', 'resume_drop',
@@ -110,7 +110,7 @@ def continue_from(runner, path, dropped=()):
     _check_discriminator(runner.model, checkpoint, path, dropped)
     differences = _compare(runner, checkpoint, path, dropped)
     restore(runner, without_parts(checkpoint, dropped, runner.model), path, dropped)
-    without = f', without its {" and ".join(dropped)}' if dropped else ''
+    without = f', without its {" and ".join(dropped).replace("_", " ")}' if dropped else ''
     runner.logger.info(f'resumed from {path} at iteration {runner.iter} of {runner.max_iters}{without}')
     settings, surroundings = differences
     if settings:
@@ -136,16 +136,19 @@ def restore(runner, checkpoint, path, dropped=()):
     """Inverse of ``state``; strict. CheckpointError names what does not fit."""
     meta = checkpoint['meta']
     _load_strictly(runner.model, checkpoint['state_dict'], path)
-    if not dropped and set(checkpoint['optimizers']) != set(runner.optim_wrapper.keys()):
+    built = sorted(turn for turn, _ in runner.optim_wrapper.items())
+    if sorted(checkpoint['optimizers']) != [turn for turn in built if {turn, 'optimizers'}.isdisjoint(dropped)]:
         raise CheckpointError(f'{path}: holds optimizers of {sorted(checkpoint["optimizers"])}, the config builds '
-                              f'{sorted(runner.optim_wrapper.keys())}')
+                              f'{built}')
     for turn, optimizer_state in checkpoint['optimizers'].items():
         try:
             runner.optim_wrapper[turn].load_state_dict(optimizer_state)
         except CheckpointError as error:
             raise CheckpointError(f'{path}: optim_wrapper.{turn}.optimizer: {error}') from None
     # Version 1 did not count those in a row.
-    runner.train_loop.restore(meta['iteration'], meta['consumed'], meta['skipped'], meta.get('skipped_in_a_row', 0))
+    runner.train_loop.restore(meta['iteration'], meta['consumed'], meta['skipped'], meta.get('skipped_in_a_row', 0),
+                              meta.get('early_stop'))
+    runner.train_loop.ignore_early_stop = 'early_stop' in dropped
     runner.call_hook('after_load_checkpoint', checkpoint=checkpoint)
 
 
@@ -163,7 +166,7 @@ def _compare(runner, checkpoint, path, dropped):
     if before is None:
         # Written before checkpoints kept settings: what else they hold is compared.
         differences += [(f'optim_wrapper.{turn}.optimizer.{name}', *pair) for turn, state in
-                        checkpoint['optimizers'].items() if turn in runner.optim_wrapper and not dropped
+                        checkpoint['optimizers'].items() if turn in runner.optim_wrapper and 'optimizers' not in dropped
                         for name, *pair in runner.optim_wrapper[turn].changes(state)]
         surroundings = [f'{path} is of an earlier version: settings other than those of autoencoder and optimizers, '
                         'data, processes, versions and machine cannot be compared']

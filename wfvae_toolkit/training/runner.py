@@ -186,6 +186,8 @@ class TrainingRunner(Runner):
             if hasattr(hook, fn_name):
                 with _settings_of_engine_hook(hook if fn_name == 'before_run' else None):
                     getattr(hook, fn_name)(self, **kwargs)
+                if self.in_training and self.train_loop.stop_training and not self.train_loop.stopped_by:
+                    self.train_loop.early_stop = self.train_loop.early_stop or type(hook).__name__
 
     def get_hooks_info(self):
         return ', '.join(type(hook).__name__ for hook in self.hooks)
