@@ -11,15 +11,11 @@ from wfvae_toolkit.evaluation import evaluate
 from wfvae_toolkit.registry import EVALUATORS, LOOPS
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
-from wfvae_toolkit.utils.errors import SettingError, UserError, is_number, located
+from wfvae_toolkit.utils.errors import NotFinite, SettingError, is_number, located
 from wfvae_toolkit.utils.seeding import mix_seed
 from wfvae_toolkit.utils.signals import StopRequest
 
 from .post_mortem import save_post_mortem
-
-
-class NotFinite(UserError, RuntimeError):
-    """Training cannot go on; the message names the term that went bad."""
 
 
 @LOOPS.register_module()
