@@ -260,12 +260,21 @@ class AutoencoderTraining(BaseModel):
         if balance is None:
             raise SettingError(f'losses.{self.adversarial}.balance={row.balance}: none of these rows depends on the '
                                'reconstruction; balance=() gives a constant weight')
-        at_last_layer = [
-            torch.autograd.grad(outputs.reconstruction, self.autoencoder.last_layer, gradient, retain_graph=True)[0]
-            for gradient in (balance, rows[self.adversarial].at_reconstruction)]
+        at_last_layer = [self._at_last_layer(outputs.reconstruction, gradient)
+                         for gradient in (balance, rows[self.adversarial].at_reconstruction)]
         # Averaged before the norm: then two ranks equal one process.
         average_over_ranks(at_last_layer)
         return row.weight * balanced_weight(*at_last_layer, row.max_ratio)
+
+    def _at_last_layer(self, reconstruction, gradient):
+        """Gradient at the reconstruction -> at the weight of the decoder's last conv."""
+        weight = self.autoencoder.last_layer
+        if self.precision != 'fp16':
+            return torch.autograd.grad(reconstruction, weight, gradient, retain_graph=True)[0]
+        # The weight's gradient is a sum over all pixels: at 672 px it was 3.5 times float16's limit, and the clamp of
+        # the ratio hid the infinity. A power of two, so that it cancels without rounding.
+        scale = torch.exp2((1024 / gradient.abs().sum().clamp(min=1e-20)).log2().floor())
+        return torch.autograd.grad(reconstruction, weight, gradient * scale, retain_graph=True)[0] / scale
 
     def _autocast(self, rows=False):
         # Rows in fp16 would need a scale of their own: sums over 3e6 values leave its range both ways.
@@ -291,7 +300,9 @@ def _active(kl_channel):
 
 def _first_not_finite(log):
     """Name of the first term of a log that is not finite; a gradient's name if all values are."""
-    return next(name for name, value in log.items() if not math.isfinite(value.sum().item()))
+    # The weight follows from the rows' gradients, though it is logged before them.
+    terms = sorted(log, key=lambda name: (name.startswith('gradient_norm/'), name == 'adaptive_weight'))
+    return next(name for name in terms if not math.isfinite(log[name].sum().item()))
 
 
 def _freeze(model, patterns):
