@@ -2,20 +2,22 @@
 
 import fnmatch
 import inspect
+import logging
 import math
 from dataclasses import dataclass
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import nn
 
 from wfvae_toolkit.checkpoints import plain_data
-from wfvae_toolkit.losses import AdversarialLoss, balanced_weight, mean_score
+from wfvae_toolkit.losses import AdversarialLoss, Loss, balanced_weight, mean_score
 from wfvae_toolkit.registry import AUTOENCODERS, DISCRIMINATORS, LOSSES, MODELS
 from wfvae_toolkit.utils.distributed import average_over_ranks
 from wfvae_toolkit.utils.errors import SettingError, located
 
-from .objective import KnownGradient, Outputs, Row, weighted_sum
+from .objective import KnownGradient, Outputs, Row, check_loss_value, weighted_sum
 from .passes import AutoencoderPass, DiscriminatorPass, distribute, gradient_sync
 
 PRECISIONS = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -69,7 +71,7 @@ class AutoencoderTraining(BaseModel):
         for name, cfg in (losses or {}).items():
             if cfg is not None:
                 with located(f'losses.{name}'):
-                    self.losses[name] = LOSSES.build(cfg)
+                    self.losses[name] = _build_loss(cfg, name)
         if not self.losses:
             raise SettingError('losses: at least one row is needed, such as pixel=dict(type="L1Loss")')
         self.adversarial = _adversarial_row(self.losses, known_rows=set(losses))
@@ -169,7 +171,8 @@ class AutoencoderTraining(BaseModel):
                       for parameter in network.parameters() if parameter.requires_grad]
         # A row's graph (VGG features at 1024 px: gigabytes) is freed before the next row's is built, and the
         # networks behind the rows run backward once.
-        rows = {name: Row(loss, outputs, parameters, self._autocast(rows=True)) for name, loss in self.losses.items()
+        rows = {name: Row(name, loss, outputs, parameters, self._autocast(rows=True))
+                for name, loss in self.losses.items()
                 if self.discriminator_started or not loss.needs_discriminator}
         precision = torch.exp(-self.logvar.detach())
         weights = {name: self.losses[name].weight * (precision if name in self.likelihood_rows else 1.0)
@@ -204,6 +207,7 @@ class AutoencoderTraining(BaseModel):
         with self._autocast():
             real_scores, fake_scores = self._passes['discriminator'](images, fake)
         loss = self.losses[self.adversarial].discriminator_loss(real_scores, fake_scores)
+        check_loss_value(loss, f'losses.{self.adversarial}: discriminator_loss')
         return loss, {'discriminator': loss.detach(), 'scores/real': mean_score(real_scores).detach(),
                       'scores/fake': mean_score(fake_scores).detach()}
 
@@ -285,6 +289,19 @@ class AutoencoderTraining(BaseModel):
     def forward(self, inputs, data_samples=None, mode='tensor'):
         """(B, 3, H, W) in [-1, 1] -> reconstruction through the posterior's mean."""
         return self.autoencoder.decode(self.autoencoder.encode(inputs).latent_dist.mode()).sample
+
+
+def _build_loss(cfg, name):
+    loss = LOSSES.build(cfg)
+    if not isinstance(loss, Loss):
+        raise SettingError(f'{type(loss).__name__} is no loss row: derive it from wfvae_toolkit.losses.Loss, whose '
+                           'forward(step) returns a scalar, and whose weight a config sets')
+    frozen = sum(parameter.numel() for parameter in loss.parameters() if not parameter.requires_grad)
+    if frozen:
+        print_log(f'losses.{name}: {frozen:,} frozen weights of {type(loss).__name__} go into every checkpoint; '
+                  'self.network = wfvae_toolkit.losses.as_constant(network) keeps a network out of it',
+                  'current', logging.WARNING)
+    return loss
 
 
 def _check_compile(options):

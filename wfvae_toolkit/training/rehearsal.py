@@ -32,9 +32,7 @@ def rehearse(model, train_dataset, val_dataset=None, evaluator=None):
         size = _fitting_size(model, val_dataset)
     if size is not None:
         with located('val_evaluator.metrics'):
-            picture = _picture(size)
-            evaluator.process('', [0], ['a rehearsal'], picture, picture)
-            evaluator.reset()
+            _rehearse_scores(model, size, evaluator)
 
 
 def _fitting_size(model, dataset):
@@ -60,6 +58,21 @@ def _rehearse_turns(model, size):
                     model.discriminator_turn(pictures, sample_seeds=[0])
     finally:
         model.train(was_training)
+
+
+@torch.inference_mode()
+def _rehearse_scores(model, size, evaluator):
+    picture, autoencoder, was_training = _picture(size), model.autoencoder, model.training
+    model.eval()
+    try:
+        with seeded(0), torch.compiler.set_stance('force_eager'):
+            latent_dist = autoencoder.encode(picture).latent_dist
+            latents = latent_dist.mode()
+            evaluator.process('', [0], ['a rehearsal'], picture, autoencoder.decode(latents).sample, latents,
+                              latent_dist, autoencoder)
+    finally:
+        model.train(was_training)
+        evaluator.reset()
 
 
 def _picture(size):
