@@ -164,7 +164,7 @@ def check_registered(config, path):
     """CheckpointError unless every ``type`` in a config that came from a file is a registered name."""
     for name in unregistered_types(config):
         raise CheckpointError(f'{path}: its config names type {name!r}, which no registry holds; import the plug-in '
-                              'that registers it first')
+                              'that registers it first (tools take --import MODULE)')
 
 
 def check_weights(state, path):
