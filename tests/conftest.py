@@ -82,6 +82,18 @@ def make_model():
 
 
 @pytest.fixture
+def overflow_float16():
+    """Make an autoencoder's residual streams, at the latent's size in ``halves``, too large for float16 alone."""
+    def spoil(autoencoder, halves=('encoder', 'decoder')):
+        with torch.no_grad():
+            for half in halves:
+                for parameter in getattr(autoencoder, half).conv_in.parameters():
+                    parameter.clamp_(-0.2, 0.2).mul_(3e5)  # below 65504 themselves
+        return autoencoder
+    return spoil
+
+
+@pytest.fixture
 def make_optimizers():
     """Plain SGD for both turns: an update is the gradient times the rate."""
     def make(model, lr=1e-3, **options):

@@ -2,7 +2,7 @@
 
 import argparse
 
-from wfvae_toolkit.utils.options import friendly_errors
+from wfvae_toolkit.utils.options import add_import_argument, friendly_errors
 
 
 def parse_arguments(arguments=None):
@@ -17,6 +17,7 @@ def parse_arguments(arguments=None):
                         help='diffusers: a mean and std a latent channel, or one scaling and shift factor for '
                              'pipelines that read those alone (default: channels)')
     parser.add_argument('--force', action='store_true', help='replace OUTPUT')
+    add_import_argument(parser)
     return parser.parse_args(arguments)
 
 
@@ -25,7 +26,9 @@ def main(arguments=None):
     options = parse_arguments(arguments)
     # Imported late: --help must not wait for torch.
     from wfvae_toolkit.checkpoints import export_model, read_model
+    from wfvae_toolkit.utils.plugins import import_modules
 
+    import_modules(options.imports)
     model = read_model(options.model, options.weights)
     chosen = {} if options.latent_statistics is None else {'latent_statistics': options.latent_statistics}
     paths = export_model(model, options.output, options.to, options.force, **chosen)

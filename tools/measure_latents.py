@@ -30,7 +30,9 @@ def main(arguments=None):
     options = parse_arguments(arguments)
     # Imported late: --help must not wait for torch.
     from wfvae_toolkit.utils import distributed
+    from wfvae_toolkit.utils.plugins import import_modules
 
+    import_modules(options.imports)
     with distributed.process_group(options.launcher):
         import torch
 

@@ -2,7 +2,7 @@
 
 import argparse
 
-from wfvae_toolkit.utils.options import friendly_errors
+from wfvae_toolkit.utils.options import add_import_argument, friendly_errors
 
 
 def parse_arguments(arguments=None):
@@ -13,6 +13,7 @@ def parse_arguments(arguments=None):
     parser.add_argument('output', metavar='OUTPUT', help='a .pth file')
     parser.add_argument('--weights', choices=('ema', 'raw'), default='ema', help='of both; default: ema')
     parser.add_argument('--force', action='store_true', help='replace OUTPUT')
+    add_import_argument(parser)
     return parser.parse_args(arguments)
 
 
@@ -21,7 +22,9 @@ def main(arguments=None):
     options = parse_arguments(arguments)
     # Imported late: --help must not wait for torch.
     from wfvae_toolkit.checkpoints import export_model, merge_models, read_model
+    from wfvae_toolkit.utils.plugins import import_modules
 
+    import_modules(options.imports)
     model = merge_models(*(read_model(path, options.weights) for path in (options.encoder, options.decoder)))
     path, = export_model(model, options.output, 'native', options.force)
     print(f'encoder of {options.encoder}, decoder of {options.decoder} -> {path}')

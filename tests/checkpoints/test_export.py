@@ -176,3 +176,12 @@ def test_what_the_earlier_form_cannot_express_writes_nothing(tmp_path, make_trai
     with pytest.raises(CheckpointError, match='cannot express norm='):
         export_model(make_trained(norm=dict(type='RMSNorm2d')), tmp_path / 'a', 'earlier')
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize('form', list(EXPORTERS))
+def test_weights_that_are_no_numbers_are_not_written(tmp_path, make_trained, form):
+    model = make_trained()
+    model.state['encoder.conv_in.weight'][0, 0, 0, 0] = float('nan')
+    with pytest.raises(CheckpointError, match='hold NaN or infinity, the first is encoder.conv_in.weight'):
+        export_model(model, tmp_path / 'out.pth', form)
+    assert not list(tmp_path.iterdir())

@@ -10,6 +10,7 @@ import torch
 
 from wfvae_toolkit.checkpoints import (
     CheckpointError,
+    build_autoencoder,
     find_resumable,
     list_checkpoints,
     load_training_checkpoint,
@@ -273,3 +274,12 @@ def test_a_config_that_builds_nothing_is_named(tmp_path, config):
     path = save_with_config(tmp_path / 'iter_1.pth', config)
     with pytest.raises(CheckpointError, match=named(path)):
         load_autoencoder(path)
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_weights_that_are_no_numbers_are_named(value):
+    config = dict(type='WFVAE2Image', latent_channels=3, widths=(8, 12), flow_width=4)
+    state = AUTOENCODERS.build(config).state_dict()
+    state['decoder.conv_in.bias'][1] = value
+    with pytest.raises(CheckpointError, match=r'model\.pth: 1 of its \d+ .* first is decoder\.conv_in\.bias'):
+        build_autoencoder(config, state, 'model.pth', 'ema')

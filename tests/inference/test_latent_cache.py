@@ -11,7 +11,7 @@ from wfvae_toolkit.datasets import CachedLatents, LatentCacheError, LatentIndex,
 from wfvae_toolkit.inference import Reconstructor
 from wfvae_toolkit.inference.latent_cache import CacheSettings, LatentCache
 from wfvae_toolkit.models.latents import LatentStatistics
-from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.errors import NotFinite, SettingError
 
 CONFIG = dict(type='WFVAE2Image', latent_channels=3, widths=[8, 12], flow_width=4)
 STATISTICS = LatentStatistics((0.1, -0.25, 0.5), (1.5, 0.1, 7.0))
@@ -213,3 +213,26 @@ def test_a_damaged_shard_is_named(make):
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(LatentCacheError, match='shard_00001.safetensors: damaged .*; remove it and run again'):
         make()
+
+
+def test_a_latent_that_the_files_dtype_cannot_hold_is_an_error_and_finished_shards_stay(make, model, monkeypatch):
+    parts = LatentCache._parts
+
+    def grown(self, images, indices, *rest):
+        return parts(self, images, indices, *rest) * (1e6 if max(indices) > 3 else 1.0)
+
+    expected = shards(make('other', dtype='float16'))
+    monkeypatch.setattr(LatentCache, '_parts', grown)
+    with pytest.raises(NotFinite, match=r'\.png .*: the rounding of latents for the files .* in float16; .* bfloat16'):
+        make('cache', dtype='float16')
+    written = shards(make('cache', fill=False, dtype='float16'))
+    assert list(written) == ['shard_00000.safetensors']
+    assert written.items() <= expected.items()
+    monkeypatch.undo()
+    assert shards(make('cache', dtype='float16')) == expected
+
+
+def test_a_posterior_without_numbers_is_an_error(make, model):
+    model.state['encoder.conv_out.weight'].fill_(3e38)
+    with pytest.raises(NotFinite, match='the encoder gave NaN or infinity in float32; no wider dtype'):
+        make(model=model)

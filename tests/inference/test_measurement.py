@@ -8,7 +8,7 @@ from wfvae_toolkit.datasets import fixed_pipeline, open_images
 from wfvae_toolkit.inference import Reconstructor
 from wfvae_toolkit.inference.measurement import LatentMeasurement, LatentMoments, measure_latents
 from wfvae_toolkit.models.posterior import DiagonalGaussian
-from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.errors import NotFinite, SettingError
 
 
 @pytest.fixture
@@ -116,3 +116,9 @@ def test_table_and_record_hold_the_numbers(posterior):
     assert record['data'] == 'photos'
     assert record['kl_nats_per_position'] == list(measured.kl)
     assert measured.statistics.std == measured.std
+
+
+def test_latents_without_numbers_are_an_error(make_model, overflow_float16, photos):
+    model = Reconstructor(overflow_float16(make_model().autoencoder), device='cpu', dtype=torch.float16)
+    with pytest.raises(NotFinite, match=r'^00\.png \(and 3 more of its batch\): the encoder .* float16; .*float32'):
+        measure_latents(model, open_images(photos / 'train'), batch_size=4)

@@ -4,14 +4,15 @@ import torch
 from PIL import Image
 
 from wfvae_toolkit.datasets import fixed_pipeline, open_images
+from wfvae_toolkit.inference import Reconstructor
 from wfvae_toolkit.inference.reconstruction import PictureFormat, format_of, plan_outputs, reconstruct_files
-from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.errors import NotFinite, SettingError
 
 
 class Inverter:
     """A stand-in for a Reconstructor: the negative."""
 
-    def reconstruct(self, images):
+    def reconstruct(self, images, names):
         return -images
 
 
@@ -149,10 +150,26 @@ def test_bad_files_are_named_and_the_others_written(pictures, tmp_path):
 
 def test_reconstruction_is_rounded_and_clamped(tmp_path):
     class Fixed:
-        def reconstruct(self, images):
+        def reconstruct(self, images, names):
             return torch.tensor([-1.5, 0.0, 1.5])[None, :, None, None].expand(images.shape)
 
     Image.new('RGB', (4, 5)).save(tmp_path / 'in.png')
     dataset = open_images(tmp_path / 'in.png')
     reconstruct_files(Fixed(), dataset, plan_outputs(dataset, tmp_path / 'out.png', '.png'), PictureFormat())
     assert set(map(tuple, pixels(tmp_path / 'out.png').reshape(-1, 3).tolist())) == {(0, 128, 255)}
+
+
+def test_nothing_is_written_for_a_picture_without_numbers_and_those_before_it_stay(
+        make_model, overflow_float16, pictures, tmp_path):
+    class White(Reconstructor):
+        def reconstruct(self, images, names):
+            # White alone overflows: a network of which single pictures are too much.
+            return super().reconstruct(images, names) if images.min() == 1 else -images
+
+    Image.new('RGB', (24, 24), 'white').save(pictures / 'deep/b.jpg')
+    model = White(overflow_float16(make_model().autoencoder), device='cpu', dtype=torch.float16)
+    dataset = open_images(pictures)
+    planned = plan_outputs(dataset, tmp_path / 'out', '.png')
+    with pytest.raises(NotFinite, match=r'^deep/b\.jpg: the encoder gave NaN or infinity in float16'):
+        reconstruct_files(model, dataset, planned, PictureFormat(), beside=True)
+    assert files(tmp_path / 'out') == ['a.original.png', 'a.png']

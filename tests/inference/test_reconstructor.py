@@ -7,7 +7,7 @@ from wfvae_toolkit.checkpoints import save_training_checkpoint
 from wfvae_toolkit.inference import Reconstructor
 from wfvae_toolkit.models.latents import LatentStatistics
 from wfvae_toolkit.registry import AUTOENCODERS
-from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.errors import NotFinite, SettingError
 
 CONFIG = dict(type='WFVAE2Image', latent_channels=3, widths=(8, 12), flow_width=4)
 STATISTICS = LatentStatistics((0.5, -1.0, 2.0), (0.5, 2.0, 4.0))
@@ -129,8 +129,80 @@ def test_sizes_that_cannot_be_cut_are_named(reconstructor, size):
 
 @pytest.mark.parametrize('shape', [(2, 3), (1, 1, 3, 2, 3), (1, 4, 2, 3)])
 def test_latents_of_another_shape_are_named(reconstructor, shape):
-    with pytest.raises(SettingError, match='latents of shape'):
+    with pytest.raises(SettingError, match=r'latents are floats \(B, 3, h, w\) or \(3, h, w\)'):
         reconstructor.decode(torch.zeros(shape))
+
+
+@pytest.mark.parametrize('latents', [None, 'a', [0.0], torch.zeros(1, 3, 2, 3, dtype=torch.int64),
+                                     np.zeros((1, 3, 2, 3), int), torch.zeros(0, 3, 2, 3)], ids=str)
+def test_latents_of_another_kind_are_named(reconstructor, latents):
+    with pytest.raises(SettingError, match='latents are floats'):
+        reconstructor.decode(latents)
+
+
+def test_latents_may_be_an_array(reconstructor, make_images):
+    latents = reconstructor.encode(make_images())
+    expected = reconstructor.decode(latents)
+    for array in (latents.numpy(), latents.double().numpy(), latents.numpy()[::-1][::-1]):
+        assert torch.equal(reconstructor.decode(array), expected)
+
+
+@pytest.mark.parametrize('size', [5, (8,), (8, 12, 3), (8.0, 12), '88'])
+def test_a_size_is_two_whole_numbers(reconstructor, size):
+    with pytest.raises(SettingError, match=r'\(height, width\) up to \(8, 12\)'):
+        reconstructor.decode(torch.zeros(1, 3, 2, 3), size=size)
+
+
+@pytest.mark.parametrize(('settings', 'message'), [
+    (dict(device='gpu0'), "device 'gpu0': .*; here there is cpu"), (dict(device=3.5), 'device 3.5'),
+    (dict(device='cpu', dtype='float16'), "dtype='float16': use torch.float32"),
+    (dict(device='cpu', dtype=torch.int8), 'dtype=torch.int8'),
+    (dict(device='cpu', statistics=LatentStatistics((0.0,), (1.0,))), 'statistics of 1 channels for .* of 3')])
+def test_settings_that_cannot_work_are_named(settings, message):
+    with pytest.raises(SettingError, match=message):
+        Reconstructor(build(), **settings)
+
+
+@pytest.mark.parametrize('images', [np.zeros((1, 3, 4, 4)), torch.zeros(1, 3, 4, 4, dtype=torch.uint8),
+                                    torch.zeros(4, 4), torch.zeros(1, 4, 4, 4), None], ids=lambda value: type(value))
+def test_pictures_are_made_of_float_images_alone(reconstructor, images):
+    with pytest.raises(SettingError, match='a float tensor'):
+        reconstructor.to_pictures(images)
+
+
+# Numbers that are none
+
+@pytest.mark.parametrize('half', ['encoder', 'decoder'])
+def test_float16_that_overflows_is_an_error_and_wider_dtypes_work(overflow_float16, make_images, half):
+    images = make_images(3)
+    for dtype in (torch.float32, torch.bfloat16):
+        model = Reconstructor(overflow_float16(build(), [half]), device='cpu', dtype=dtype)
+        assert model.reconstruct(images).isfinite().all()
+    model = Reconstructor(overflow_float16(build(), [half]), device='cpu', dtype=torch.float16)
+    with pytest.raises(NotFinite, match=rf'^picture 1 of 3 .*: the {half} gave NaN .* in float16; .* use bfloat16 or'):
+        model.reconstruct(images)
+    with pytest.raises(NotFinite, match=f'the {half} gave'):
+        model.encode(images) if half == 'encoder' else model.decode(torch.ones(1, 3, 2, 2))
+
+
+def test_the_picture_is_named_by_its_path(overflow_float16, tmp_path):
+    Image.new('RGB', (8, 8)).save(tmp_path / 'dark.png')
+    model = Reconstructor(overflow_float16(build()), device='cpu', dtype=torch.float16)
+    for images in (tmp_path / 'dark.png', [str(tmp_path / 'dark.png')]):
+        with pytest.raises(NotFinite, match=rf'^{tmp_path}/dark\.png: the encoder'):
+            model.encode(images)
+    with pytest.raises(NotFinite, match='^mine: the encoder'):
+        model.reconstruct(tmp_path / 'dark.png', names=['mine'])
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_latents_and_images_that_are_no_numbers_are_refused(reconstructor, value):
+    latents = torch.zeros(1, 3, 2, 2)
+    latents[0, 1, 1, 1] = value
+    with pytest.raises(NotFinite, match='the latents hold NaN or infinity'):
+        reconstructor.decode(latents)
+    with pytest.raises(NotFinite, match='cannot become pictures'):
+        reconstructor.to_pictures(latents)
 
 
 @pytest.mark.slow

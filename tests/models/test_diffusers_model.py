@@ -2,6 +2,7 @@ import inspect
 import json
 import sys
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -11,6 +12,10 @@ from wfvae_toolkit import AutoencoderWFVAE2
 from wfvae_toolkit.models.autoencoders import WFVAE2Image
 from wfvae_toolkit.models.wavelets import Haar
 from wfvae_toolkit.registry import WAVELETS
+from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.torchvision_shim import import_diffusers
+
+AutoencoderKL = import_diffusers().AutoencoderKL
 
 TINY = dict(latent_channels=3, widths=(8, 12), flow_width=4)
 RESIDUAL = dict(latent_channels=4, widths=(8, 16, 16), energy_flow=False, latent_shortcuts=True,
@@ -114,6 +119,119 @@ def test_gradient_checkpointing_keeps_gradients(make_vae, make_images):
     assert all(map(torch.equal, *gradients))
     vae.disable_gradient_checkpointing()
     assert not vae.encoder.checkpoint_activations
+
+
+# What AutoencoderKL's users call
+
+def test_all_that_autoencoder_kl_has_is_here_or_named():
+    """Its public names that are missing here belong to its own way of tiling and to files of other projects."""
+    lacking = {name for name in set(dir(AutoencoderKL)) - set(dir(AutoencoderWFVAE2)) if not name.startswith('_')}
+    assert lacking == {'blend_h', 'blend_v', 'tiled_encode', 'tiled_decode', 'from_single_file',
+                       'unfuse_qkv_projections'}
+
+
+def test_tiling_is_switched_as_of_autoencoder_kl(make_vae):
+    vae = make_vae(sample_size=64)
+    for switch in (lambda on: vae.enable_tiling(on), lambda on: vae.enable_tiling() if on else vae.disable_tiling(),
+                   lambda on: setattr(vae, 'use_tiling', on)):
+        switch(True)
+        assert (vae.use_tiling, vae.tile_sample_min_size, vae.tile_latent_min_size) == (True, 64, 16)
+        assert vae.tiling.above_pixels == 0
+        switch(False)
+        assert not vae.use_tiling
+    vae.use_slicing = True
+    assert vae.slicing
+
+
+def test_the_size_of_tiles_is_set_as_of_autoencoder_kl_and_nothing_else_is(make_vae):
+    vae = make_vae()
+    vae.enable_tiling()
+    vae.tile_sample_min_size = 32
+    assert (vae.tiling.tile, vae.tile_latent_min_size) == (32, 8)
+    vae.tile_latent_min_size = 5
+    assert vae.tiling.tile == 20
+    with pytest.raises(SettingError, match='use a multiple of 4 px'):
+        vae.tile_sample_min_size = 30
+    with pytest.raises(SettingError, match='tile_overlap_factor=0.5: .* nothing to set'):
+        vae.tile_overlap_factor = 0.5
+    vae.disable_tiling()
+    with pytest.raises(SettingError, match='tiling is off'):
+        vae.tile_sample_min_size = 32
+
+
+def test_the_factor_and_the_attention_answer(make_vae):
+    vae = make_vae()
+    assert vae.spatial_compression_ratio == vae.downsample_factor == 4
+    vae.set_default_attn_processor()
+    assert vae.attn_processors == {}
+    for call in (vae.fuse_qkv_projections, lambda: vae.set_attn_processor(object())):
+        with pytest.raises(SettingError, match='qkv_projections: queries|attention has no processors'):
+            call()
+
+
+@pytest.mark.parametrize('images', [
+    torch.zeros(1, 3, 16, 16, dtype=torch.uint8), torch.zeros(1, 3, 16, 16, dtype=torch.int64),
+    torch.zeros(1, 3, 16, 16, dtype=torch.bool), np.zeros((1, 3, 16, 16), np.float32), None, [torch.zeros(3, 16, 16)]],
+    ids=lambda value: str(getattr(value, 'dtype', type(value).__name__)))
+def test_pictures_and_latents_are_float_tensors(make_vae, images):
+    vae = make_vae()
+    for call in (vae, vae.encode):
+        with pytest.raises(SettingError, match=r'images of .*: a float tensor is needed, in \[-1, 1\]; of uint8 it'):
+            call(images)
+    with pytest.raises(SettingError, match='latents of .*: a float tensor is needed'):
+        vae.decode(images)
+
+
+@pytest.mark.parametrize('shape', [(3, 2, 2), (1, 4, 2, 2), (0, 3, 2, 2), (1, 3, 0, 2)])
+def test_latents_of_another_shape_are_named(make_vae, shape):
+    with pytest.raises(SettingError, match=r'latents of shape .*: \(B, 3, H, W\) is needed'):
+        make_vae().decode(torch.zeros(shape))
+
+
+@pytest.mark.parametrize('settings', VARIETIES.values(), ids=VARIETIES)
+def test_sizes_can_be_estimated_on_the_meta_device(make_vae, settings):
+    vae = make_vae(**settings).to('meta').train()
+    sample = vae(torch.zeros(2, 3, 16, 32, device='meta')).sample
+    assert sample.shape == (2, 3, 16, 32)
+    sample.sum().backward()
+
+
+class Adapted(nn.Module):
+    """What peft puts in the place of a convolution: its weight reads as before, its result has another part."""
+
+    def __init__(self, base_layer):
+        super().__init__()
+        self.base_layer = base_layer
+        self.more = nn.Conv2d(base_layer.in_channels, base_layer.out_channels, base_layer.kernel_size,
+                              base_layer.stride, base_layer.padding)
+        self.weight, self.bias = base_layer.weight, base_layer.bias
+
+    def forward(self, x):
+        return self.base_layer(x) + self.more(x)
+
+
+@pytest.mark.parametrize('settings', [{}, RESIDUAL], ids=['default', 'residual'])
+def test_an_adapter_at_any_convolution_counts_and_trains(make_vae, make_images, settings):
+    """Some layers compute with a convolution's weight instead of calling it."""
+    vae, images = make_vae(**settings).train(), make_images()
+    before = vae(images).sample
+    adapters = {}
+    for name, module in list(vae.named_modules()):
+        if type(module) is nn.Conv2d:
+            adapters[name] = Adapted(module)
+            vae.get_submodule(name.rpartition('.')[0]).register_module(name.rpartition('.')[2], adapters[name])
+    for adapter in adapters.values():
+        nn.init.zeros_(adapter.more.weight), nn.init.zeros_(adapter.more.bias)
+    torch.testing.assert_close(vae(images).sample, before, rtol=0, atol=1e-4)
+    vae(images, sample_posterior=True).sample.square().mean().backward()
+    # Keys have a bias that softmax ignores, and its gradient is rounding.
+    assert [name for name, adapter in adapters.items() if not adapter.more.weight.grad.abs().sum() > 0] == []
+    with torch.no_grad():
+        for adapter in adapters.values():
+            adapter.more.weight.fill_(0.01)
+        trained, evaluated = vae.train()(images).sample, vae.eval()(images).sample
+    assert not torch.allclose(trained, before, atol=1e-2)
+    assert torch.equal(trained, evaluated)
 
 
 # The config

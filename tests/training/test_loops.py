@@ -1,6 +1,7 @@
 """Updates that are not finite, seen from the loop."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,8 @@ def test_a_skipped_update_moves_neither_average_nor_schedule(train, tmp_path):
 
 @pytest.mark.parametrize('turns', ['alternate', 'joint'])
 def test_an_overflow_of_fp16_lowers_the_scale_and_nothing_else(train, tmp_path, turns):
-    train('tiny', tmp_path, **{**BASE, 'model.precision': 'fp16', 'model.turns': turns},
+    # More halvings than updates may be skipped in a row.
+    train('tiny', tmp_path, **{**BASE, 'model.precision': 'fp16', 'model.turns': turns, 'train_cfg.max_skipped': 2},
           custom_hooks=[{**ATTEMPTS, 'scale': 2.0**24}])
     rows = attempts(tmp_path)
     skipped = [number for number, (row, after) in enumerate(zip(rows, rows[1:], strict=False))
@@ -64,6 +66,33 @@ def test_an_overflow_of_fp16_lowers_the_scale_and_nothing_else(train, tmp_path, 
     for number in autoencoder_s:
         assert rows[number + 1]['scale'] == rows[number]['scale'] / 2
     assert rows[-1]['weights'] != rows[0]['weights']
+    first_made = next(number for number in range(len(rows)) if number not in skipped)
+    assert first_made > 2
+    meta = load_training_checkpoint(tmp_path / f'iter_{LENGTH}.pth')['meta']
+    assert (meta['skipped'], meta['consumed']) == (0, (LENGTH + len(skipped)) * 2)
+    log = next(tmp_path.glob('*/*.log')).read_text(encoding='utf-8')
+    assert log.count(f'gradients of the autoencoder went down from {2**24:g} to {2.0**(24 - first_made):g};') == 1
+    assert ' skipped: ' not in log
+
+
+def test_fp16_counts_a_term_that_is_not_finite_at_once(train, tmp_path):
+    spoil = dict(type='run_probes.SpoilAt', iteration=3, count=2)
+    with pytest.raises(SystemExit) as end:
+        train('tiny', tmp_path, **{**BASE, 'model.precision': 'fp16', 'train_cfg.max_skipped': 2},
+              custom_hooks=[{**ATTEMPTS, 'scale': 2.0**10}, spoil])
+    assert str(end.value.code).startswith('error: 2 updates in a row skipped at iteration 2: pixel went bad first')
+
+
+def test_gradients_that_no_scale_of_fp16_makes_finite_end_the_run(train, tmp_path):
+    with pytest.raises(SystemExit) as end:
+        train('tiny', tmp_path, **{**BASE, 'model.precision': 'fp16'},
+              custom_hooks=[{**ATTEMPTS, 'scale': 2.0**-20}, dict(type='run_probes.SpoilGradients')])
+    assert re.match(r'error: iteration 0: the gradient of the autoencoder is not finite in fp16 at any scale down to '
+                    r'6e-08, although every term is; use model.precision=bf16', str(end.value.code))
+    place = tmp_path / 'non_finite_iter_0'
+    assert str(place) in str(end.value.code)
+    # Scales of 2^-20 to 2^-24: five attempts, of which the last is kept.
+    assert torch.load(place / 'batch_rank_0.pth', weights_only=True)['micro_batches'][0]['positions'] == [8, 9]
 
 
 @pytest.fixture(scope='module')
@@ -105,11 +134,10 @@ def test_the_update_can_be_made_again(diverged, monkeypatch):
 @pytest.mark.parametrize(('terms', 'named'), [
     (['pixel'], 'pixel'), (['gradient_norm/autoencoder'], 'gradient_norm/autoencoder')])
 def test_one_process_names_its_own_term(terms, named):
-    assert loops._first_of_ranks(*terms) == named
+    assert loops._first_of_ranks(terms) == named
 
 
 def test_of_several_ranks_the_one_at_fault_is_named(monkeypatch):
     terms = ['gradient_norm/autoencoder', 'perceptual', 'gradient_norm/autoencoder']
-    monkeypatch.setattr(loops.distributed, 'gather', lambda term: terms)
     monkeypatch.setattr(loops.distributed, 'is_distributed', lambda: True)
-    assert loops._first_of_ranks(terms[0]) == 'perceptual on rank 1'
+    assert loops._first_of_ranks(terms) == 'perceptual on rank 1'

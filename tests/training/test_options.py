@@ -214,6 +214,18 @@ class TestNotFinite:
         assert update.skipped == 'gradient_norm/autoencoder'
 
 
+def test_fp16_balances_gradients_that_overflow_it(make_model, make_images):
+    """L1 on a picture of 1344 px has a gradient of 5e6 at the last conv; here few pixels weigh as much."""
+    adversarial = dict(type='AdversarialLoss', weight=0.5, balance=('pixel',), max_ratio=1e12)
+    weights = []
+    for precision in ('fp32', 'fp16'):
+        model = make_model(precision=precision, losses=dict(pixel=dict(type='L1Loss', weight=1e4),
+                                                            adversarial=adversarial))
+        weights.append(model.autoencoder_turn(make_images(), sample_seeds=[0, 1])[1]['adaptive_weight'].item())
+    assert weights[0] > 65504
+    assert weights[1] == pytest.approx(weights[0], rel=0.01)
+
+
 # latent channels
 
 def test_kl_by_channel_does_not_depend_on_size(make_model, make_images):

@@ -2,7 +2,7 @@
 
 import argparse
 
-from wfvae_toolkit.utils.options import friendly_errors
+from wfvae_toolkit.utils.options import add_import_argument, friendly_errors
 
 
 @friendly_errors()
@@ -10,8 +10,7 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description='List every registered part with its origin, settings and purpose; '
                                                  'plug-ins included.')
     parser.add_argument('--registry', metavar='NAME', help="only this one: 'loss' or LOSSES, 'mid block' or MID_BLOCKS")
-    parser.add_argument('--import', dest='imports', nargs='+', default=[], metavar='MODULE',
-                        help='import these first, as custom_imports of a config would')
+    add_import_argument(parser)
     parser.add_argument('--json', metavar='FILE', help='write the list there as well')
     options = parser.parse_args(arguments)
 

@@ -3,14 +3,14 @@
 import inspect
 import textwrap
 from dataclasses import asdict, dataclass
-from importlib import import_module, metadata
+from importlib import metadata
 
 import wfvae_toolkit
 from wfvae_toolkit import registry as registries
 from wfvae_toolkit.registry import BY_NAME, registered_names
-from wfvae_toolkit.utils.errors import MissingLibrary, UnknownName
+from wfvae_toolkit.utils.errors import UnknownName
 from wfvae_toolkit.utils.kinds import parameters_of
-from wfvae_toolkit.utils.plugins import GROUP, load_plugins, place_of
+from wfvae_toolkit.utils.plugins import GROUP, import_modules, load_plugins, place_of
 
 NOT_INSTALLED = 'not installed'
 
@@ -43,11 +43,7 @@ def list_parts(registry=None, imports=()):
         ImportError: one of ``imports`` cannot be imported.
     """
     load_plugins()
-    for module in imports:
-        try:
-            import_module(module)
-        except ImportError as error:
-            raise MissingLibrary(f'--import {module}: {error}') from error
+    import_modules(imports)
     owners = _Owners()
     parts = []
     for name, own in BY_NAME.items() if registry is None else [_find(registry)]:

@@ -12,7 +12,7 @@ from .native import CheckpointError
 EXPORTED_CLASS = 'AutoencoderWFVAE2'
 _LATENT_KEYS = ('scaling_factor', 'shift_factor', 'latents_mean', 'latents_std')
 # What AutoencoderWFVAE2 writes for diffusers and its pipelines alone.
-_FOR_PIPELINES = ('auto_map', 'block_out_channels', 'force_upcast', 'in_channels', 'out_channels')
+_FOR_PIPELINES = ('auto_map', 'block_out_channels', 'force_upcast', 'in_channels', 'out_channels', 'sample_size')
 
 # AutoencoderKL: what DiffusersAutoencoderKL builds, and what does not change the network.
 _KL_SETTINGS = {'latent_channels': 'latent_channels', 'block_out_channels': 'widths', 'layers_per_block': 'layers',

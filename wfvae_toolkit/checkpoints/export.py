@@ -14,7 +14,7 @@ from wfvae_toolkit.utils.files import atomic_folder, atomic_write
 from .earlier import to_earlier
 from .folders import write_folder
 from .inference import inference_content
-from .native import CheckpointError
+from .native import CheckpointError, check_weights
 from .settings import complete, difference
 from .to_diffusers import write_diffusers
 from .to_onnx import write_onnx
@@ -62,7 +62,8 @@ def export_model(model, output, form, force=False, **options):
 
     Raises:
         SettingError: another form, or something is there that may not be replaced.
-        CheckpointError: the form cannot express the model, or what was written does not read back as it.
+        CheckpointError: the form cannot express the model, a weight is NaN or infinite, or what was written does not
+            read back as it.
     """
     output = Path(output)
     if form not in EXPORTERS:
@@ -75,6 +76,7 @@ def export_model(model, output, form, force=False, **options):
         if output.is_dir() != (form != 'native'):
             raise SettingError(f'{output} is a {"folder" if output.is_dir() else "file"}, which --to {form} does not '
                                'write; give another OUTPUT')
+    check_weights(model.state, model.path)
     try:
         inspect.signature(EXPORTERS[form]).bind(model, output, **options)
     except TypeError:

@@ -18,6 +18,7 @@ import torch
 from wfvae_toolkit.registry import AUTOENCODERS, unregistered_types
 from wfvae_toolkit.utils.errors import UnknownSetting, UserError
 from wfvae_toolkit.utils.files import atomic_write
+from wfvae_toolkit.utils.finite import all_finite
 
 from .integrity import SummedFile, check_file, without_record_sums
 
@@ -147,6 +148,7 @@ def select_weights(checkpoint, path, weights):
 def build_autoencoder(config, state, path, weights):
     """Autoencoder of a config that came from a file, filled strictly, in evaluation mode."""
     check_registered(config, path)
+    check_weights(state, path)
     try:
         autoencoder = AUTOENCODERS.build(config)
     except (TypeError, KeyError, ValueError) as error:
@@ -162,7 +164,15 @@ def check_registered(config, path):
     """CheckpointError unless every ``type`` in a config that came from a file is a registered name."""
     for name in unregistered_types(config):
         raise CheckpointError(f'{path}: its config names type {name!r}, which no registry holds; import the plug-in '
-                              'that registers it first')
+                              'that registers it first (tools take --import MODULE)')
+
+
+def check_weights(state, path):
+    """CheckpointError for weights (name -> tensor) that are NaN or infinite; the message names the first."""
+    bad = [name for name, value in state.items() if value.is_floating_point() and not all_finite(value)]
+    if bad:
+        raise CheckpointError(f'{path}: {len(bad)} of its {len(state)} weights hold NaN or infinity, the first is '
+                              f'{bad[0]}; take another checkpoint of the training')
 
 
 def plain_data(config):

@@ -84,18 +84,22 @@ class ReconstructionEvaluator:
         optional, better = settings.pop('optional', False), settings.pop('higher_is_better', None)
         try:
             metric = METRICS.build(settings)
-            if isinstance(metric, BaseMetric):
-                metric = WholeSetMetric(metric, better)
-            elif better is not None:
-                raise SettingError(f'higher_is_better={better!r}: this metric says itself that it is '
-                                   f'{metric.higher_is_better}; leave the setting out')
-            else:
-                metric.eval()
-            self.metrics[name] = metric
         except PerceptualWeightsMissing as error:
             if not optional:
                 raise
             self.not_computed[name] = ' '.join(str(error).split())
+            return
+        if isinstance(metric, BaseMetric):
+            self.metrics[name] = WholeSetMetric(metric, better)
+            return
+        lacking = [part for part in ('measure', 'higher_is_better', 'description', 'eval') if not hasattr(metric, part)]
+        if lacking:
+            raise SettingError(f'{type(metric).__name__} has no {" and no ".join(lacking)}: derive it from '
+                               'wfvae_toolkit.evaluation.Metric, and set higher_is_better and description')
+        if better is not None:
+            raise SettingError(f'higher_is_better={better!r}: this metric says itself that it is '
+                               f'{metric.higher_is_better}; leave the setting out')
+        self.metrics[name] = metric.eval()
 
     def reset(self):
         """Forget all images."""
@@ -212,12 +216,14 @@ class ReconstructionEvaluator:
         # A published number is one in float32: no autocast of the caller's, no TF32 on the device.
         with torch.autocast(device.type, enabled=False), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             measured = self.metrics[name].to(device).measure(batch)
-        if not isinstance(measured, dict):
+        if not isinstance(measured, dict) or not measured:
             measured = {'': measured}
         for values in measured.values():
-            if values.shape != batch.target.shape[:1]:
-                raise ValueError(f'metric {name}: measure returned {tuple(values.shape)} for {len(batch.target)} '
-                                 'images, expected one value an image')
+            tensor = isinstance(values, torch.Tensor)
+            if not tensor or values.shape != batch.target.shape[:1] or values.is_complex():
+                found = f'{values.dtype} of shape {tuple(values.shape)}' if tensor else f'a {type(values).__name__}'
+                raise SettingError(f'metric {name}: measure returned {found} for {len(batch.target)} images; a tensor '
+                                   'of one value an image is needed, or a dict of such')
         return {f'{name}.{part}' if part else name: values.tolist() for part, values in measured.items()}
 
     def _protocol(self):

@@ -2,6 +2,8 @@
 
 import torch
 
+from wfvae_toolkit.utils.finite import check_finite
+
 
 @torch.inference_mode()
 def evaluate(autoencoders, dataloader, evaluator, device, on_batch=None, protocol=None):
@@ -18,6 +20,9 @@ def evaluate(autoencoders, dataloader, evaluator, device, on_batch=None, protoco
 
     Returns:
         EvaluationSummary: of all ranks. Unreadable files are in ``skipped``.
+
+    Raises:
+        NotFinite: a reconstruction holds NaN or infinity; the message names picture, weights and stage.
     """
     for autoencoder in autoencoders.values():
         autoencoder.eval()
@@ -32,6 +37,9 @@ def evaluate(autoencoders, dataloader, evaluator, device, on_batch=None, protoco
                 latent_dist = autoencoder.encode(target).latent_dist
                 latents = latent_dist.mode()
                 reconstructions[name] = autoencoder.decode(latents).sample
+                weights = f' of the {name} weights' if name else ''
+                check_finite({f'encoder{weights}': latents, f'decoder{weights}': reconstructions[name]},
+                             latents.dtype, group.paths)
                 evaluator.process(name, group.indices, group.paths, target, reconstructions[name], latents,
                                   latent_dist, autoencoder)
             if on_batch is not None:

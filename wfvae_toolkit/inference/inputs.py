@@ -37,6 +37,15 @@ def to_batch(images, device='cpu'):
     return torch.cat([_to_signed(batch) for batch in batches])
 
 
+def picture_names(images, count):
+    """Names for errors, one for each of the ``count`` pictures of `to_batch`: its path, else 'picture 2 of 3'."""
+    items = images if isinstance(images, (list, tuple)) else [images]
+    paths = [str(item) if isinstance(item, (str, os.PathLike)) else None for item in items]
+    if len(items) != count:
+        paths = [None] * count
+    return [path or f'picture {number} of {count}' for number, path in enumerate(paths, 1)]
+
+
 def pad_to_multiple(images, factor):
     """(B, C, H, W) -> the same with H and W filled up to multiples of ``factor``, on the right and at the bottom.
 

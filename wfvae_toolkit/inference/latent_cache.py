@@ -20,6 +20,7 @@ from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.environment import describe_environment
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.files import atomic_write, printable
+from wfvae_toolkit.utils.finite import check_finite
 from wfvae_toolkit.utils.progress import progress
 from wfvae_toolkit.utils.seeding import mix_seed, standard_normal
 
@@ -121,6 +122,7 @@ class LatentCache:
 
         Raises:
             LatentCacheError: a picture cannot be read, and ``skip_bad`` is off.
+            NotFinite: a latent is NaN or infinite, as computed or in the dtype of the files; finished shards stay.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if distributed.is_main() and not (self.folder / INDEX).is_file():
@@ -172,14 +174,17 @@ class LatentCache:
         """Batch -> list of (views, parts * C, h, w) on the CPU, in the cache's dtype."""
         images = torch.stack(batch.images)
         views = [images, images.flip(-1)] if self.settings.flips else [images]
-        stored = torch.stack([self._parts(view, batch.indices, number) for number, view in enumerate(views)], dim=1)
-        stored = stored.cpu().to(getattr(torch, self.settings.dtype)).contiguous()
+        names = [self.names[index] for index in batch.indices]
+        parts = [self._parts(view, batch.indices, number, names) for number, view in enumerate(views)]
+        dtype = getattr(torch, self.settings.dtype)
+        stored = torch.stack(parts, dim=1).cpu().to(dtype).contiguous()
+        check_finite({'rounding of latents for the files': stored}, dtype, names)
         # Each its own memory: safetensors refuses to save what is shared.
         return [latent.clone() for latent in stored]
 
-    def _parts(self, images, indices, view):
+    def _parts(self, images, indices, view, names):
         """One view of the pictures -> (B, parts * C, h, w)."""
-        posterior = encode_bytes(self.reconstructor, images)
+        posterior = encode_bytes(self.reconstructor, images, names)
         mean, logvar = posterior.mean, posterior.logvar
         if self.settings.what == 'sample':
             seeds = [mix_seed('cached latent', self.settings.seed, index, view) for index in indices]

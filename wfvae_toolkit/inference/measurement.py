@@ -8,6 +8,7 @@ from wfvae_toolkit.datasets import BlockSampler, count_images, describe_pipeline
 from wfvae_toolkit.models.latents import LatentStatistics
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.finite import check_finite
 from wfvae_toolkit.utils.progress import progress
 
 ACTIVE_VARIANCE = 0.01  # of the posterior's mean over the data: Burda et al. 2016, arXiv 1509.00519
@@ -137,6 +138,7 @@ def measure_latents(reconstructor, dataset, max_images=None, batch_size=8, num_w
 
     Raises:
         SettingError: no picture could be read, or one is smaller than the factor.
+        NotFinite: a picture's latents hold NaN or infinity.
     """
     autoencoder = reconstructor.autoencoder
     batches = BlockSampler(count_images(dataset, max_images), batch_size, distributed.rank(), distributed.world_size())
@@ -145,7 +147,7 @@ def measure_latents(reconstructor, dataset, max_images=None, batch_size=8, num_w
     for batch in progress(loader, len(batches), 'batches measured') if distributed.is_main() else loader:
         bad += batch.bad
         for group in batch.groups():
-            moments.add(encode_bytes(reconstructor, _cut(group, autoencoder.downsample_factor)))
+            moments.add(encode_bytes(reconstructor, _cut(group, autoencoder.downsample_factor), group.paths))
             images += len(group)
     parts = distributed.gather((moments, images, bad))
     total = LatentMoments(autoencoder.latent_channels)
@@ -158,10 +160,16 @@ def measure_latents(reconstructor, dataset, max_images=None, batch_size=8, num_w
 
 
 @torch.inference_mode()
-def encode_bytes(reconstructor, images):
-    """uint8 (B, 3, H, W) -> DiagonalGaussian over raw latents (B, C, H/f, W/f), in float32."""
+def encode_bytes(reconstructor, images, names):
+    """uint8 (B, 3, H, W) -> DiagonalGaussian over raw latents (B, C, H/f, W/f), in float32.
+
+    Raises:
+        NotFinite: NaN or infinity in them; the message takes the picture from ``names``.
+    """
     images = images.to(reconstructor.device, torch.float32).div_(127.5).sub_(1.0)
-    return reconstructor.autoencoder.encode(images.to(reconstructor.dtype)).latent_dist
+    posterior = reconstructor.autoencoder.encode(images.to(reconstructor.dtype)).latent_dist
+    check_finite({'encoder': (posterior.mean, posterior.logvar)}, reconstructor.dtype, names)
+    return posterior
 
 
 def describe_pictures(pipeline, factor):

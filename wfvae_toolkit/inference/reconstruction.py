@@ -123,6 +123,9 @@ def reconstruct_files(reconstructor, dataset, planned, picture_format, beside=Fa
 
     Returns:
         list[BadFile]: of all ranks, by path: files that could not be read; the others are written.
+
+    Raises:
+        NotFinite: a reconstruction holds NaN or infinity; it is not written, and those before it stay.
     """
     # Each rank has looked for existing outputs before one writes the first.
     distributed.barrier()
@@ -137,9 +140,10 @@ def reconstruct_files(reconstructor, dataset, planned, picture_format, beside=Fa
         bad += batch.bad
         for index, image in zip(batch.indices, batch.images, strict=True):
             path = planned.paths[index]
-            path.parent.mkdir(parents=True, exist_ok=True)
             target = image[None].to(torch.float32).div(127.5).sub(1.0)
-            picture_format.write(_pixels(to_bytes(reconstructor.reconstruct(target))), path)
+            reconstruction = reconstructor.reconstruct(target, names=[dataset.path(index)])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture_format.write(_pixels(to_bytes(reconstruction)), path)
             if beside:
                 write_picture(_pixels(image[None]), original_path(path))
     return sorted(BadFile(*file) for files in distributed.gather(bad) for file in files)

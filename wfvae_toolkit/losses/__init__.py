@@ -3,9 +3,9 @@
 from .adversarial import AdversarialLoss, FeatureMatchingLoss, balanced_weight, mean_score
 from .base import Loss, Step
 from .kl import KLLoss
-from .perceptual import LPIPSLoss, STLPIPSLoss
+from .perceptual import LPIPSLoss, STLPIPSLoss, as_constant
 from .pixel import L1Loss, L2Loss
 from .wavelet import WaveletFlowLoss
 
 __all__ = ['AdversarialLoss', 'FeatureMatchingLoss', 'KLLoss', 'L1Loss', 'L2Loss', 'LPIPSLoss', 'Loss', 'STLPIPSLoss',
-           'Step', 'WaveletFlowLoss', 'balanced_weight', 'mean_score']
+           'Step', 'WaveletFlowLoss', 'as_constant', 'balanced_weight', 'mean_score']

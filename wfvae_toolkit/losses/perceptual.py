@@ -67,7 +67,13 @@ class STLPIPSLoss(_PerceptualLoss):
 
 
 def as_constant(network):
-    """Turn every parameter and buffer of a module into a buffer outside the state dict; returns the module."""
+    """Turn every parameter and buffer of a network into a buffer outside the state dict, for a loss that looks at it.
+
+    Its weights then enter no checkpoint, no optimizer and no gradient sync, and it stays in evaluation mode.
+
+    Returns:
+        nn.Module: called as ``network`` is; ``network`` itself is its attribute of that name.
+    """
     for module in list(network.modules()):
         tensors = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
         for name, tensor in tensors.items():

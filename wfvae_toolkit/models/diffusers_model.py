@@ -23,9 +23,11 @@ from wfvae_toolkit.utils.torchvision_shim import import_diffusers
 
 from .autoencoders.wfvae2 import DEFAULT_MID, IMAGE_CHANNELS, WFVAE2Image
 from .modelling_file import MODELLING_FILE, modelling_source
+from .tiling import ATTENTION_POSITIONS
 
 import_diffusers()  # first: it names the extra, and diffusers cannot import every torchvision by itself
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.autoencoders import vae as diffusers_vae
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
@@ -34,11 +36,13 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 PART_REGISTRIES = (CHANNEL_ATTENTIONS, DOWNSAMPLERS, MID_BLOCKS, NORM_LAYERS, UPSAMPLERS, WAVELETS)
 
 
-class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin, ConfigMixin):
+class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin, ConfigMixin, PeftAdapterMixin):
     """(B, 3, H, W) in [-1, 1] <-> raw latents (B, latent_channels, H/f, W/f); same weights and keys as WFVAE2Image.
 
     A pipeline scales latents itself, by what it reads of the config; with all four settings below,
     normalised = ((raw - latents_mean) / latents_std - shift_factor) * scaling_factor.
+
+    What users of AutoencoderKL call works here, or is an error that says why; ``add_adapter`` needs peft.
 
     Args:
         latent_channels ... output_activation: as of ``WFVAE2Image``; parts by their registered names.
@@ -49,6 +53,7 @@ class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin,
         latents_mean, latents_std (list[float]): one value a latent channel; None: 0 and 1.
         force_upcast (bool): pipelines decode in float32 although the rest of them runs in float16.
         in_channels, out_channels (int): 3.
+        sample_size (int): edge in px of a tile, where pictures are tiled.
 
     Raises:
         SettingError: settings that cannot work, or a part that no registry holds; the message says what would.
@@ -64,7 +69,7 @@ class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin,
                  mid_blocks=DEFAULT_MID, dropout=0.0, channel_attention=None, downsample=None, upsample=None,
                  latent_shortcuts=False, output_activation=False, block_out_channels=None, scaling_factor=1.0,
                  shift_factor=0.0, latents_mean=None, latents_std=None, force_upcast=True, in_channels=IMAGE_CHANNELS,
-                 out_channels=IMAGE_CHANNELS):
+                 out_channels=IMAGE_CHANNELS, sample_size=512):
         parts = dict(wavelet=wavelet, norm=norm, mid_blocks=mid_blocks, channel_attention=channel_attention,
                      downsample=downsample, upsample=upsample)
         unregistered = unregistered_types(parts, PART_REGISTRIES)
@@ -105,13 +110,76 @@ class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin,
         return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode(), return_dict)
 
     @property
+    def spatial_compression_ratio(self):
+        """The factor f."""
+        return self.downsample_factor
+
+    def enable_tiling(self, tile=None, above_pixels=0, attention_window=ATTENTION_POSITIONS):
+        """As of ``TilingControls``, in tiles of ``sample_size``; True and False as first argument switch it."""
+        if tile is False:
+            self.disable_tiling()
+        else:
+            default = tile is None or tile is True
+            super().enable_tiling(self.config.sample_size if default else tile, above_pixels, attention_window)
+
+    @property
     def use_tiling(self):
         """Whether pictures of some size are tiled."""
         return self.tiling is not None
 
+    @use_tiling.setter
+    def use_tiling(self, enabled):
+        self.enable_tiling(bool(enabled))
+
     @property
     def use_slicing(self):
         return self.slicing
+
+    @use_slicing.setter
+    def use_slicing(self, enabled):
+        self.slicing = bool(enabled)
+
+    @property
+    def tile_sample_min_size(self):
+        """Edge in px of a tile. Set it after ``enable_tiling``, as of AutoencoderKL."""
+        return self.config.sample_size if self.tiling is None else self.tiling.tile
+
+    @tile_sample_min_size.setter
+    def tile_sample_min_size(self, tile):
+        if self.tiling is None:
+            raise SettingError('tiling is off: enable_tiling(tile=...) switches it on and sets the size')
+        self.enable_tiling(tile, self.tiling.above_pixels, self.tiling.attention_window)
+
+    @property
+    def tile_latent_min_size(self):
+        """The same in latent positions."""
+        return self.tile_sample_min_size // self.downsample_factor
+
+    @tile_latent_min_size.setter
+    def tile_latent_min_size(self, tile):
+        self.tile_sample_min_size = tile * self.downsample_factor
+
+    @property
+    def tile_overlap_factor(self):
+        """0: a tile is computed with what its convolutions read around it, so tiles need no blending."""
+        return 0.0
+
+    @tile_overlap_factor.setter
+    def tile_overlap_factor(self, share):
+        raise SettingError(f'tile_overlap_factor={share!r}: tiles overlap by what their convolutions read; there is '
+                           'nothing to set')
+
+    attn_processors = {}
+
+    def set_default_attn_processor(self):
+        """Nothing to do: its attention is PyTorch's fused one."""
+
+    def set_attn_processor(self, processor):
+        raise SettingError('set_attn_processor: its attention has no processors; it is PyTorch\'s fused one')
+
+    def fuse_qkv_projections(self):
+        raise SettingError('fuse_qkv_projections: queries, keys and values are convolutions of their own here; leave '
+                           'the call out')
 
     @property
     def gradient_checkpointing(self):

@@ -5,6 +5,7 @@ pixels the tiled result is the untiled one. What looks at everything stands outs
 which has no weights and few channels, and the mid blocks, at the latent's size.
 """
 
+import inspect
 import math
 import warnings
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.errors import SettingError, is_number
 
 # 1448x1448 px. The default model peaks at 1.3 GiB for 1024x1024 px untiled, in float32.
 AUTO_PIXELS = 2**21
@@ -54,10 +55,12 @@ class TilingControls:
     def enable_tiling(self, tile=512, above_pixels=0, attention_window=ATTENTION_POSITIONS):
         """Tile pictures of more than ``above_pixels``; settings as of ``Tiling``. SettingError: they cannot work."""
         factor = self.downsample_factor
-        if not isinstance(tile, int) or tile < 1 or tile % factor:
+        if not is_number(tile, 1, whole=True) or tile % factor:
             raise SettingError(f'tile={tile!r}: use a multiple of {factor} px, such as {factor * 64}')
-        if attention_window is not None and attention_window < 64:
-            raise SettingError(f'attention_window={attention_window}: use at least 64 positions, or None')
+        if attention_window is not None and not is_number(attention_window, 64, whole=True):
+            raise SettingError(f'attention_window={attention_window!r}: use at least 64 positions, or None')
+        if not is_number(above_pixels, 0):
+            raise SettingError(f'above_pixels={above_pixels!r}: use a number of pixels from 0')
         self.tiling = Tiling(tile, above_pixels, attention_window)
 
     def automatic_tiling(self):
@@ -108,6 +111,9 @@ def set_tiling(autoencoder, tiling):
     elif tiling == 'auto':
         autoencoder.automatic_tiling()
     else:
+        known = inspect.signature(TilingControls.enable_tiling).parameters.keys() - {'self'}
+        if tiling is not True and not (isinstance(tiling, dict) and tiling.keys() <= known):
+            raise SettingError(f"tiling={tiling!r}: use 'auto', True, False or a dict of {', '.join(sorted(known))}")
         autoencoder.enable_tiling(**({} if tiling is True else tiling))
 
 

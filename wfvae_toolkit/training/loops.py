@@ -11,15 +11,14 @@ from wfvae_toolkit.evaluation import ReconstructionEvaluator, evaluate
 from wfvae_toolkit.registry import EVALUATORS, LOOPS, find_part
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
-from wfvae_toolkit.utils.errors import SettingError, UserError, is_number, located
+from wfvae_toolkit.utils.errors import NotFinite, SettingError, is_number, located
 from wfvae_toolkit.utils.seeding import mix_seed
 from wfvae_toolkit.utils.signals import StopRequest
 
+from .optimizers import LOWEST_SCALE
 from .post_mortem import save_post_mortem
 
-
-class NotFinite(UserError, RuntimeError):
-    """Training cannot go on; the message names the term that went bad."""
+_GRADIENT = 'gradient_norm/'
 
 
 @LOOPS.register_module()
@@ -37,7 +36,8 @@ class UpdateLoop(BaseLoop):
         val_interval (int): updates between validations; the last update is always followed by one.
         accumulation (int): micro-batches an update.
         max_bad_files (int): unreadable files after which the run stops.
-        max_skipped (int): updates in a row that may be skipped because a gradient is not finite.
+        max_skipped (int): updates in a row that may be skipped because a term or a gradient is not finite. With fp16
+            an update whose gradients overflow while every term is finite lowers the scale of the gradients instead.
 
     Raises:
         ValueError: a number below 1.
@@ -71,6 +71,7 @@ class UpdateLoop(BaseLoop):
         self.max_skipped = max_skipped
         self.skipped = 0  # updates that were not made, in all
         self.skipped_in_a_row = 0
+        self._halvings = {}  # turn -> updates in a row that found fp16's scale of its gradients too large
         self.stopped_by = 0
         self.validated_at = 0  # iteration of the newest scores on record, which LoggerHook keeps
         self.data_seconds = 0.0  # waited for batches since the log last took it
@@ -172,6 +173,7 @@ class UpdateLoop(BaseLoop):
             return False
         self.consumed += self.images_per_iteration
         self.skipped_in_a_row = 0
+        self._say_lowered_scales()
         # MMEngine's hooks expect runner.iter to be the finished iteration's index here.
         runner.call_hook('after_train_iter', batch_idx=iteration, data_batch=micro_batches, outputs=update)
         self.iter = iteration + 1
@@ -179,9 +181,37 @@ class UpdateLoop(BaseLoop):
 
     def _count_skipped(self, update, micro_batches):
         """No weight changed, so this was no iteration: the next images get its number, rate and turn."""
+        terms = distributed.gather(update.skipped)
+        if self.runner.model.precision == 'fp16' and all(term.startswith(_GRADIENT) for term in terms):
+            self._lower_scale(update, micro_batches)
+        else:
+            self._skip(_first_of_ranks(terms), update, micro_batches)
+        self.consumed += self.images_per_iteration
+
+    def _lower_scale(self, update, micro_batches):
+        """Gradients alone overflowed float16, as they do while a new training finds its scale; it has been halved."""
+        for turn in update.turns:
+            if update.log[f'{_GRADIENT}{turn}'].isfinite():
+                continue
+            self._halvings[turn] = self._halvings.get(turn, 0) + 1
+            if self.runner.optim_wrapper[turn].scale < LOWEST_SCALE:
+                folder = save_post_mortem(self.runner, self.iter, update, micro_batches)
+                raise NotFinite(f'iteration {self.iter}: the gradient of the {turn} is not finite in fp16 at any scale '
+                                f'down to {LOWEST_SCALE:.2g}, although every term is; use model.precision=bf16 or '
+                                f'fp32. The last batch and a checkpoint to replay it from are in {folder}')
+
+    def _say_lowered_scales(self):
+        for turn, count in self._halvings.items():
+            scale = self.runner.optim_wrapper[turn].scale
+            self.runner.logger.info(f'fp16: the scale of the gradients of the {turn} went down from '
+                                    f'{scale * 2**count:g} to {scale:g}; {count} updates were tried again on the next '
+                                    'images, which does not count as skipped')
+        self._halvings.clear()
+
+    def _skip(self, term, update, micro_batches):
+        """Count an update that could not be made; NotFinite after ``max_skipped`` in a row."""
         self.skipped += 1
         self.skipped_in_a_row += 1
-        term = _first_of_ranks(update.skipped)
         self.runner.logger.warning(f'update {self.iter + 1} skipped: {term} is not finite '
                                    f'({self.skipped_in_a_row} in a row, {self.skipped} in all)')
         if self.skipped_in_a_row >= self.max_skipped:
@@ -190,13 +220,11 @@ class UpdateLoop(BaseLoop):
                             f'{term} went bad first; resume from an earlier checkpoint with a lower rate or '
                             'in fp32, or raise train_cfg.max_skipped. The last batch and a checkpoint to replay it '
                             f'from are in {folder}')
-        self.consumed += self.images_per_iteration
 
 
-def _first_of_ranks(term):
-    """The ranks' first term that went bad; gradients are summed over ranks, so only the rank at fault has another."""
-    terms = dict(enumerate(distributed.gather(term)))
-    rank = next((rank for rank, name in terms.items() if not name.startswith('gradient_norm/')), 0)
+def _first_of_ranks(terms):
+    """The first of the ranks' bad terms; gradients are summed over ranks, so only the rank at fault has another."""
+    rank = next((rank for rank, name in enumerate(terms) if not name.startswith(_GRADIENT)), 0)
     return terms[rank] + f' on rank {rank}' * distributed.is_distributed()
 
 

@@ -2,21 +2,23 @@
 
 import fnmatch
 import inspect
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import nn
 
 from wfvae_toolkit.checkpoints import plain_data
-from wfvae_toolkit.losses import AdversarialLoss, balanced_weight, mean_score
+from wfvae_toolkit.losses import AdversarialLoss, Loss, balanced_weight, mean_score
 from wfvae_toolkit.registry import AUTOENCODERS, DISCRIMINATORS, LOSSES, MODELS, with_registered_names
 from wfvae_toolkit.utils.distributed import average_over_ranks
 from wfvae_toolkit.utils.errors import SettingError, located
 
-from .objective import KnownGradient, Outputs, Row, weighted_sum
+from .objective import KnownGradient, Outputs, Row, check_loss_value, weighted_sum
 from .passes import AutoencoderPass, DiscriminatorPass, distribute, gradient_sync
 from .preprocessor import ImagePreprocessor
 
@@ -84,7 +86,7 @@ class AutoencoderTraining(BaseModel):
         for name, cfg in (losses or {}).items():
             if cfg is not None:
                 with located(f'losses.{name}'):
-                    self.losses[name] = LOSSES.build(cfg)
+                    self.losses[name] = _build_loss(cfg, name)
         if not self.losses:
             raise SettingError('losses: at least one row is needed, such as pixel=dict(type="L1Loss")')
         self.adversarial = _adversarial_row(self.losses, known_rows=set(losses))
@@ -184,7 +186,8 @@ class AutoencoderTraining(BaseModel):
                       for parameter in network.parameters() if parameter.requires_grad]
         # A row's graph (VGG features at 1024 px: gigabytes) is freed before the next row's is built, and the
         # networks behind the rows run backward once.
-        rows = {name: Row(loss, outputs, parameters, self._autocast(rows=True)) for name, loss in self.losses.items()
+        rows = {name: Row(name, loss, outputs, parameters, self._autocast(rows=True))
+                for name, loss in self.losses.items()
                 if self.discriminator_started or not loss.needs_discriminator}
         precision = torch.exp(-self.logvar.detach())
         weights = {name: self.losses[name].weight * (precision if name in self.likelihood_rows else 1.0)
@@ -219,6 +222,7 @@ class AutoencoderTraining(BaseModel):
         with self._autocast():
             real_scores, fake_scores = self._passes['discriminator'](images, fake)
         loss = self.losses[self.adversarial].discriminator_loss(real_scores, fake_scores)
+        check_loss_value(loss, f'losses.{self.adversarial}: discriminator_loss')
         return loss, {'discriminator': loss.detach(), 'scores/real': mean_score(real_scores).detach(),
                       'scores/fake': mean_score(fake_scores).detach()}
 
@@ -275,12 +279,21 @@ class AutoencoderTraining(BaseModel):
         if balance is None:
             raise SettingError(f'losses.{self.adversarial}.balance={row.balance}: none of these rows depends on the '
                                'reconstruction; balance=() gives a constant weight')
-        at_last_layer = [
-            torch.autograd.grad(outputs.reconstruction, self.autoencoder.last_layer, gradient, retain_graph=True)[0]
-            for gradient in (balance, rows[self.adversarial].at_reconstruction)]
+        at_last_layer = [self._at_last_layer(outputs.reconstruction, gradient)
+                         for gradient in (balance, rows[self.adversarial].at_reconstruction)]
         # Averaged before the norm: then two ranks equal one process.
         average_over_ranks(at_last_layer)
         return row.weight * balanced_weight(*at_last_layer, row.max_ratio)
+
+    def _at_last_layer(self, reconstruction, gradient):
+        """Gradient at the reconstruction -> at the weight of the decoder's last conv."""
+        weight = self.autoencoder.last_layer
+        if self.precision != 'fp16':
+            return torch.autograd.grad(reconstruction, weight, gradient, retain_graph=True)[0]
+        # The weight's gradient is a sum over all pixels: at 672 px it was 3.5 times float16's limit, and the clamp of
+        # the ratio hid the infinity. A power of two, so that it cancels without rounding.
+        scale = torch.exp2((1024 / gradient.abs().sum().clamp(min=1e-20)).log2().floor())
+        return torch.autograd.grad(reconstruction, weight, gradient * scale, retain_graph=True)[0] / scale
 
     def _autocast(self, rows=False):
         # Rows in fp16 would need a scale of their own: sums over 3e6 values leave its range both ways.
@@ -304,6 +317,19 @@ def _preprocessor(cfg):
     return preprocessor
 
 
+def _build_loss(cfg, name):
+    loss = LOSSES.build(cfg)
+    if not isinstance(loss, Loss):
+        raise SettingError(f'{type(loss).__name__} is no loss row: derive it from wfvae_toolkit.losses.Loss, whose '
+                           'forward(step) returns a scalar, and whose weight a config sets')
+    frozen = sum(parameter.numel() for parameter in loss.parameters() if not parameter.requires_grad)
+    if frozen:
+        print_log(f'losses.{name}: {frozen:,} frozen weights of {type(loss).__name__} go into every checkpoint; '
+                  'self.network = wfvae_toolkit.losses.as_constant(network) keeps a network out of it',
+                  'current', logging.WARNING)
+    return loss
+
+
 def _check_compile(options):
     known = [name for name in inspect.signature(torch.compile).parameters if name != 'model']
     if not isinstance(options, dict) or options.keys() - known:
@@ -317,7 +343,9 @@ def _active(kl_channel):
 
 def _first_not_finite(log):
     """Name of the first term of a log that is not finite; a gradient's name if all values are."""
-    return next(name for name, value in log.items() if not math.isfinite(value.sum().item()))
+    # The weight follows from the rows' gradients, though it is logged before them.
+    terms = sorted(log, key=lambda name: (name.startswith('gradient_norm/'), name == 'adaptive_weight'))
+    return next(name for name in terms if not math.isfinite(log[name].sum().item()))
 
 
 def _freeze(model, patterns):

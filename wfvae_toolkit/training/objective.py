@@ -4,6 +4,7 @@ import torch
 
 from wfvae_toolkit.losses import Step
 from wfvae_toolkit.models.posterior import DiagonalGaussian
+from wfvae_toolkit.utils.errors import SettingError
 
 
 class Outputs:
@@ -28,11 +29,16 @@ class Outputs:
 
 
 class Row:
-    """A loss row's value and its gradients: at each leaf of the outputs, then at each of ``parameters``."""
+    """A loss row's value and its gradients: at each leaf of the outputs, then at each of ``parameters``.
 
-    def __init__(self, loss, outputs, parameters, autocast):
+    Raises:
+        SettingError: the loss did not return a scalar with a gradient; the message holds ``name``.
+    """
+
+    def __init__(self, name, loss, outputs, parameters, autocast):
         with autocast:
             value = loss(outputs.step)
+        check_loss_value(value, f'losses.{name}: {type(loss).__name__}')
         self.value = value.detach()
         self.gradients = torch.autograd.grad(value, [*outputs.leaves, *parameters], allow_unused=True)
 
@@ -40,6 +46,21 @@ class Row:
     def at_reconstruction(self):
         """(B, 3, H, W) or None."""
         return self.gradients[0]
+
+
+def check_loss_value(value, name):
+    """SettingError unless ``value`` is a scalar tensor with a gradient."""
+    if not isinstance(value, torch.Tensor):
+        found = f'a {type(value).__name__}'
+    elif value.ndim or not value.is_floating_point():
+        found = f'{value.dtype} of shape {tuple(value.shape)}'
+    elif not value.requires_grad:
+        found = ('a constant, which trains nothing (by detach() or no_grad()?); a row that is off for now returns '
+                 'step.reconstruction.sum() * 0')
+    else:
+        return
+    raise SettingError(f'{name} returned {found}; a scalar with a gradient is needed, such as '
+                       'error.flatten(1).sum(1).mean()')
 
 
 def weighted_sum(terms):

@@ -13,6 +13,8 @@ from wfvae_toolkit.utils.errors import SettingError, is_number, located
 TURNS = ('autoencoder', 'discriminator')
 _PARAMWISE = {'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'dwconv_decay_mult',
               'flat_decay_mult', 'bypass_duplicate'}
+# The smallest float16: at a lower scale a gradient of 1 would vanish. From torch's 2^16 it is 40 halvings away.
+LOWEST_SCALE = 2.0**-24
 
 
 class TurnOptimizer(OptimWrapper):
@@ -36,6 +38,11 @@ class TurnOptimizer(OptimWrapper):
 
     def backward(self, loss, **kwargs):
         super().backward(loss if self.scaler is None else self.scaler.scale(loss), **kwargs)
+
+    @property
+    def scale(self):
+        """Factor of fp16's gradients, a float; None without a scaler. Reading it synchronises the device."""
+        return None if self.scaler is None else self.scaler.get_scale()
 
     def gradient_norm(self):
         """L2 norm of all gradients, unscaled, before clipping; a float32 scalar tensor. Called once an update."""

@@ -34,12 +34,7 @@ def rehearse(model, train_dataset, val_dataset=None, evaluator=None):
         size = _fitting_size(model, val_dataset)
     if size is not None:
         with located('val_evaluator.metrics'):
-            picture = _picture(size)
-            with torch.no_grad(), torch.compiler.set_stance('force_eager'), evaluating(model):
-                latent_dist = model.autoencoder.encode(picture).latent_dist
-                evaluator.process('', [0], ['a rehearsal'], picture, picture, latent_dist.mode(), latent_dist,
-                                  model.autoencoder)
-            evaluator.reset()
+            _rehearse_scores(model, size, evaluator)
 
 
 def _fitting_size(model, dataset):
@@ -72,6 +67,19 @@ def evaluating(model):
         yield
     finally:
         model.train(was_training)
+
+
+@torch.inference_mode()
+def _rehearse_scores(model, size, evaluator):
+    picture, autoencoder = _picture(size), model.autoencoder
+    try:
+        with evaluating(model), seeded(0), torch.compiler.set_stance('force_eager'):
+            latent_dist = autoencoder.encode(picture).latent_dist
+            latents = latent_dist.mode()
+            evaluator.process('', [0], ['a rehearsal'], picture, autoencoder.decode(latents).sample, latents,
+                              latent_dist, autoencoder)
+    finally:
+        evaluator.reset()
 
 
 def _picture(size):

@@ -3,6 +3,7 @@
 import fnmatch
 
 from wfvae_toolkit.checkpoints import CheckpointError, read_model_file
+from wfvae_toolkit.checkpoints.native import check_weights
 from wfvae_toolkit.utils.errors import SettingError
 
 
@@ -25,6 +26,7 @@ def start_from(model, path, weights='ema', allow_missing=()):
         raise SettingError(f"load_from.weights={weights!r}: 'ema' or 'raw'")
     content = read_model_file(path)
     state = {f'autoencoder.{name}': value for name, value in content.select(weights).state.items()} | content.others
+    check_weights(state, path)
     wanted = model.state_dict()
     problems = misfits(wanted, state)
     refused = {name: what for name, what in problems.items()

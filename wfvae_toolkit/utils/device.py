@@ -6,10 +6,25 @@ from pathlib import Path
 
 import torch
 
+from .errors import SettingError
+
 
 def default_device():
     """This rank's GPU if there is one, else the CPU."""
     return torch.device('cuda', torch.cuda.current_device()) if torch.cuda.is_available() else torch.device('cpu')
+
+
+def find_device(name=None):
+    """torch.device of a name such as 'cuda:1'; None: `default_device`. SettingError: this machine has no such one."""
+    if name is None:
+        return default_device()
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:  # torch without CUDA asserts
+        here = ['cpu', *(f'cuda:{number}' for number in range(torch.cuda.device_count()))]
+        raise SettingError(f'device {name!r}: {str(error).splitlines()[0]}; here there is {", ".join(here)}') from None
+    return device
 
 
 def peak_memory_bytes():

@@ -44,6 +44,10 @@ class MissingFile(UserError, FileNotFoundError):
     """A file or folder that was named and is not there."""
 
 
+class NotFinite(UserError, RuntimeError):
+    """NaN or infinity where a number is needed; the message names what went bad and what would work."""
+
+
 class MissingLibrary(UserError, ImportError):
     """A package that cannot be imported here."""
 

@@ -26,6 +26,12 @@ def add_launcher_argument(parser):
                         help='pytorch: started by torchrun; slurm: by srun (default: what the config says, else none)')
 
 
+def add_import_argument(parser):
+    """``--import``: modules whose parts a model may name; the tool calls `plugins.import_modules` on ``imports``."""
+    parser.add_argument('--import', dest='imports', nargs='+', action='extend', default=[], metavar='MODULE',
+                        help='import these first, as custom_imports of a config would; give it after the other names')
+
+
 def add_image_arguments(parser):
     """``--resolution``, ``--crop`` and ``--max-images``: which part of which pictures."""
     parser.add_argument('--resolution', type=int, metavar='PX', help='resize the short side to PX and crop the centre')
@@ -37,12 +43,13 @@ def add_image_arguments(parser):
 
 
 def add_model_arguments(parser, dtype_option='--dtype'):
-    """``MODEL`` and how it runs: ``--weights``, ``--device`` and ``--dtype``, which may have another name."""
+    """``MODEL``, ``--weights``, ``--device``, ``--import`` and ``--dtype``, which may have another name."""
     parser.add_argument('model', metavar='MODEL', help="a run's folder, a checkpoint, or an exported folder")
     parser.add_argument('--weights', choices=('ema', 'raw'), default='ema', help='averaged or raw (default: ema)')
     parser.add_argument('--device', help='such as cuda:1 or cpu (default: a GPU if there is one)')
     parser.add_argument(dtype_option, choices=('float32', 'bfloat16', 'float16'), default='float32',
                         help='of weights and activations (default: float32)')
+    add_import_argument(parser)
 
 
 def as_arguments(options):

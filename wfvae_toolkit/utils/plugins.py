@@ -9,11 +9,12 @@ has that module imported before a config is read; the module registers its parts
 """
 
 import functools
+import importlib
 import inspect
 import warnings
 from importlib import metadata
 
-from .errors import NameClash
+from .errors import MissingLibrary, NameClash
 
 GROUP = 'wfvae_toolkit.plugins'
 
@@ -39,6 +40,20 @@ def load_plugins():
         else:
             loaded.append(entry.name)
     return tuple(loaded)
+
+
+def import_modules(names):
+    """Import modules that register parts and that no package announces.
+
+    Raises:
+        MissingLibrary: one cannot be imported; the message names it and the reason.
+    """
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except (ImportError, ValueError, TypeError) as error:  # the latter two of names such as '' and '.parts'
+            raise MissingLibrary(f'--import {name}: {error}; put its folder on PYTHONPATH, or install its '
+                                 'package') from error
 
 
 def place_of(part):

@@ -82,6 +82,13 @@ class SpoilAt(Hook):
         self.left -= batch_idx + 1 >= self.iteration
 
 
+class SpoilGradients(Hook):
+    """Every gradient of the encoder's first conv is NaN, whatever its scale; the terms are not."""
+
+    def before_run(self, runner):
+        runner.model.autoencoder.encoder.conv_in.weight.register_hook(lambda gradient: gradient * float('nan'))
+
+
 class Attempts(Hook):
     """Writes ``attempts.json``: what each update, made or not, found; with ``scale``, that of fp16 at the start."""
 

@@ -9,7 +9,7 @@ from wfvae_toolkit.utils.torchvision_shim import import_diffusers
 
 from ..posterior import DiagonalGaussian, at_least_float32
 from .outputs import DecoderOutput, EncoderOutput
-from .wfvae2 import check_image
+from .wfvae2 import check_image, check_latents
 
 
 class _DiffusersAutoencoder(nn.Module):
@@ -39,6 +39,7 @@ class _DiffusersAutoencoder(nn.Module):
 
     def decode(self, z):
         """(B, latent_channels, H/f, W/f) -> DecoderOutput without bands."""
+        check_latents(z, self.latent_channels)
         z = z if self.post_quant_conv is None else self.post_quant_conv(z)
         return DecoderOutput(at_least_float32(self.decoder(z)))
 

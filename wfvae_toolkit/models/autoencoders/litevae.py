@@ -18,7 +18,7 @@ from wfvae_toolkit.utils.errors import SettingError
 from ..layers import NearestUpsample, ResidualBlock, StridedDownsample
 from ..posterior import DiagonalGaussian, at_least_float32
 from .outputs import DecoderOutput, EncoderOutput
-from .wfvae2 import BAND_CHANNELS, DEFAULT_MID, IMAGE_CHANNELS, check_image
+from .wfvae2 import BAND_CHANNELS, DEFAULT_MID, IMAGE_CHANNELS, check_image, check_latents
 
 
 @AUTOENCODERS.register_module()
@@ -67,6 +67,7 @@ class LiteVAE(nn.Module):
 
     def decode(self, z):
         """(B, latent_channels, H/f, W/f) -> DecoderOutput without bands."""
+        check_latents(z, self.latent_channels)
         return DecoderOutput(at_least_float32(self.decoder(z)))
 
     def forward(self, x):

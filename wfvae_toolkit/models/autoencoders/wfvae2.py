@@ -118,8 +118,7 @@ class WFVAE2Image(TilingControls, nn.Module):
 
     def decode(self, z):
         """(B, latent_channels, H/f, W/f) -> DecoderOutput with ``sample`` (B, 3, H, W)."""
-        if z.ndim != 4 or z.shape[1] != self.latent_channels:
-            raise SettingError(f'latents of shape {tuple(z.shape)}: (B, {self.latent_channels}, H, W) is needed')
+        check_latents(z, self.latent_channels)
         tiling = self.active_tiling(*(size * self.downsample_factor for size in z.shape[-2:]))
         return DecoderOutput(*self.run_half(self.decoder, z, tiling))
 
@@ -298,13 +297,27 @@ def add_low(coefficients, low):
 
 
 def check_image(x, factor):
-    """ValueError unless x is (B, 3, H, W) with H and W positive multiples of ``factor``."""
+    """ValueError unless x is a float tensor (B, 3, H, W) with H and W positive multiples of ``factor``."""
+    _check_floats('images', x, 'in [-1, 1]; of uint8 it is x / 127.5 - 1')
     if x.ndim != 4 or x.shape[1] != IMAGE_CHANNELS:
         raise SettingError(f'images of shape {tuple(x.shape)}: (B, 3, H, W) is needed')
     height, width = x.shape[-2:]
     if height % factor or width % factor or not height or not width:
         nearest = [max(factor, round(size / factor) * factor) for size in (width, height)]
         raise SettingError(f'{width}x{height} px: use multiples of {factor}, such as {nearest[0]}x{nearest[1]}')
+
+
+def check_latents(z, channels):
+    """ValueError unless z is a float tensor (B, channels, H, W)."""
+    _check_floats('latents', z, 'as encode gives it')
+    if z.ndim != 4 or z.shape[1] != channels or not z.numel():
+        raise SettingError(f'latents of shape {tuple(z.shape)}: (B, {channels}, H, W) is needed')
+
+
+def _check_floats(what, x, which):
+    if not isinstance(x, torch.Tensor) or not x.is_floating_point():
+        found = x.dtype if isinstance(x, torch.Tensor) else f'type {type(x).__name__}'
+        raise SettingError(f'{what} of {found}: a float tensor is needed, {which}')
 
 
 def layers_per_stage(name, layers, stages, least):

@@ -1,11 +1,18 @@
 """Normalisation of (B, C, H, W) features. All compute in float32 inside and return the input's dtype."""
 
+import contextlib
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from wfvae_toolkit.registry import NORM_LAYERS
 from wfvae_toolkit.utils.errors import SettingError, is_number
+
+
+def without_autocast(x):
+    """Context in which autocast changes no dtype; tensors on the meta device know no autocast."""
+    return contextlib.nullcontext() if x.device.type == 'meta' else torch.autocast(x.device.type, enabled=False)
 
 
 class _ChannelNorm(nn.Module):
@@ -33,7 +40,7 @@ class LayerNorm2d(_ChannelNorm):
     def forward(self, x):
         # Autocast would widen the result to float32 and keep it for backward; the kernel's own
         # accumulation is float32 already. permute is a view of a channels-last tensor: no copy.
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             pixels = F.layer_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight.to(x.dtype),
                                   self.bias.to(x.dtype), self.eps)
         return pixels.permute(0, 3, 1, 2)
@@ -44,7 +51,7 @@ class RMSNorm2d(_ChannelNorm):
     """Root-mean-square norm over channels at every pixel (Zhang and Sennrich 2019, arXiv 1910.07467)."""
 
     def forward(self, x):
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             pixels = F.rms_norm(x.permute(0, 2, 3, 1), self.weight.shape, self.weight.to(x.dtype), self.eps)
         return pixels.permute(0, 3, 1, 2)
 
@@ -67,5 +74,5 @@ class GroupNorm(nn.GroupNorm):
         if torch.is_grad_enabled() and not x.requires_grad:
             # torch 2.13 on a CPU: the backward of a channels-last group norm without its input's gradient crashes.
             x = x.detach().requires_grad_()
-        with torch.autocast(x.device.type, enabled=False):
+        with without_autocast(x):
             return F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)

@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 
 def norm_act_conv(norm, conv, x):
@@ -15,7 +16,9 @@ def norm_act_conv(norm, conv, x):
         h = norm(x)
         fresh = h.untyped_storage()._cdata != x.untyped_storage()._cdata
         return conv(F.silu(h, inplace=fresh))
-    if torch.compiler.is_compiling():  # the compiler chooses by itself what to keep
+    # The compiler chooses by itself what to keep, and an adapter such as LoRA's computes more than conv's weight says.
+    # The meta device, on which sizes are estimated, knows no autocast.
+    if torch.compiler.is_compiling() or type(conv) is not nn.Conv2d or x.device.type == 'meta':
         return conv(F.silu(norm(x)))
     return _NormActConv.apply(norm, conv, x, conv.weight, conv.bias, *norm.parameters())
 

@@ -11,6 +11,8 @@ from torch import nn
 from wfvae_toolkit.registry import DOWNSAMPLERS, UPSAMPLERS
 from wfvae_toolkit.utils.errors import SettingError
 
+from .norms import without_autocast
+
 
 @DOWNSAMPLERS.register_module()
 class StridedDownsample(nn.Module):
@@ -43,6 +45,8 @@ class NearestUpsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x):
+        if type(self.conv) is not nn.Conv2d:  # an adapter such as LoRA's computes more than its weight says
+            return self.conv(F.interpolate(x, scale_factor=2.0, mode='nearest'))
         kernel = enlarging_kernel(self.conv.weight)
         return F.conv_transpose2d(x, kernel, self.conv.bias, stride=2, padding=1)
 
@@ -54,7 +58,7 @@ def enlarging_kernel(weight):
     sum of the taps of the mirrored kernel that meet it there.
     """
     sums = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
-    with torch.autocast(weight.device.type, enabled=False):
+    with without_autocast(weight):
         taps = torch.kron(sums, sums) @ weight.permute(2, 3, 1, 0).flatten(2).flatten(0, 1)
     return taps.unflatten(0, (4, 4)).unflatten(2, (weight.shape[1], weight.shape[0])).permute(2, 3, 0, 1)
 
