@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from ..registry import DATASETS, TRANSFORMS, find_part
-from ..utils.errors import SettingError, is_number, located
+from ..utils.errors import SettingError, UserError, is_number, located
 from ..utils.seeding import mix_seed, seeded
 from .bad_files import BadFile
 from .fast import import_cv2, load_resized
@@ -39,6 +39,10 @@ def evaluation_key(index):
 
 class SampleError(RuntimeError):
     """A sample failed for another reason than a bad file; the message names it."""
+
+
+class NoUsableFile(UserError, RuntimeError):
+    """Every file of a dataset is bad; the message names the first."""
 
 
 @dataclass
@@ -136,7 +140,8 @@ class ImageDataset(Dataset):
         Raises:
             IndexError: no such index.
             SampleError: loading or transforming failed although the file is no bad one.
-            RuntimeError: on_bad='substitute' and every file is bad.
+            UserError: a transform refuses the picture, which the message names (``too_small='error'``).
+            NoUsableFile: on_bad='substitute' and every file is bad.
         """
         length = len(self)
         index = key.index if isinstance(key, SampleKey) else operator.index(key)
@@ -154,7 +159,8 @@ class ImageDataset(Dataset):
                 return Sample(_to_tensor(image), self.path(index), index, key.position, key.seed, tuple(bad),
                               was_upsampled(image))
         if self.on_bad == 'substitute':
-            raise RuntimeError(f'none of the {length} files can be used; the first: {bad[0].path}: {bad[0].reason}')
+            raise NoUsableFile(f'none of the {length} files can be used; the first: {self.data_root / bad[0].path}: '
+                               f'{bad[0].reason}')
         return Sample(None, self.path(key.index), key.index, key.position, key.seed, tuple(bad))
 
     def _check_fast(self, cache_mib):
@@ -195,6 +201,8 @@ class ImageDataset(Dataset):
                 raise TypeError(f'the pipeline gave {image!r}, not a PIL image in RGB')
         except BadImage:
             raise
+        except UserError as error:
+            raise SettingError(f'{self.path(index)}: {error}') from error
         except Exception as error:
             raise SampleError(f'sample {index} ({self.path(index)}) at position {key.position}: '
                               f'{type(error).__name__}: {error}') from error
