@@ -2,13 +2,15 @@
 
 import inspect
 import itertools
-from dataclasses import dataclass, fields, replace
+from collections import Counter
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 
 from ..utils.errors import SettingError, UnknownSetting, is_number, located
 from .bad_files import BadFile
 from .base import build_dataset
+from .files import say_remarks
 from .sampler import PositionSampler, SequentialSampler
 from .watch import WatchedLoader
 
@@ -29,6 +31,7 @@ class Batch:
     seeds: list[int]
     bad: list[BadFile]
     upsampled: int  # how many pictures a transform had to enlarge
+    profiles: Counter = field(default_factory=Counter)  # pictures by the name of a colour profile other than sRGB
 
     def __len__(self):
         return len(self.images)
@@ -36,7 +39,7 @@ class Batch:
     def groups(self):
         """Sub-batches with ``images`` (b, 3, H, W), in order: one for each run of equal sizes.
 
-        Together they hold every row once. ``bad`` and ``upsampled`` stay with the whole batch, so
+        Together they hold every row once. ``bad``, ``upsampled`` and ``profiles`` stay with the whole batch, so
         that nothing is counted twice.
         """
         start = 0
@@ -84,7 +87,7 @@ class LoaderSettings:
                 raise SettingError(f'{name}={value!r}: True or False')
 
 
-def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
+def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1, say=None):
     """Dataset, sampler and workers of one rank.
 
     Training is endless and resumes through ``loader.sampler.set_position(consumed)`` before it is
@@ -96,6 +99,7 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
         training (bool): endless batches of one size, or one pass.
         seed (int): of order and augmentation in training.
         rank, world_size (int): which share of the samples.
+        say (callable): gets a line on what of the data is passed over; see `say_remarks`.
 
     Raises:
         TypeError: a setting is unknown or missing.
@@ -105,6 +109,7 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
     with located('train_dataloader' if training else 'val_dataloader'):
         settings = _settings(cfg)
         dataset = _build_dataset(settings.dataset, training)
+    say_remarks(dataset, say)
     length = min(len(dataset), settings.max_images or len(dataset))
     if training:
         shuffle = settings.shuffle is not False
@@ -162,7 +167,8 @@ def collate_evaluation(samples):
         positions=[sample.position for sample in good],
         seeds=[sample.seed for sample in good],
         bad=[bad for sample in samples for bad in sample.bad],
-        upsampled=sum(sample.upsampled for sample in good))
+        upsampled=sum(sample.upsampled for sample in good),
+        profiles=Counter(sample.profile for sample in good if sample.profile))
 
 
 def _settings(cfg):

@@ -74,6 +74,11 @@ class MixedDataset(Dataset):
         for dataset in self.datasets.values():
             dataset.prepare_evaluation()
 
+    def remarks(self):
+        """Those of the sources, each after its name."""
+        return [f'source {name}: {line}' for name, dataset in self.datasets.items()
+                for line in getattr(dataset, 'remarks', list)()]
+
     def __getitem__(self, key):
         """`SampleKey`, or an index in the concatenation -> `Sample`, its names and index those of the mixture."""
         index = key.index if isinstance(key, SampleKey) else operator.index(key)
