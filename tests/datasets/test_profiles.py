@@ -38,7 +38,7 @@ def picture(tmp_path):
 def test_by_default_the_numbers_are_those_of_the_file_and_the_profile_is_named(picture):
     image = load_rgb(picture())
     assert image.getpixel((0, 0)) == COLOUR
-    assert image.info[FOREIGN_PROFILE] == 'Display P3'
+    assert image.info[FOREIGN_PROFILE] == 'Display P3 (not converted)'
 
 
 @pytest.mark.parametrize('mode', ['RGB', 'RGBA', 'P'])
@@ -59,7 +59,7 @@ def test_srgb_and_damaged_profiles_change_nothing(picture, icc, name):
     for to_srgb in (False, True):
         image = load_rgb(picture(icc=icc), to_srgb=to_srgb)
         assert image.getpixel((0, 0)) == COLOUR
-        assert image.info.get(FOREIGN_PROFILE) == name
+        assert image.info.get(FOREIGN_PROFILE) == (name and f'{name} (ignored)')
 
 
 def test_a_profile_of_another_kind_of_picture_is_not_applied(tmp_path):
@@ -68,7 +68,7 @@ def test_a_profile_of_another_kind_of_picture_is_not_applied(tmp_path):
     Image.new('CMYK', (4, 4), (9, 9, 9, 9)).save(tmp_path / 'b.jpg', icc_profile=P3)
     for name in ('a.png', 'b.jpg'):
         image = load_rgb(tmp_path / name, to_srgb=True)
-        assert image.info[FOREIGN_PROFILE] == DAMAGED
+        assert image.info[FOREIGN_PROFILE] == f'{DAMAGED} (ignored)'
         assert image.tobytes() == load_rgb(tmp_path / name).tobytes()
 
 
@@ -95,7 +95,7 @@ def test_datasets_count_them_and_convert_them(tmp_path, decoder):
         loader = build_dataloader(dict(batch_size=3, shuffle=False, dataset={**dataset, 'convert_to_srgb': convert}),
                                   training=True)
         batch = next(iter(loader))
-        assert batch.profiles == {'Display P3': 2}
+        assert batch.profiles == {f'Display P3 ({"converted to sRGB" if convert else "not converted"})': 2}
         levels = batch.images.double().mean((2, 3))
         assert np.abs(levels[0].numpy() - expected).max() < 2.5
         assert np.abs(levels[1].numpy() - COLOUR).max() < 2.5
@@ -104,7 +104,7 @@ def test_datasets_count_them_and_convert_them(tmp_path, decoder):
 def test_pictures_kept_in_memory_are_counted_each_time(tmp_path):
     Image.new('RGB', (4, 4)).save(tmp_path / 'a.png', icc_profile=P3)
     dataset = ImageFolder(tmp_path, cache_mib=1)
-    assert [dataset[0].profile for _ in range(2)] == ['Display P3'] * 2
+    assert [dataset[0].profile for _ in range(2)] == ['Display P3 (not converted)'] * 2
     assert torch.equal(dataset[0].image, torch.zeros(3, 4, 4, dtype=torch.uint8))
 
 

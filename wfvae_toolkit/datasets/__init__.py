@@ -16,7 +16,15 @@ from .images import (
     to_rgb,
 )
 from .latent_index import LatentCacheError, LatentIndex
-from .loader import Batch, LoaderSettings, build_dataloader, collate_evaluation, collate_training, load_batches
+from .loader import (
+    Batch,
+    LoaderSettings,
+    PictureCounts,
+    build_dataloader,
+    collate_evaluation,
+    collate_training,
+    load_batches,
+)
 from .manifest import ImageManifest, write_manifest
 from .mixed import MixedDataset
 from .order import EpochOrder, MixedOrder
@@ -37,10 +45,10 @@ from .watch import WatchedLoader, WorkerLost
 __all__ = [
     'BadFile', 'BadFileLog', 'BadImage', 'Batch', 'BlockSampler', 'CachedLatents', 'CenterCrop', 'EpochOrder',
     'ImageDataset', 'ImageFiles', 'ImageFolder', 'ImageManifest', 'LatentCacheError', 'LatentIndex',
-    'LoaderSettings', 'MAX_PIXELS', 'MixedDataset', 'MixedOrder', 'NoUsableFile', 'PathList', 'PositionSampler',
-    'RandomCrop', 'RandomFlip', 'ResizeShortSide', 'Sample', 'SampleError', 'SampleKey', 'SequentialSampler',
-    'TooManyBadFiles', 'WatchedLoader', 'WorkerLost', 'build_dataloader', 'collate_evaluation', 'collate_training',
-    'count_images', 'describe_pipeline', 'embedded_profile', 'evaluation_key', 'fixed_pipeline', 'load_batches',
-    'load_rgb', 'open_images', 'read_size', 'readable_extensions', 'rgb_colour', 'scan_folder', 'to_rgb',
-    'was_upsampled', 'write_manifest',
+    'LoaderSettings', 'MAX_PIXELS', 'MixedDataset', 'MixedOrder', 'NoUsableFile', 'PathList', 'PictureCounts',
+    'PositionSampler', 'RandomCrop', 'RandomFlip', 'ResizeShortSide', 'Sample', 'SampleError', 'SampleKey',
+    'SequentialSampler', 'TooManyBadFiles', 'WatchedLoader', 'WorkerLost', 'build_dataloader', 'collate_evaluation',
+    'collate_training', 'count_images', 'describe_pipeline', 'embedded_profile', 'evaluation_key', 'fixed_pipeline',
+    'load_batches', 'load_rgb', 'open_images', 'read_size', 'readable_extensions', 'rgb_colour', 'scan_folder',
+    'to_rgb', 'was_upsampled', 'write_manifest',
 ]

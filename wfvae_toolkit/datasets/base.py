@@ -56,7 +56,7 @@ class Sample:
     seed: int
     bad: tuple[BadFile, ...] = ()  # met on the way to the picture
     upsampled: bool = False  # a transform had to enlarge it
-    profile: str | None = None  # name of its colour profile, if that is not sRGB
+    profile: str | None = None  # its colour profile, if that is not sRGB, and what was done about it
 
 
 class ImageDataset(Dataset):

@@ -8,7 +8,7 @@ from PIL import ExifTags, Image
 
 from ..utils.errors import MissingLibrary
 from .images import DECODER_ERRORS, FOREIGN_PROFILE, MAX_PIXELS, load_rgb
-from .profiles import foreign_profile
+from .profiles import describe_profile, foreign_profile
 
 REDUCTIONS = (8, 4, 2)
 
@@ -40,7 +40,7 @@ def load_resized(path, transform, background='white', max_pixels=MAX_PIXELS, to_
     for reduction in REDUCTIONS:
         if reduction <= region.shrinks and (image := _decode(data, size, reduction)) is not None:
             if profile:
-                image.info[FOREIGN_PROFILE] = profile
+                image.info[FOREIGN_PROFILE] = describe_profile(profile, to_srgb=False)
             return region.cut(image, reduction)
     return region.cut(load_rgb(path, background, max_pixels, to_srgb))
 

@@ -29,7 +29,7 @@ from PIL import ExifTags, Image, ImageColor, ImageOps, UnidentifiedImageError, f
 
 from wfvae_toolkit.utils.errors import SettingError
 
-from .profiles import convert_to_srgb, foreign_profile, rgb_profile
+from .profiles import convert_to_srgb, describe_profile, foreign_profile, rgb_profile
 
 MAX_PIXELS = 178_956_970  # 13,377 px square, 0.5 GB as RGB: the size at which Pillow refuses by default.
 
@@ -38,7 +38,7 @@ FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'JPEG2000', 'PPM', 'AVIF
 # Formats that a build of Pillow may lack, and the name of what it needs.
 _LIBRARIES = {'JPEG': 'jpg', 'PNG': 'zlib', 'WEBP': 'webp', 'JPEG2000': 'jpg_2000', 'AVIF': 'avif'}
 
-FOREIGN_PROFILE = 'foreign_profile'  # in Image.info: the name of the colour profile that the file has
+FOREIGN_PROFILE = 'foreign_profile'  # in Image.info: `describe_profile` of the file's
 
 # What Pillow's decoders were seen to raise on damaged files. OSError covers truncated, unidentified and
 # unreadable ones; MemoryError is a damaged header's absurd strip size far more often than a full machine.
@@ -84,7 +84,7 @@ def readable_extensions():
 def load_rgb(path, background='white', max_pixels=MAX_PIXELS, to_srgb=False):
     """Read the picture at ``path`` upright, in mode RGB, by the rules of this module.
 
-    The name of a colour profile other than sRGB stands in its ``info`` under `FOREIGN_PROFILE`.
+    A colour profile other than sRGB is named in its ``info`` under `FOREIGN_PROFILE`.
 
     Args:
         path (str | Path): the file.
@@ -114,7 +114,7 @@ def in_rgb(image, background='white', to_srgb=False):
     name = foreign_profile(image)
     rgb = to_rgb(convert_to_srgb(image) if name and to_srgb else image, background)
     if name:
-        rgb.info[FOREIGN_PROFILE] = name
+        rgb.info[FOREIGN_PROFILE] = describe_profile(name, to_srgb)
     return rgb
 
 

@@ -2,11 +2,13 @@
 
 import inspect
 import itertools
+import logging
 from collections import Counter
 from dataclasses import dataclass, field, fields, replace
 
 import torch
 
+from ..utils import distributed
 from ..utils.errors import SettingError, UnknownSetting, is_number, located
 from .bad_files import BadFile
 from .base import build_dataset
@@ -31,7 +33,7 @@ class Batch:
     seeds: list[int]
     bad: list[BadFile]
     upsampled: int  # how many pictures a transform had to enlarge
-    profiles: Counter = field(default_factory=Counter)  # pictures by the name of a colour profile other than sRGB
+    profiles: Counter = field(default_factory=Counter)  # `Sample.profile` -> pictures
 
     def __len__(self):
         return len(self.images)
@@ -55,6 +57,56 @@ class Batch:
         if isinstance(self.images, torch.Tensor):
             return replace(self, images=self.images.pin_memory())
         return replace(self, images=[image.pin_memory() for image in self.images])
+
+
+class PictureCounts:
+    """How many pictures were enlarged or have a colour profile other than sRGB, summed over batches.
+
+    Attributes:
+        pictures, enlarged (int): in all, and of these.
+        profiles (Counter): `Sample.profile` -> pictures.
+    """
+
+    def __init__(self):
+        self.pictures = self.enlarged = 0
+        self.profiles = Counter()
+
+    def add(self, batch):
+        """Take in a `Batch`."""
+        self.pictures += len(batch)
+        self.enlarged += batch.upsampled
+        self.profiles.update(batch.profiles)
+
+    def of_all_ranks(self):
+        """`PictureCounts` of all ranks together; every rank must call it."""
+        total = PictureCounts()
+        for counts in distributed.gather(self):
+            total.pictures += counts.pictures
+            total.enlarged += counts.enlarged
+            total.profiles.update(counts.profiles)
+        return total
+
+    def say(self, say=None):
+        """Tell, once for all ranks, what was enlarged and what is not in sRGB; every rank must call it.
+
+        Args:
+            say (callable): gets each line; by default it is a warning of the logger ``wfvae_toolkit``.
+        """
+        total = self.of_all_ranks()
+        lines = [f'{count} of {total.pictures} pictures have the colour profile {profile}'
+                 for profile, count in sorted(total.profiles.items())]
+        if total.enlarged:
+            lines.insert(0, f'{total.enlarged} of {total.pictures} pictures were enlarged to the size that the '
+                            "pipeline needs; a transform's too_small decides")
+        if distributed.is_main():
+            for line in lines:
+                (say or logging.getLogger('wfvae_toolkit').warning)(line)
+
+    def protocol(self):
+        """Lines for a protocol, a dict."""
+        profiles = ', '.join(f'{count} {profile}' for profile, count in sorted(self.profiles.items()))
+        return {'enlarged': f'{self.enlarged} of {self.pictures} pictures, to the size that the pipeline needs',
+                'colour_profiles': profiles or 'none other than sRGB'}
 
 
 @dataclass

@@ -39,6 +39,11 @@ def foreign_profile(image):
     return name
 
 
+def describe_profile(name, to_srgb):
+    """The name of a foreign profile with what is done about it, for counts."""
+    return f'{name} ({"ignored" if name == DAMAGED else "converted to sRGB" if to_srgb else "not converted"})'
+
+
 def rgb_profile(image):
     """Bytes of a PIL image's embedded profile if it still describes the image's pixels in RGB, else None."""
     icc = image.info.get('icc_profile')

@@ -8,9 +8,9 @@ from wfvae_toolkit.models.latents import LatentStatistics
 from wfvae_toolkit.models.tiling import set_tiling
 from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.errors import SettingError
-from wfvae_toolkit.utils.pictures import to_bytes
+from wfvae_toolkit.utils.pictures import pad_to_multiple, to_bytes
 
-from .inputs import pad_to_multiple, to_batch
+from .inputs import to_batch
 
 
 class Reconstructor:
