@@ -58,7 +58,8 @@ def main(arguments=None):
                                  options.shard_size)
         model = read_model(options.model, options.weights)
         reconstructor = Reconstructor(model.build(), None, options.device, getattr(torch, options.precision))
-        cache = LatentCache(model, reconstructor, open_images(options.data, pipeline, options.allow_outside), pipeline,
+        dataset = open_images(options.data, pipeline, options.allow_outside, options.convert_to_srgb)
+        cache = LatentCache(model, reconstructor, dataset, pipeline,
                             options.crop or options.resolution, options.out, settings, options.max_images, options.data)
         index = cache.fill(options.batch_size, options.skip_bad, options.workers)
         if distributed.is_main():

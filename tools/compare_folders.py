@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from wfvae_toolkit.utils.options import add_image_arguments, add_launcher_argument, friendly_errors
 
@@ -11,10 +12,11 @@ def parse_arguments(arguments=None):
                                                  'but for the suffix. No model is needed.')
     parser.add_argument('real', metavar='REAL', help='a folder, scanned with its subfolders')
     parser.add_argument('reconstructed', metavar='RECONSTRUCTED', help='another')
-    parser.add_argument('--work-dir', metavar='DIR', help='write summary.json and metrics.csv there')
+    parser.add_argument('--work-dir', metavar='DIR',
+                        help='write summary.json, metrics.csv and the worst pairs there')
     parser.add_argument('--device', help='such as cuda:1 or cpu (default: a GPU if there is one)')
     parser.add_argument('--allow-unmatched', action='store_true', help='score the pairs although some have no partner')
-    parser.add_argument('--skip-bad', action='store_true', help='exit 0 although files could not be read')
+    parser.add_argument('--skip-bad', action='store_true', help='exit 0 although pairs could not be scored')
     add_image_arguments(parser)
     add_launcher_argument(parser)
     return parser.parse_args(arguments)
@@ -33,23 +35,24 @@ def main(arguments=None):
         import torch
 
         from wfvae_toolkit.datasets import fixed_pipeline
-        from wfvae_toolkit.evaluation import compare_folders, format_table, write_results
+        from wfvae_toolkit.evaluation import compare_folders, describe_worst, format_table, write_results
         from wfvae_toolkit.registry import EVALUATORS
         from wfvae_toolkit.utils.device import default_device
 
         summary = compare_folders(
             options.real, options.reconstructed, EVALUATORS.build(evaluator_cfg),
             torch.device(options.device or default_device()), fixed_pipeline(options.resolution, options.crop),
-            options.max_images, options.allow_unmatched, options.workers)
+            options.max_images, options.allow_unmatched, options.workers, options.convert_to_srgb,
+            options.work_dir and Path(options.work_dir, 'worst'))
         if distributed.is_main():
-            print(format_table(summary))
+            print('\n'.join([format_table(summary), *describe_worst(summary)]))
             for bad in summary.skipped:
                 print(f'not scored: {bad["path"]}: {bad["reason"]}', file=sys.stderr)
             if options.work_dir:
                 write_results(summary, options.work_dir)
-                print(f'\nwritten to {options.work_dir}/: summary.json, metrics.csv')
+                print(f'\nwritten to {options.work_dir}/: summary.json, metrics.csv, worst/')
     if summary.skipped and not options.skip_bad:
-        sys.exit(f'{len(summary.skipped)} pairs could not be read; --skip-bad accepts that')
+        sys.exit(f'{len(summary.skipped)} pairs could not be scored; --skip-bad accepts that')
 
 
 if __name__ == '__main__':

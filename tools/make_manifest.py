@@ -22,6 +22,8 @@ def main(arguments=None):
     from wfvae_toolkit.datasets import write_manifest
 
     written = write_manifest(options.folder, options.out, options.split, options.seed)
+    for line in written.remarks:
+        print(line, file=sys.stderr)
     for bad in written.bad:
         print(f'left out: {bad.path}: {bad.reason}', file=sys.stderr)
     for manifest, count in written.counts.items():

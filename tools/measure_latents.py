@@ -42,7 +42,7 @@ def main(arguments=None):
         from wfvae_toolkit.inference.measurement import describe_pictures, measure_latents
 
         pipeline = fixed_pipeline(options.resolution, options.crop)
-        dataset = open_images(options.data, pipeline, options.allow_outside)
+        dataset = open_images(options.data, pipeline, options.allow_outside, options.convert_to_srgb)
         model = read_model(options.model, options.weights)
         reconstructor = Reconstructor(model.build(), None, options.device, getattr(torch, options.dtype))
         measured = measure_latents(reconstructor, dataset, options.max_images, options.batch_size, options.workers)
@@ -53,7 +53,8 @@ def main(arguments=None):
             if not options.dry_run and (options.skip_bad or not measured.bad):
                 factor = reconstructor.autoencoder.downsample_factor
                 place = write_statistics(model, measured.statistics, measured.record(
-                    data=str(options.data), pictures=describe_pictures(pipeline, factor), weights=model.weights,
+                    data=str(options.data), weights=model.weights,
+                    pictures=describe_pictures(pipeline, factor, options.convert_to_srgb),
                     order='the first ones, in the order of the folder or manifest', precision=options.dtype))
                 print(f'written into {place}')
     if measured.bad and not options.skip_bad:

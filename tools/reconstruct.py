@@ -43,7 +43,8 @@ def main(arguments=None):
         from wfvae_toolkit.inference import Reconstructor
         from wfvae_toolkit.inference.reconstruction import format_of, plan_outputs, reconstruct_files
 
-        dataset = open_images(options.input, fixed_pipeline(options.resolution, options.crop))
+        dataset = open_images(options.input, fixed_pipeline(options.resolution, options.crop),
+                              convert_to_srgb=options.convert_to_srgb)
         picture_format = format_of(options.output, options.format, options.quality)
         planned = plan_outputs(dataset, options.output, f'.{picture_format.name}', options.max_images,
                                options.existing, options.beside)

@@ -19,7 +19,7 @@ def parse_arguments(arguments=None):
     parser.add_argument('--crop', type=int, metavar='PX',
                         help='crop the centre; without --resolution nothing is resized')
     parser.add_argument('--max-images', type=int, metavar='N', help='only the first N images')
-    parser.add_argument('--skip-bad', action='store_true', help='exit 0 although files could not be read')
+    parser.add_argument('--skip-bad', action='store_true', help='exit 0 although files could not be scored')
     add_launcher_argument(parser)
     return parser.parse_args(arguments)
 
@@ -33,7 +33,7 @@ def main(arguments=None):
 
     cfg = load_config(options.config, options.cfg_options)
     with distributed.process_group(options.launcher or cfg.get('launcher') or 'none'):
-        from wfvae_toolkit.evaluation import format_table
+        from wfvae_toolkit.evaluation import describe_worst, format_table
         from wfvae_toolkit.inference.evaluation import evaluate_checkpoint
 
         checkpoint = Path(options.checkpoint)
@@ -44,11 +44,12 @@ def main(arguments=None):
             summary = evaluate_checkpoint(cfg, checkpoint, place, resolution, options.crop, options.max_images)
             skipped += len(summary.skipped)
             if distributed.is_main():
-                print(f'{format_table(summary)}\n\nwritten to {place}/: summary.json, metrics.csv, pictures/')
+                print('\n'.join([format_table(summary), *describe_worst(summary)]))
+                print(f'\nwritten to {place}/: summary.json, metrics.csv, pictures/, worst/')
                 for bad in summary.skipped:
                     print(f'not scored: {bad["path"]}: {bad["reason"]}', file=sys.stderr)
     if skipped and not options.skip_bad:
-        sys.exit(f'{skipped} files could not be read; --skip-bad accepts that')
+        sys.exit(f'{skipped} files could not be scored; --skip-bad accepts that')
 
 
 if __name__ == '__main__':

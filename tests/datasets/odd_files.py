@@ -128,6 +128,27 @@ def transparent(mode):
     return rgba.convert(mode)
 
 
+def display_p3():
+    """An ICC profile (version 2, 500 bytes) like that of a phone's photographs: P3 primaries, gamma 2.2."""
+    def xyz(*values):
+        return b'XYZ ' + bytes(4) + b''.join(struct.pack('>i', round(value * 65536)) for value in values)
+
+    name = b'Display P3\0'
+    curve = b'curv' + bytes(4) + struct.pack('>IHxx', 1, round(2.2 * 256))
+    tags = {
+        b'desc': b'desc' + bytes(4) + struct.pack('>I', len(name)) + name + bytes(78),
+        b'cprt': b'text' + bytes(4) + b'none\0', b'wtpt': xyz(0.9642, 1, 0.8249),
+        b'rXYZ': xyz(0.5151, 0.2412, -0.0011), b'gXYZ': xyz(0.2920, 0.6922, 0.0419),
+        b'bXYZ': xyz(0.1571, 0.0666, 0.7841), b'rTRC': curve, b'gTRC': curve, b'bTRC': curve}
+    place, table, body = 132 + 12 * len(tags), struct.pack('>I', len(tags)), b''
+    for tag, data in tags.items():
+        table += tag + struct.pack('>II', place + len(body), len(data))
+        body += data + bytes(-len(data) % 4)
+    header = struct.pack('>I4xI', place + len(body), 0x02400000) + b'mntrRGB XYZ ' + bytes(12) + b'acsp' + bytes(28)
+    header += struct.pack('>iii', 63190, 65536, 54061)
+    return header.ljust(128, b'\0') + table + body
+
+
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile('sRGB')).tobytes()
 PALETTE = corners().quantize(4)
 PLAIN = Picture((12, 8), GREEN)

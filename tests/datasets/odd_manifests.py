@@ -1,4 +1,4 @@
-"""Bad and odd manifests, beside the pictures 1.png and z.png, with what becomes of each.
+"""Bad and odd manifests, beside the pictures 1.png, z.png and odd\\name.png, with what becomes of each.
 
 An outcome is a number of pictures, or the words of the error at the start; it names the manifest and, where a line is
 to blame, the line.
@@ -67,6 +67,13 @@ MANIFESTS = [
     second('path to nothing: a bad file when read', b'{"path": "none.png"}', 3),
     second('path to a folder: a bad file when read', b'{"path": "."}', 3),
     second('same path twice: a picture each', GOOD, 3),
+    second('separators of Windows', rb'{"path": "photos\\a.png"}', "write 'photos/a.png'"),
+    second('separator of Windows in a name that is there', rb'{"path": "odd\\name.png"}', 3),
+    second('path on a drive of Windows', rb'{"path": "C:\\photos\\a.png"}', 'a drive of Windows: write the path from'),
+    second('path on a drive, other separators', b'{"path": "D:/photos/a.png"}', 'a drive of Windows: write the path'),
+    second('path in the home of the user', b'{"path": "~/1.png"}', 'allow_outside=True'),
+    OddManifest('UTF-16, as Windows programs write it', '{"path": "1.png"}\r\n'.encode('utf-16'), 'is in UTF-16', 1),
+    OddManifest('UTF-16 without its mark', '{"path": "1.png"}'.encode('utf-16-le'), 'is in UTF-16', 1),
     OddManifest('a picture', b'\x89PNG\r\n\x1a\n' + bytes(99), "can't decode byte", 1),
     OddManifest('a pickle', b'\x80\x04cos\nsystem\n(S"false"\ntR.', "can't decode byte", 1),
     OddManifest('one JSON array over several lines', b'[\n  {"path": "1.png"}\n]', 'Expecting value', 1),

@@ -58,6 +58,27 @@ def test_a_torn_line_costs_only_itself(tmp_path):
     assert len(BadFileLog(path, limit=9)) == 2
 
 
+def test_a_split_has_a_log_of_its_own_in_the_same_file(tmp_path):
+    path = tmp_path / 'log'
+    training, validation = BadFileLog(path, limit=1), BadFileLog(path, limit=9, split='val')
+    training.add([BadFile('0.png', 'x')])
+    validation.add([BadFile('0.png', 'y'), BadFile('1.png', 'y')])
+    training.add([BadFile('0.png', 'x')])
+    assert lines(path) == [{'path': '0.png', 'reason': 'x'}, {'path': '0.png', 'reason': 'y', 'split': 'val'},
+                           {'path': '1.png', 'reason': 'y', 'split': 'val'}]
+    assert (len(training), len(BadFileLog(path, limit=1)), len(BadFileLog(path, limit=9, split='val'))) == (1, 1, 2)
+
+
+def test_news_are_told_once_whoever_wrote_them(tmp_path):
+    path = tmp_path / 'log'
+    BadFileLog(path, limit=9).add([BadFile('old', 'x')])
+    mine, other = BadFileLog(path, limit=9), BadFileLog(path, limit=9)
+    mine.add([BadFile('a', 'x'), BadFile('old', 'x')])
+    other.add([BadFile('b', 'y'), BadFile('a', 'z')])
+    assert mine.news() == [BadFile('a', 'x'), BadFile('b', 'y')]
+    assert mine.news() == []
+
+
 def append(path, start):
     log = BadFileLog(path, limit=1000)
     for number in range(start, start + 150):

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 from wfvae_toolkit.datasets import BadFile, BadImage, ImageDataset, SampleError, SampleKey, evaluation_key
+from wfvae_toolkit.utils.errors import SettingError
 
 
 class Squares(ImageDataset):
@@ -115,7 +116,7 @@ def test_too_small_is_counted_dropped_or_names_the_sample():
     dropped = Squares(pipeline=pipeline(too_small='drop'), on_bad='report')[1]
     assert dropped.image is None
     assert dropped.bad == (BadFile('1', 'too small: 8x8 px, CenterCrop needs 16 on the short side'),)
-    with pytest.raises(SampleError, match=r'sample 2 \(2\) at position 2: SettingError: 8x8 px'):
+    with pytest.raises(SettingError, match=r'^2: 8x8 px, CenterCrop needs 16 .*: use larger pictures'):
         Squares(pipeline=pipeline(too_small='error'))[2]
 
 

@@ -1,12 +1,14 @@
 import os
 import pickle
+import tarfile
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from wfvae_toolkit.datasets import ImageFolder, scan_folder
+from wfvae_toolkit.datasets import ImageFolder, ImageManifest, images, open_images, scan, scan_folder
 from wfvae_toolkit.registry import DATASETS
 
 
@@ -19,7 +21,7 @@ def test_extensions_in_any_case_and_order_of_posix_paths(tmp_path):
     names = ['b/x.JPG', 'b.png', 'a/c/z.jpeg', 'a/B.WebP', 'a/a.bmp', 'Z.tif', 'a.b/1.TIFF', 'b/10.png', 'b/9.png']
     for name in names:
         write(tmp_path / name)
-    for other in ('notes.txt', 'jpg', 'a/animation.gif', 'a/x.jpg.json'):
+    for other in ('notes.txt', 'jpg', 'a/vector.svg', 'a/x.jpg.json'):
         (tmp_path / other).touch()
     dataset = ImageFolder(tmp_path)
     assert list(dataset.paths) == sorted(names)
@@ -27,6 +29,56 @@ def test_extensions_in_any_case_and_order_of_posix_paths(tmp_path):
     assert list(ImageFolder(tmp_path, extensions=['.PNG']).paths) == ['b.png', 'b/10.png', 'b/9.png']
     with pytest.raises(TypeError, match=r"\['png'\]"):
         ImageFolder(tmp_path, extensions='png')
+
+
+@pytest.mark.parametrize(('suffix', 'form'), [
+    ('JPEG', 'JPEG'), ('jfif', 'JPEG'), ('jpe', 'JPEG'), ('apng', 'PNG'), ('webp', 'WEBP'), ('TIF', 'TIFF'),
+    ('bmp', 'BMP'), ('gif', 'GIF'), ('jp2', 'JPEG2000'), ('ppm', 'PPM'), ('pgm', 'PPM'), ('avif', 'AVIF')])
+def test_what_pillow_decodes_is_read_whatever_its_suffix(tmp_path, suffix, form):
+    Image.new('L' if suffix == 'pgm' else 'RGB', (12, 8)).save(tmp_path / f'a.{suffix}', form)
+    assert [(sample.path, sample.image.shape) for sample in ImageFolder(tmp_path)] == [(f'a.{suffix}', (3, 8, 12))]
+
+
+def test_a_format_that_this_pillow_lacks_is_passed_over_and_counted(tmp_path, monkeypatch):
+    for name in ('a.png', 'b.avif'):
+        write(tmp_path / name)
+    monkeypatch.setattr(images.features, 'check', lambda name: name != 'avif')
+    for cached in (images.readable_formats, images.readable_extensions):
+        monkeypatch.setattr(images, cached.__name__, cached.__wrapped__)
+    monkeypatch.setattr(scan, 'readable_extensions', images.readable_extensions)
+    dataset = ImageFolder(tmp_path)
+    assert list(dataset.paths) == ['a.png']
+    assert dataset.remarks() == [f'{tmp_path}: 1 pictures; 1 other files are passed over: 1 .avif']
+
+
+def test_what_is_passed_over_is_counted_by_kind(tmp_path):
+    write(tmp_path / 'root/a.png')
+    assert ImageFolder(tmp_path / 'root').remarks() == []
+    for name in ('b.HEIC', 'deep/c.heic', 'deep/notes.txt', 'README', '.DS_Store', 'deep/.png'):
+        (tmp_path / 'root' / name).parent.mkdir(exist_ok=True)
+        (tmp_path / 'root' / name).touch()
+    expected = [f'{tmp_path / "root"}: 1 pictures; 6 other files are passed over: 2 .heic, 2 hidden, 1 without suffix, '
+                '1 .txt']
+    for _ in range(2):  # the second time from the cache
+        dataset = ImageFolder(tmp_path / 'root', scan_cache=tmp_path / 'cache')
+        assert [sorted(line.split(': ')[-1].split(', ')) for line in dataset.remarks()] == [
+            sorted(expected[0].split(': ')[-1].split(', '))]
+    for number in range(20):
+        (tmp_path / f'root/x.{number:02}').touch()
+    (line,) = ImageFolder(tmp_path / 'root').remarks()
+    assert line.endswith(' of other kinds')
+    assert sum(int(part.split()[0]) for part in line.rpartition(': ')[2].split(', ')) == 26
+    (tmp_path / 'root/a.png').unlink()
+    with pytest.raises(ValueError, match=r'no image under .*: 0 pictures; 26 other files are passed over: 2 '):
+        ImageFolder(tmp_path / 'root')
+
+
+@pytest.mark.skipif(os.name != 'posix', reason='needs symbolic links')
+def test_links_that_lead_nowhere_are_counted(tmp_path):
+    write(tmp_path / 'a.png')
+    (tmp_path / 'gone.txt').symlink_to('nothing')
+    (tmp_path / 'up').symlink_to(tmp_path)
+    assert ImageFolder(tmp_path).passed_over == {'.txt': 1, 'links back to a folder above': 1}
 
 
 @pytest.mark.skipif(os.name != 'posix', reason='needs symbolic links')
@@ -51,13 +103,45 @@ def test_no_such_folder_names_the_option(tmp_path):
     with pytest.raises(FileNotFoundError, match='none.*: set my.option$'):
         ImageFolder(tmp_path / 'none', option='my.option')
     (tmp_path / 'file').touch()
-    with pytest.raises(FileNotFoundError, match='no folder'):
+    with pytest.raises(FileNotFoundError, match='no folder .*: set .*It is a file$'):
         ImageFolder(tmp_path / 'file')
+
+
+def test_a_file_in_the_place_of_a_folder_says_what_would_work(tmp_path):
+    write(tmp_path / 'a.png')
+    with tarfile.open(tmp_path / 'photos.tar', 'w') as archive:
+        archive.add(tmp_path / 'a.png', 'a.png')
+    with zipfile.ZipFile(tmp_path / 'photos.zip', 'w') as archive:
+        archive.write(tmp_path / 'a.png', 'a.png')
+    (tmp_path / 'list.jsonl').write_text('{"path": "a.png"}')
+    for name, words in (('photos.tar', 'It is an archive: unpack it and give the folder$'),
+                        ('photos.zip', 'It is an archive: unpack it'), ('list.jsonl', "type='ImageManifest' reads")):
+        with pytest.raises(FileNotFoundError, match=words):
+            ImageFolder(tmp_path / name)
+    for name in ('photos.tar', 'photos.zip'):
+        with pytest.raises(FileNotFoundError, match='It is an archive: unpack it'):
+            open_images(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match="It is a folder: dataset.type='ImageFolder' reads folders"):
+        ImageManifest(tmp_path)
+
+
+def test_a_tilde_is_the_home_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    write(tmp_path / 'photos/a.png')
+    (tmp_path / 'list.jsonl').write_text('{"path": "photos/a.png"}')
+    (tmp_path / 'elsewhere.jsonl').write_text('{"path": "~/photos/a.png"}')
+    datasets = [
+        ImageFolder('~/photos', scan_cache='~/cache'), ImageManifest('~/list.jsonl'), open_images('~/photos'),
+        open_images('~/photos/a.png'), ImageManifest('~/elsewhere.jsonl', allow_outside=True)]
+    for dataset in datasets:
+        assert [sample.image.shape for sample in dataset] == [(3, 8, 12)]
+    with pytest.raises(ValueError, match='allow_outside=True'):
+        ImageManifest('~/elsewhere.jsonl')
 
 
 def test_an_empty_folder_says_what_is_read(tmp_path):
     (tmp_path / 'readme.txt').touch()
-    with pytest.raises(ValueError, match='jpg, jpeg, png, webp, bmp, tif, tiff'):
+    with pytest.raises(ValueError, match='jpg, .*png, .*webp, .*tif'):
         ImageFolder(tmp_path)
 
 

@@ -51,8 +51,8 @@ def test_the_last_line_needs_no_end(folder):
 
 def test_no_such_manifest_names_the_option(folder):
     for training, name in ((True, 'train_dataloader'), (False, 'val_dataloader')):
-        for path in (folder / 'none.jsonl', folder):
-            with pytest.raises(FileNotFoundError, match=f'no manifest .*set {name}.dataset.data_root$'):
+        for path, end in ((folder / 'none.jsonl', '$'), (folder, '. It is a folder')):
+            with pytest.raises(FileNotFoundError, match=f'no manifest .*set {name}.dataset.data_root{end}'):
                 build_dataloader({'batch_size': 1, 'dataset': {'type': 'ImageManifest', 'data_root': str(path)}},
                                  training=training)
 

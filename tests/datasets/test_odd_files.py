@@ -75,7 +75,7 @@ def test_training_has_a_picture_and_evaluation_says_which_has_none(written, odd,
 
 @pytest.mark.parametrize('odd', MANIFESTS, ids=lambda odd: odd.what)
 def test_a_manifest_is_read_as_stated(tmp_path, odd):
-    for name in ('1.png', 'z.png'):
+    for name in ('1.png', 'z.png', 'odd\\name.png'):
         corners().save(tmp_path / name)
     manifest = tmp_path / 'list.jsonl'
     manifest.write_bytes(odd.content)

@@ -95,7 +95,7 @@ def spoil(text):
     lines = text.splitlines(keepends=True)
     return {'empty': '', 'no JSON': 'abc', 'other JSON': '[1, 2]\n', 'number': '3', 'deep': '[' * 100_000,
             'torn': text[:-9], 'a line less': ''.join(lines[:-1]), 'a name less': text.replace('2.png', ''),
-            'other format': text.replace('folder scan 1', 'folder scan 0')}
+            'other format': text.replace('folder scan 2', 'folder scan 1')}
 
 
 @pytest.mark.parametrize('damage', spoil(''))

@@ -13,6 +13,7 @@ from PIL import Image
 
 from wfvae_toolkit.datasets import ImageDataset, WorkerLost, build_dataloader
 from wfvae_toolkit.registry import DATASETS
+from wfvae_toolkit.utils.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings('ignore:This DataLoader will create')  # PyTorch's, with few cores
 BAD = 5
@@ -109,3 +110,23 @@ print(len(next(batches)))
 """
     # A worker that outlasts multiprocessing's signal at the end would keep the process for ever.
     assert launch('timeout', '60', sys.executable, '-c', code).stdout == '2\n'
+
+
+@pytest.mark.parametrize('workers', [0, 1])
+@pytest.mark.parametrize(('pipeline', 'sizes', 'message'), [
+    ([], None, r'none of the 2 files can be used; the first: .*[01]\.png: zero bytes'),
+    ([], (8, 4), r'pictures of two sizes in a training batch: [01]\.png has'),
+    ([dict(type='CenterCrop', size=8, too_small='error')], (8, 4), r'1\.png: 4x4 px, CenterCrop needs 8'),
+])
+def test_a_user_error_in_a_worker_is_the_same_one_line(tmp_path, workers, pipeline, sizes, message):
+    for number in range(2):
+        path = tmp_path / f'{number}.png'
+        path.touch()
+        if sizes:
+            Image.new('RGB', (sizes[number],) * 2).save(path)
+    dataset = {'type': 'ImageFolder', 'data_root': str(tmp_path), 'pipeline': pipeline}
+    batches = iter(build_dataloader({'batch_size': 2, 'num_workers': workers, 'dataset': dataset}, training=True))
+    with pytest.raises(UserError, match=message) as caught:
+        next(batches)
+    assert len(str(caught.value).splitlines()) == 1
+    assert not multiprocessing.active_children()

@@ -3,8 +3,15 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.datasets.odd_files import display_p3
 from wfvae_toolkit.datasets import fixed_pipeline
-from wfvae_toolkit.evaluation import ReconstructionEvaluator, compare_folders
+from wfvae_toolkit.evaluation import (
+    NothingScored,
+    ReconstructionEvaluator,
+    compare_folders,
+    describe_worst,
+    worst_images,
+)
 from wfvae_toolkit.utils.errors import SettingError
 
 
@@ -95,4 +102,34 @@ def test_what_cannot_be_read_is_skipped_with_its_side(folders):
     summary = compare(*folders)
     assert summary.skipped == [{'path': 'a.webp', 'reason': 'the reconstructed one: zero bytes'}]
     assert [row['path'] for row in summary.rows] == ['deep/b.bmp']
-    assert compare(*folders, max_images=1).images == 0
+    with pytest.raises(NothingScored, match='none of the 1 pictures could be scored; a.webp: the reconst'):
+        compare(*folders, max_images=1)
+
+
+def test_a_pair_too_small_for_a_metric_is_skipped_with_its_size(folders):
+    for place, name in zip(folders, ('a.webp', 'a.png'), strict=True):
+        Image.new('RGB', (1, 1)).save(place / name)
+    summary = compare(*folders)
+    assert summary.skipped == [{'path': 'a.webp', 'reason': '1x1 px: SSIM takes images of at least 11x11 px'}]
+    assert [row['path'] for row in summary.rows] == ['deep/b.bmp']
+
+
+def test_the_worst_pairs_are_named_and_written(folders, tmp_path):
+    Image.open(folders[0] / 'a.webp').save(folders[1] / 'a.png')
+    for _ in range(2):  # again into the same folder
+        summary = compare(*folders, pictures=tmp_path / 'worst')
+    assert worst_images(summary, 1)['PSNR'] == [('deep/b.bmp', summary.rows[1]['PSNR'])]
+    assert describe_worst(summary)[0].startswith('worst PSNR: deep/b.bmp ')
+    assert sorted(path.name for path in (tmp_path / 'worst').iterdir()) == [
+        'PSNR_1_b.png', 'PSNR_2_a.png', 'SSIM_1_b.png', 'SSIM_2_a.png']
+    with Image.open(tmp_path / 'worst/PSNR_1_b.png') as shown, Image.open(folders[1] / 'deep/b.png') as made:
+        assert shown.crop((20, 0, 36, 32)).tobytes() == made.tobytes()
+
+
+def test_colours_and_enlarged_pictures_are_in_the_protocol(folders):
+    Image.open(folders[0] / 'a.webp').save(folders[0] / 'a.webp', lossless=True, icc_profile=display_p3())
+    plain, converted = (compare(*folders, convert_to_srgb=convert) for convert in (False, True))
+    assert plain.protocol['colour_profiles'] == '1 Display P3 (not converted)'
+    assert converted.protocol['colour_profiles'] == '1 Display P3 (converted to sRGB)'
+    assert plain.rows[0]['PSNR'] != converted.rows[0]['PSNR']
+    assert compare(*folders, pipeline=fixed_pipeline(crop=18)).protocol['enlarged'].startswith('2 of 4 pictures')

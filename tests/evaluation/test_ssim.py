@@ -48,7 +48,7 @@ def test_is_differentiable():
 
 
 def test_too_small_names_the_minimum():
-    with pytest.raises(ValueError, match='10x32 px: SSIM takes images of at least 11x11 px'):
+    with pytest.raises(ValueError, match='32x10 px: SSIM takes images of at least 11x11 px'):
         ssim(torch.zeros(1, 3, 10, 32), torch.zeros(1, 3, 10, 32))
 
 

@@ -4,8 +4,9 @@ import torch
 from PIL import Image
 
 from wfvae_toolkit.datasets.images import load_rgb
-from wfvae_toolkit.inference.inputs import pad_to_multiple, to_batch
+from wfvae_toolkit.inference.inputs import to_batch
 from wfvae_toolkit.utils.errors import MissingFile, SettingError
+from wfvae_toolkit.utils.pictures import pad_to_multiple
 
 
 @pytest.fixture

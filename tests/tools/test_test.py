@@ -107,7 +107,7 @@ def test_a_bad_file_is_listed_and_not_accepted_in_silence(score, run, photos, tm
     data = tmp_path / 'data'
     shutil.copytree(photos / 'val', data)
     (data / '05.png').write_bytes((data / '05.png').read_bytes()[:200])
-    with pytest.raises(SystemExit, match='1 files could not be read; --skip-bad accepts that'):
+    with pytest.raises(SystemExit, match='1 files could not be scored; --skip-bad accepts that'):
         score(run, data=data)
     assert 'not scored: 05.png: ' in capsys.readouterr().err
     summary, rows = read(tmp_path)

@@ -1,19 +1,36 @@
 """Folders of pictures -> batches of uint8 (B, 3, H, W), the same on any number of workers and ranks."""
 
 from .bad_files import BadFile, BadFileLog, TooManyBadFiles
-from .base import ImageDataset, Sample, SampleError, SampleKey, evaluation_key
+from .base import ImageDataset, NoUsableFile, Sample, SampleError, SampleKey, evaluation_key
 from .cached_latents import CachedLatents
 from .files import ImageFiles, count_images, open_images
 from .folder import ImageFolder
-from .images import MAX_PIXELS, BadImage, load_rgb, read_size, rgb_colour, to_rgb
+from .images import (
+    MAX_PIXELS,
+    BadImage,
+    embedded_profile,
+    load_rgb,
+    read_size,
+    readable_extensions,
+    rgb_colour,
+    to_rgb,
+)
 from .latent_index import LatentCacheError, LatentIndex
-from .loader import Batch, LoaderSettings, build_dataloader, collate_evaluation, collate_training, load_batches
+from .loader import (
+    Batch,
+    LoaderSettings,
+    PictureCounts,
+    build_dataloader,
+    collate_evaluation,
+    collate_training,
+    load_batches,
+)
 from .manifest import ImageManifest, write_manifest
 from .mixed import MixedDataset
 from .order import EpochOrder, MixedOrder
 from .paths import PathList
 from .sampler import BlockSampler, PositionSampler, SequentialSampler
-from .scan import EXTENSIONS, scan_folder
+from .scan import scan_folder
 from .transforms import (
     CenterCrop,
     RandomCrop,
@@ -26,11 +43,12 @@ from .transforms import (
 from .watch import WatchedLoader, WorkerLost
 
 __all__ = [
-    'BadFile', 'BadFileLog', 'BadImage', 'Batch', 'BlockSampler', 'CachedLatents', 'CenterCrop', 'EXTENSIONS',
-    'EpochOrder', 'ImageDataset', 'ImageFiles', 'ImageFolder', 'ImageManifest', 'LatentCacheError', 'LatentIndex',
-    'LoaderSettings', 'MAX_PIXELS', 'MixedDataset', 'MixedOrder', 'PathList', 'PositionSampler', 'RandomCrop',
-    'RandomFlip', 'ResizeShortSide', 'Sample', 'SampleError', 'SampleKey', 'SequentialSampler', 'TooManyBadFiles',
-    'WatchedLoader', 'WorkerLost', 'build_dataloader', 'collate_evaluation', 'collate_training', 'count_images',
-    'describe_pipeline', 'evaluation_key', 'fixed_pipeline', 'load_batches', 'load_rgb', 'open_images', 'read_size',
-    'rgb_colour', 'scan_folder', 'to_rgb', 'was_upsampled', 'write_manifest',
+    'BadFile', 'BadFileLog', 'BadImage', 'Batch', 'BlockSampler', 'CachedLatents', 'CenterCrop', 'EpochOrder',
+    'ImageDataset', 'ImageFiles', 'ImageFolder', 'ImageManifest', 'LatentCacheError', 'LatentIndex',
+    'LoaderSettings', 'MAX_PIXELS', 'MixedDataset', 'MixedOrder', 'NoUsableFile', 'PathList', 'PictureCounts',
+    'PositionSampler', 'RandomCrop', 'RandomFlip', 'ResizeShortSide', 'Sample', 'SampleError', 'SampleKey',
+    'SequentialSampler', 'TooManyBadFiles', 'WatchedLoader', 'WorkerLost', 'build_dataloader', 'collate_evaluation',
+    'collate_training', 'count_images', 'describe_pipeline', 'embedded_profile', 'evaluation_key', 'fixed_pipeline',
+    'load_batches', 'load_rgb', 'open_images', 'read_size', 'readable_extensions', 'rgb_colour', 'scan_folder',
+    'to_rgb', 'was_upsampled', 'write_manifest',
 ]

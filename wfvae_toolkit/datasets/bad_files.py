@@ -23,6 +23,8 @@ class TooManyBadFiles(UserError, RuntimeError):
 class BadFileLog:
     """A JSON-lines file, ``{"path":, "reason":}`` a line, that holds each bad path once.
 
+    Lines of another split than training have ``"split"`` as well; each split is a log of its own in one file.
+
     Several processes may append to one file. What an earlier run wrote counts too, so the limit
     holds over a resumed run.
 
@@ -31,16 +33,17 @@ class BadFileLog:
         limit (int): how many distinct bad files are accepted.
         total (int, optional): size of the dataset, for the message.
         option (str): name of the setting that holds ``limit``, for the message.
+        split (str, optional): such as ``'val'``; None: training.
     """
 
-    def __init__(self, path, limit, total=None, option='max_bad_files'):
+    def __init__(self, path, limit, total=None, option='max_bad_files', split=None):
         self.path = Path(path)
         self.limit = limit
         self.total = total
         self.option = option
-        self._known = set()
-        if self.path.exists():
-            self._known = _paths(self.path.read_text(encoding='utf-8'))
+        self.split = split
+        self._known = self._read()  # path -> reason
+        self._told = set(self._known)
 
     def __len__(self):
         """Distinct bad files seen so far, by this process or before its last new one by any."""
@@ -64,28 +67,41 @@ class BadFileLog:
                 f'{bad_files[-1].path} ({bad_files[-1].reason}). Look at {self.path}, mend or remove the files, '
                 f'or raise {self.option}')
 
+    def news(self):
+        """list of `BadFile`: what any process has added since the last call, or since this log was opened."""
+        self._known = self._read()
+        new = [BadFile(path, reason) for path, reason in self._known.items() if path not in self._told]
+        self._told.update(self._known)
+        return new
+
+    def _read(self):
+        return _files(self.path.read_text(encoding='utf-8'), self.split) if self.path.exists() else {}
+
     def _append(self, bad_files):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, 'a+', encoding='utf-8') as file, _locked(file):
             file.seek(0)
             text = file.read()
-            self._known = _paths(text)
+            self._known = _files(text, self.split)
             if text and not text.endswith('\n'):
                 file.write('\n')  # a crash tore the last line
             for bad in bad_files:
                 if bad.path not in self._known:
-                    self._known.add(bad.path)
+                    self._known[bad.path] = bad.reason
+                    row = {**bad._asdict(), **({} if self.split is None else {'split': self.split})}
                     # ASCII only: a file name need not be valid UTF-8.
-                    file.write(json.dumps(bad._asdict()) + '\n')
+                    file.write(json.dumps(row) + '\n')
 
 
-def _paths(text):
-    """The paths in a log; a line that a crash tore is passed over."""
-    paths = set()
+def _files(text, split):
+    """Path -> reason of a split's lines in a log; a line that a crash tore is passed over."""
+    files = {}
     for line in text.splitlines():
-        with contextlib.suppress(ValueError, LookupError, TypeError):
-            paths.add(json.loads(line)['path'])
-    return paths
+        with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError):
+            row = json.loads(line)
+            if row.get('split') == split:
+                files[row['path']] = row['reason']
+    return files
 
 
 @contextlib.contextmanager

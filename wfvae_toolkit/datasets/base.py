@@ -8,15 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, features
 from torch.utils.data import Dataset
 
 from ..registry import DATASETS, TRANSFORMS, find_part
-from ..utils.errors import SettingError, is_number, located
+from ..utils.errors import MissingLibrary, SettingError, UserError, is_number, located
 from ..utils.seeding import mix_seed, seeded
 from .bad_files import BadFile
 from .fast import import_cv2, load_resized
-from .images import MAX_PIXELS, BadImage, load_rgb, rgb_colour, to_rgb
+from .images import FOREIGN_PROFILE, MAX_PIXELS, BadImage, in_rgb, load_rgb, rgb_colour
 from .order import EpochOrder
 from .transforms import crop_of, was_upsampled
 
@@ -41,6 +41,10 @@ class SampleError(RuntimeError):
     """A sample failed for another reason than a bad file; the message names it."""
 
 
+class NoUsableFile(UserError, RuntimeError):
+    """Every file of a dataset is bad; the message names the first."""
+
+
 @dataclass
 class Sample:
     """One picture and where it comes from."""
@@ -52,13 +56,14 @@ class Sample:
     seed: int
     bad: tuple[BadFile, ...] = ()  # met on the way to the picture
     upsampled: bool = False  # a transform had to enlarge it
+    profile: str | None = None  # its colour profile, if that is not sRGB, and what was done about it
 
 
 class ImageDataset(Dataset):
     """Base of datasets; a child gives ``__len__`` and ``path(index)``, or ``load(index)``.
 
     Args:
-        data_root (str | Path): folder that ``path(index)`` is relative to.
+        data_root (str | Path): folder that ``path(index)`` is relative to; ``~`` is the user's own.
         pipeline (sequence of dict): transforms built through TRANSFORMS, each a callable from PIL
             image to PIL image. What they draw from torch's global generator (or numpy's, or
             random's) is a function of the sample's seed alone.
@@ -73,15 +78,17 @@ class ImageDataset(Dataset):
             1/4, 1/6 and 1/8 differs from the exact one by 1.3, 0.9, 1.6, 1.2 and 2.2 of 255 in the mean, and by 55,
             18, 35, 19 and 41 at most. JPEG that is grey, CMYK, turned by EXIF or incomplete, and all other formats,
             take the exact path.
+        convert_to_srgb (bool): convert the colours of files with another ICC profile, such as the Display-P3 of phones.
+            By default their numbers are read as they are, and they are counted. See `profiles`.
 
     Raises:
         ValueError: a setting is none of its choices, or 'fast' cannot work.
-        ImportError: 'fast' without OpenCV.
+        ImportError: 'fast' without OpenCV, or ``convert_to_srgb`` with a Pillow that has no LittleCMS.
     """
 
     def __init__(self, data_root: str | Path = '', pipeline=(), on_bad='substitute',
                  background: str | tuple = 'white', max_pixels: float = MAX_PIXELS, cache_mib: float = 0,
-                 decoder='exact'):
+                 decoder='exact', convert_to_srgb=False):
         for name, value, choices in (('on_bad', on_bad, ON_BAD), ('decoder', decoder, DECODERS)):
             if value not in choices:
                 raise SettingError(f'{name}={value!r}: use one of {choices}')
@@ -89,7 +96,11 @@ class ImageDataset(Dataset):
             raise SettingError(f'data_root={data_root!r}: use the path of a folder or a manifest')
         if not (is_number(max_pixels, 1) and is_number(cache_mib, 0)):
             raise SettingError(f'max_pixels={max_pixels!r}, cache_mib={cache_mib!r}: use numbers, at least 1 and 0')
-        self.data_root = Path(data_root)
+        if not isinstance(convert_to_srgb, bool):
+            raise SettingError(f'convert_to_srgb={convert_to_srgb!r}: True or False')
+        if convert_to_srgb and not features.check('littlecms2'):
+            raise MissingLibrary('convert_to_srgb=True: the installed Pillow has no LittleCMS, its wheels do')
+        self.data_root = Path(data_root).expanduser()
         self.pipeline = []
         for number, cfg in enumerate(pipeline):
             with located(f'pipeline.{number}'):
@@ -97,6 +108,7 @@ class ImageDataset(Dataset):
         self.on_bad = on_bad
         self.background = rgb_colour(background)
         self.max_pixels = max_pixels
+        self.convert_to_srgb = convert_to_srgb
         self._cache, self._cache_bytes_left = {}, cache_mib * 2**20
         self.decoder = decoder
         if decoder == 'fast':
@@ -111,7 +123,11 @@ class ImageDataset(Dataset):
 
     def load(self, index):
         """PIL image at ``index``, of any mode; BadImage if it cannot be used."""
-        return load_rgb(self.data_root / self.path(index), self.background, self.max_pixels)
+        return load_rgb(self.data_root / self.path(index), self.background, self.max_pixels, self.convert_to_srgb)
+
+    def remarks(self):
+        """Lines on what of ``data_root`` was passed over, for a log: said once, by whoever makes the dataset."""
+        return []
 
     def order(self, length, seed, shuffle):
         """position -> index while training on the first ``length`` samples: `EpochOrder`, or a child's own."""
@@ -137,7 +153,8 @@ class ImageDataset(Dataset):
         Raises:
             IndexError: no such index.
             SampleError: loading or transforming failed although the file is no bad one.
-            RuntimeError: on_bad='substitute' and every file is bad.
+            UserError: a transform refuses the picture, which the message names (``too_small='error'``).
+            NoUsableFile: on_bad='substitute' and every file is bad.
         """
         length = len(self)
         index = key.index if isinstance(key, SampleKey) else operator.index(key)
@@ -148,14 +165,15 @@ class ImageDataset(Dataset):
         for step in range(length if self.on_bad == 'substitute' else 1):
             index = (key.index + step) % length
             try:
-                image = self._transformed(index, key)
+                image, profile = self._transformed(index, key)
             except BadImage as error:
                 bad.append(BadFile(self.path(index), error.reason))
             else:
                 return Sample(_to_tensor(image), self.path(index), index, key.position, key.seed, tuple(bad),
-                              was_upsampled(image))
+                              was_upsampled(image), profile)
         if self.on_bad == 'substitute':
-            raise RuntimeError(f'none of the {length} files can be used; the first: {bad[0].path}: {bad[0].reason}')
+            raise NoUsableFile(f'none of the {length} files can be used; the first: {self.data_root / bad[0].path}: '
+                               f'{bad[0].reason}')
         return Sample(None, self.path(key.index), key.index, key.position, key.seed, tuple(bad))
 
     def _check_fast(self, cache_mib):
@@ -173,13 +191,14 @@ class ImageDataset(Dataset):
         """The picture in RGB, and the transforms still to come."""
         if self.decoder == 'fast':
             first, *rest = self.pipeline
-            return load_resized(self.data_root / self.path(index), first, self.background, self.max_pixels), rest
+            path = self.data_root / self.path(index)
+            return load_resized(path, first, self.background, self.max_pixels, self.convert_to_srgb), rest
         return self._cache.get(index) or self._load_rgb(index), self.pipeline
 
     def _load_rgb(self, index):
         image = self.load(index)
-        if image.mode != 'RGB':
-            image = to_rgb(image, self.background)
+        if image.mode != 'RGB' or image.info.get('icc_profile'):
+            image = in_rgb(image, self.background, self.convert_to_srgb)
         size_bytes = 3 * image.width * image.height
         if size_bytes <= self._cache_bytes_left:
             self._cache_bytes_left -= size_bytes
@@ -187,19 +206,23 @@ class ImageDataset(Dataset):
         return image
 
     def _transformed(self, index, key):
+        """The picture after all transforms, and the name of its colour profile or None."""
         try:
             with seeded(key.seed):
                 image, transforms = self._begin(index)
+                profile = image.info.get(FOREIGN_PROFILE)
                 for transform in transforms:
                     image = transform(image)
             if not isinstance(image, Image.Image) or image.mode != 'RGB':
                 raise TypeError(f'the pipeline gave {image!r}, not a PIL image in RGB')
         except BadImage:
             raise
+        except UserError as error:
+            raise SettingError(f'{self.path(index)}: {error}') from error
         except Exception as error:
             raise SampleError(f'sample {index} ({self.path(index)}) at position {key.position}: '
                               f'{type(error).__name__}: {error}') from error
-        return image
+        return image, profile
 
 
 def build_dataset(cfg, option):

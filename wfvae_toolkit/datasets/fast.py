@@ -7,7 +7,8 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from ..utils.errors import MissingLibrary
-from .images import DECODER_ERRORS, MAX_PIXELS, load_rgb
+from .images import DECODER_ERRORS, FOREIGN_PROFILE, MAX_PIXELS, load_rgb
+from .profiles import describe_profile, foreign_profile
 
 REDUCTIONS = (8, 4, 2)
 
@@ -23,34 +24,36 @@ def import_cv2():
     return cv2
 
 
-def load_resized(path, transform, background='white', max_pixels=MAX_PIXELS):
+def load_resized(path, transform, background='white', max_pixels=MAX_PIXELS, to_srgb=False):
     """``transform(load_rgb(path))`` for a transform that has ``region(size)``, with a reduced JPEG where one will do.
 
-    Ordinary JPEG files only: in colour, upright and complete. All others take the exact path, and are
-    bad files for the same reasons.
+    Ordinary JPEG files only: in colour, upright, complete, and with no colour profile to convert. All others take the
+    exact path, and are bad files for the same reasons.
 
     Raises:
         BadImage: see `load_rgb`, or by the transform.
     """
-    data, size = _ordinary_jpeg(path, max_pixels)
-    region = None if data is None else transform.region(size)
+    data, size, profile = _ordinary_jpeg(path, max_pixels)
+    region = None if data is None or (profile and to_srgb) else transform.region(size)
     if region is None:
-        return transform(load_rgb(path, background, max_pixels))
+        return transform(load_rgb(path, background, max_pixels, to_srgb))
     for reduction in REDUCTIONS:
         if reduction <= region.shrinks and (image := _decode(data, size, reduction)) is not None:
+            if profile:
+                image.info[FOREIGN_PROFILE] = describe_profile(profile, to_srgb=False)
             return region.cut(image, reduction)
-    return region.cut(load_rgb(path, background, max_pixels))
+    return region.cut(load_rgb(path, background, max_pixels, to_srgb))
 
 
 def _ordinary_jpeg(path, max_pixels):
-    """(content, (width, height)) of a file that OpenCV decodes as Pillow does; (None, None) of any other."""
+    """(content, (width, height), colour profile or None) of a file that OpenCV decodes as Pillow does; else Nones."""
     try:
         if not os.path.isfile(path):  # opening a pipe would wait for ever
-            return None, None
+            return None, None, None
         with open(path, 'rb') as file:
             data = file.read(2)
             if data != b'\xff\xd8':
-                return None, None
+                return None, None, None
             data += file.read()
         with Image.open(io.BytesIO(data), formats=['JPEG']) as image:
             ordinary = (
@@ -58,9 +61,9 @@ def _ordinary_jpeg(path, max_pixels):
                 and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
                 # OpenCV fills what is missing of a truncated file with grey.
                 and data.endswith(b'\xff\xd9'))
-            return (data, image.size) if ordinary else (None, None)
+            return (data, image.size, foreign_profile(image)) if ordinary else (None, None, None)
     except DECODER_ERRORS:
-        return None, None  # load_rgb says what is wrong
+        return None, None, None  # load_rgb says what is wrong
 
 
 def _decode(data, size, reduction):

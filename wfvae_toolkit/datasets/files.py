@@ -1,10 +1,12 @@
 """Pictures that a command names: one file, a folder or a manifest."""
 
+import logging
 from pathlib import Path
 
+from ..utils import distributed
 from ..utils.errors import MissingFile, SettingError
 from .base import ImageDataset
-from .folder import ImageFolder
+from .folder import ImageFolder, is_archive
 from .manifest import ImageManifest
 from .paths import PathList
 
@@ -29,27 +31,46 @@ class ImageFiles(ImageDataset):
         return self.paths[index]
 
 
-def open_images(data, pipeline=(), allow_outside=False):
+def open_images(data, pipeline=(), allow_outside=False, convert_to_srgb=False):
     """A folder, a manifest (``.jsonl``) or one picture -> a dataset for evaluation: bad files are reported.
+
+    What is passed over in a folder is said once, as a warning of the logger ``wfvae_toolkit``.
 
     Args:
         data (str | Path): which.
         pipeline (sequence of dict): transforms; see `fixed_pipeline`.
         allow_outside (bool): of a manifest; see `ImageManifest`.
+        convert_to_srgb (bool): see `ImageDataset`.
 
     Raises:
         FileNotFoundError: there is nothing of that name.
         ValueError: no picture in it.
     """
-    data = Path(data)
-    settings = dict(pipeline=pipeline, on_bad='report')
+    data = Path(data).expanduser()
+    settings = dict(pipeline=pipeline, on_bad='report', convert_to_srgb=convert_to_srgb)
     if data.is_dir():
-        return ImageFolder(data, option='the path given', **settings)
+        dataset = ImageFolder(data, option='the path given', **settings)
+        say_remarks(dataset)
+        return dataset
     if not data.exists():
         raise MissingFile(f'there is no {str(data)!r}: name a folder, a manifest (.jsonl) or a picture')
+    if is_archive(data):
+        raise MissingFile(f'{data} is no folder. It is an archive: unpack it and give the folder')
     if data.suffix == '.jsonl':
         return ImageManifest(data, option='the path given', allow_outside=allow_outside, **settings)
     return ImageFiles(data.parent, [data.name], **settings)
+
+
+def say_remarks(dataset, say=None):
+    """Tell what a dataset passed over, once for all ranks.
+
+    Args:
+        dataset (Dataset): one that has no ``remarks()`` has nothing to tell.
+        say (callable): gets each line; by default it is a warning of the logger ``wfvae_toolkit``.
+    """
+    if distributed.is_main():
+        for line in getattr(dataset, 'remarks', list)():
+            (say or logging.getLogger('wfvae_toolkit').warning)(line)
 
 
 def count_images(dataset, max_images=None):

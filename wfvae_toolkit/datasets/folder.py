@@ -1,13 +1,15 @@
 """Every picture under a folder."""
 
+import tarfile
+import zipfile
 from pathlib import Path
 
 from ..registry import DATASETS
 from ..utils.errors import MissingFile, SettingError
 from .base import ImageDataset
-from .images import MAX_PIXELS
+from .images import MAX_PIXELS, readable_extensions
 from .paths import PathList
-from .scan import EXTENSIONS, scan_folder
+from .scan import describe_scan, scan_tree
 
 
 @DATASETS.register_module()
@@ -16,33 +18,53 @@ class ImageFolder(ImageDataset):
 
     Args:
         data_root (str | Path): the folder.
-        extensions (sequence of str): which files are pictures, in any case.
+        extensions (sequence of str): which files are pictures, in any case; None: those of the formats that the
+            installed Pillow decodes. `remarks` counts the others.
         scan_cache (str | Path): a file outside of ``data_root`` that keeps the listings of folders, so that the next
-            start lists only those that changed; see `scan_folder`.
+            start lists only those that changed; see `scan_tree`.
         option (str): name of the setting that holds ``data_root``, for the message.
-        pipeline, on_bad, background, max_pixels, cache_mib, decoder: see `ImageDataset`.
+        pipeline, on_bad, background, max_pixels, cache_mib, decoder, convert_to_srgb: see `ImageDataset`.
 
     Raises:
         FileNotFoundError: there is no such folder.
         ValueError: no file under it has one of the extensions.
     """
 
-    def __init__(self, data_root: str | Path, pipeline=(), extensions=EXTENSIONS, on_bad='substitute',
+    def __init__(self, data_root: str | Path, pipeline=(), extensions: list | None = None, on_bad='substitute',
                  background: str | tuple = 'white', max_pixels: float = MAX_PIXELS, cache_mib: float = 0,
-                 decoder='exact', scan_cache: str | Path | None = None,
+                 decoder='exact', scan_cache: str | Path | None = None, convert_to_srgb=False,
                  option='train_dataloader.dataset.data_root or val_dataloader.dataset.data_root'):
-        super().__init__(data_root, pipeline, on_bad, background, max_pixels, cache_mib, decoder)
+        super().__init__(data_root, pipeline, on_bad, background, max_pixels, cache_mib, decoder, convert_to_srgb)
         if isinstance(extensions, str):
             raise TypeError(f'extensions={extensions!r}: use a list such as [{extensions!r}]')
         if not self.data_root.is_dir():
-            raise MissingFile(f'there is no folder {str(data_root)!r}: set {option}')
-        self.paths = PathList(scan_folder(self.data_root, extensions, scan_cache))
+            raise MissingFile(f'there is no folder {str(data_root)!r}: set {option}{_hint(self.data_root)}')
+        paths, self.passed_over = scan_tree(self.data_root, extensions, scan_cache and Path(scan_cache).expanduser())
+        self.paths = PathList(paths)
         if not self.paths:
-            raise SettingError(f'no image under {str(data_root)!r} ({option}); read are files ending in '
-                               f'{", ".join(extensions)}')
+            raise SettingError('; '.join([
+                f'no image under {str(data_root)!r} ({option}); read are files ending in '
+                f'{", ".join(readable_extensions() if extensions is None else extensions)}', *self.remarks()]))
 
     def __len__(self):
         return len(self.paths)
 
     def path(self, index):
         return self.paths[index]
+
+    def remarks(self):
+        return describe_scan(self.data_root, len(self), self.passed_over)
+
+
+def is_archive(path):
+    """Whether there is a tar or zip file."""
+    return path.is_file() and (tarfile.is_tarfile(path) or zipfile.is_zipfile(path))
+
+
+def _hint(path):
+    """The rest of a sentence: what would work with a file in the place of a folder; '' where there is none."""
+    if is_archive(path):
+        return '. It is an archive: unpack it and give the folder'
+    if path.suffix == '.jsonl' and path.exists():
+        return ". It is a file: dataset.type='ImageManifest' reads manifests"
+    return '. It is a file' if path.exists() else ''

@@ -4,7 +4,8 @@
 | --- | --- |
 | EXIF or XMP orientation | applied; one that cannot be read counts as upright |
 | 1 bit, grey, palette, YCbCr | Pillow's conversion |
-| CMYK | Pillow's plain conversion; colour profiles are not applied |
+| CMYK | Pillow's plain conversion |
+| an ICC profile other than sRGB | not applied, and counted; with ``convert_to_srgb`` it is: see `profiles` |
 | alpha, a transparent palette entry or colour | composed over ``background`` |
 | 16-bit grey | round(v / 257): 0 stays 0, 65535 becomes 255 |
 | 16 bits a channel in colour | the high byte (Pillow reads no more) |
@@ -16,20 +17,28 @@
 """
 
 import contextlib
+import functools
 import os
 import stat
 import struct
+import warnings
 import zlib
 
 import numpy as np
-from PIL import ExifTags, Image, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageColor, ImageOps, UnidentifiedImageError, features
 
 from wfvae_toolkit.utils.errors import SettingError
+
+from .profiles import convert_to_srgb, describe_profile, foreign_profile, rgb_profile
 
 MAX_PIXELS = 178_956_970  # 13,377 px square, 0.5 GB as RGB: the size at which Pillow refuses by default.
 
 # A list, because Pillow knows formats that start other programs (EPS) or reach for other files.
-FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'JPEG2000', 'PPM')
+FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'JPEG2000', 'PPM', 'AVIF')
+# Formats that a build of Pillow may lack, and the name of what it needs.
+_LIBRARIES = {'JPEG': 'jpg', 'PNG': 'zlib', 'WEBP': 'webp', 'JPEG2000': 'jpg_2000', 'AVIF': 'avif'}
+
+FOREIGN_PROFILE = 'foreign_profile'  # in Image.info: `describe_profile` of the file's
 
 # What Pillow's decoders were seen to raise on damaged files. OSError covers truncated, unidentified and
 # unreadable ones; MemoryError is a damaged header's absurd strip size far more often than a full machine.
@@ -55,8 +64,27 @@ class BadImage(Exception):
         return self.reason if self.path is None else f'{self.path}: {self.reason}'
 
 
-def load_rgb(path, background='white', max_pixels=MAX_PIXELS):
+@functools.cache
+def readable_formats():
+    """Those of `FORMATS` that the installed Pillow decodes."""
+    Image.init()
+    return tuple(name for name in FORMATS
+                 if name in Image.OPEN and (name not in _LIBRARIES or features.check(_LIBRARIES[name])))
+
+
+@functools.cache
+def readable_extensions():
+    """Suffixes, such as ``'jpg'``, that Pillow knows for the formats that it decodes here."""
+    formats = readable_formats()
+    known = [(formats.index(name), suffix.removeprefix('.')) for suffix, name in Image.registered_extensions().items()
+             if name in formats]
+    return tuple(suffix for _, suffix in sorted(known))
+
+
+def load_rgb(path, background='white', max_pixels=MAX_PIXELS, to_srgb=False):
     """Read the picture at ``path`` upright, in mode RGB, by the rules of this module.
+
+    A colour profile other than sRGB is named in its ``info`` under `FOREIGN_PROFILE`.
 
     Args:
         path (str | Path): the file.
@@ -64,6 +92,7 @@ def load_rgb(path, background='white', max_pixels=MAX_PIXELS):
         max_pixels (int): larger pictures are refused from their header, before anything is decoded.
             Pillow refuses at twice ``Image.MAX_IMAGE_PIXELS``, one number for the whole process:
             where that is lower it is raised, never lowered.
+        to_srgb (bool): convert the colours of such a profile to sRGB, instead of reading the numbers as they are.
 
     Raises:
         BadImage: missing, empty, truncated, no picture, too large, unreadable, not a regular file.
@@ -73,7 +102,32 @@ def load_rgb(path, background='white', max_pixels=MAX_PIXELS):
     with _opened(path, max_pixels) as image:
         image.load()
         _turn_upright(image)
-        return to_rgb(image, background)
+        return in_rgb(image, background, to_srgb)
+
+
+def in_rgb(image, background='white', to_srgb=False):
+    """`to_rgb` with a look at the colour profile: see `load_rgb`."""
+    if image.mode == 'F' or image.mode.startswith('I'):
+        icc = image.info.get('icc_profile')
+        image = _to_8_bits(image)
+        image.info['icc_profile'] = icc
+    name = foreign_profile(image)
+    rgb = to_rgb(convert_to_srgb(image) if name and to_srgb else image, background)
+    if name:
+        rgb.info[FOREIGN_PROFILE] = describe_profile(name, to_srgb)
+    return rgb
+
+
+def embedded_profile(path):
+    """Bytes of the ICC profile of the file at ``path`` if it describes the pixels of `load_rgb`, else None.
+
+    Only the header is read.
+
+    Raises:
+        BadImage: as in `read_size`.
+    """
+    with _opened(path, MAX_PIXELS) as image:
+        return rgb_profile(image)
 
 
 def read_size(path, max_pixels=MAX_PIXELS):
@@ -98,7 +152,7 @@ def _opened(path, max_pixels):
             raise BadImage(path, 'a folder' if stat.S_ISDIR(status.st_mode) else 'not a regular file')
         if status.st_size == 0:
             raise BadImage(path, 'zero bytes')
-        with Image.open(path, formats=FORMATS) as image:
+        with _open(path) as image:
             if image.width * image.height > max_pixels:
                 raise BadImage(path, f'{image.width}x{image.height} px, more than max_pixels={max_pixels}')
             yield image
@@ -106,6 +160,13 @@ def _opened(path, max_pixels):
         raise BadImage(path, f'more than max_pixels={max_pixels}: {error}') from error
     except DECODER_ERRORS as error:
         raise BadImage(path, _reason(error)) from error
+
+
+def _open(path):
+    with warnings.catch_warnings():
+        # Pillow's warning from 89 megapixels on names no file, and max_pixels decides.
+        warnings.simplefilter('ignore', Image.DecompressionBombWarning)
+        return Image.open(path, formats=readable_formats())
 
 
 def to_rgb(image, background='white'):
@@ -180,7 +241,7 @@ def _reason(error):
     if isinstance(error, FileNotFoundError):
         return 'missing'
     if isinstance(error, UnidentifiedImageError):
-        return f'not an image, or its header is damaged (read are {", ".join(FORMATS)})'
+        return f'not an image, or its header is damaged (read are {", ".join(readable_formats())})'
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return f'{type(error).__name__}: {error}'

@@ -2,13 +2,17 @@
 
 import inspect
 import itertools
-from dataclasses import dataclass, fields, replace
+import logging
+from collections import Counter
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 
+from ..utils import distributed
 from ..utils.errors import SettingError, UnknownSetting, is_number, located
 from .bad_files import BadFile
 from .base import build_dataset
+from .files import say_remarks
 from .sampler import PositionSampler, SequentialSampler
 from .watch import WatchedLoader
 
@@ -29,6 +33,7 @@ class Batch:
     seeds: list[int]
     bad: list[BadFile]
     upsampled: int  # how many pictures a transform had to enlarge
+    profiles: Counter = field(default_factory=Counter)  # `Sample.profile` -> pictures
 
     def __len__(self):
         return len(self.images)
@@ -36,7 +41,7 @@ class Batch:
     def groups(self):
         """Sub-batches with ``images`` (b, 3, H, W), in order: one for each run of equal sizes.
 
-        Together they hold every row once. ``bad`` and ``upsampled`` stay with the whole batch, so
+        Together they hold every row once. ``bad``, ``upsampled`` and ``profiles`` stay with the whole batch, so
         that nothing is counted twice.
         """
         start = 0
@@ -52,6 +57,56 @@ class Batch:
         if isinstance(self.images, torch.Tensor):
             return replace(self, images=self.images.pin_memory())
         return replace(self, images=[image.pin_memory() for image in self.images])
+
+
+class PictureCounts:
+    """How many pictures were enlarged or have a colour profile other than sRGB, summed over batches.
+
+    Attributes:
+        pictures, enlarged (int): in all, and of these.
+        profiles (Counter): `Sample.profile` -> pictures.
+    """
+
+    def __init__(self):
+        self.pictures = self.enlarged = 0
+        self.profiles = Counter()
+
+    def add(self, batch):
+        """Take in a `Batch`."""
+        self.pictures += len(batch)
+        self.enlarged += batch.upsampled
+        self.profiles.update(batch.profiles)
+
+    def of_all_ranks(self):
+        """`PictureCounts` of all ranks together; every rank must call it."""
+        total = PictureCounts()
+        for counts in distributed.gather(self):
+            total.pictures += counts.pictures
+            total.enlarged += counts.enlarged
+            total.profiles.update(counts.profiles)
+        return total
+
+    def say(self, say=None):
+        """Tell, once for all ranks, what was enlarged and what is not in sRGB; every rank must call it.
+
+        Args:
+            say (callable): gets each line; by default it is a warning of the logger ``wfvae_toolkit``.
+        """
+        total = self.of_all_ranks()
+        lines = [f'{count} of {total.pictures} pictures have the colour profile {profile}'
+                 for profile, count in sorted(total.profiles.items())]
+        if total.enlarged:
+            lines.insert(0, f'{total.enlarged} of {total.pictures} pictures were enlarged to the size that the '
+                            "pipeline needs; a transform's too_small decides")
+        if distributed.is_main():
+            for line in lines:
+                (say or logging.getLogger('wfvae_toolkit').warning)(line)
+
+    def protocol(self):
+        """Lines for a protocol, a dict."""
+        profiles = ', '.join(f'{count} {profile}' for profile, count in sorted(self.profiles.items()))
+        return {'enlarged': f'{self.enlarged} of {self.pictures} pictures, to the size that the pipeline needs',
+                'colour_profiles': profiles or 'none other than sRGB'}
 
 
 @dataclass
@@ -84,7 +139,7 @@ class LoaderSettings:
                 raise SettingError(f'{name}={value!r}: True or False')
 
 
-def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
+def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1, say=None):
     """Dataset, sampler and workers of one rank.
 
     Training is endless and resumes through ``loader.sampler.set_position(consumed)`` before it is
@@ -96,6 +151,7 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
         training (bool): endless batches of one size, or one pass.
         seed (int): of order and augmentation in training.
         rank, world_size (int): which share of the samples.
+        say (callable): gets a line on what of the data is passed over; see `say_remarks`.
 
     Raises:
         TypeError: a setting is unknown or missing.
@@ -105,6 +161,7 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1):
     with located('train_dataloader' if training else 'val_dataloader'):
         settings = _settings(cfg)
         dataset = _build_dataset(settings.dataset, training)
+    say_remarks(dataset, say)
     length = min(len(dataset), settings.max_images or len(dataset))
     if training:
         shuffle = settings.shuffle is not False
@@ -162,7 +219,8 @@ def collate_evaluation(samples):
         positions=[sample.position for sample in good],
         seeds=[sample.seed for sample in good],
         bad=[bad for sample in samples for bad in sample.bad],
-        upsampled=sum(sample.upsampled for sample in good))
+        upsampled=sum(sample.upsampled for sample in good),
+        profiles=Counter(sample.profile for sample in good if sample.profile))
 
 
 def _settings(cfg):

@@ -1,9 +1,11 @@
 """A JSON-lines file that names pictures, one object a line: reading it as a dataset, and writing one."""
 
+import codecs
 import collections
 import hashlib
 import json
 import os
+import re
 from array import array
 from pathlib import Path
 from typing import NamedTuple
@@ -17,10 +19,11 @@ from .bad_files import BadFile
 from .base import ImageDataset
 from .images import MAX_PIXELS, BadImage, read_size
 from .paths import PathList
-from .scan import scan_folder
+from .scan import describe_scan, scan_tree
 
 PATH_KEYS = ('image_path', 'path', 'target')
 SPLITS = ('train', 'val')
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @DATASETS.register_module()
@@ -28,14 +31,16 @@ class ImageManifest(ImageDataset):
     """The pictures that a manifest names, in its order.
 
     A line is a JSON object in UTF-8 that holds a picture's path, relative to the manifest's folder, under one of
-    ``image_path``, ``path`` and ``target``; `fields` gives what else it holds. Blank lines and a byte order mark are
-    passed over. In memory are the paths, and 8 bytes a line to find the rest again.
+    ``image_path``, ``path`` and ``target``; `fields` gives what else it holds. The separator is ``/``, on Windows too.
+    Blank lines and a byte order mark are passed over. In memory are the paths, and 8 bytes a line to find the rest
+    again.
 
     Args:
         data_root (str | Path): the manifest.
-        allow_outside (bool): accept absolute paths, and those that ``..`` leads out of the manifest's folder.
+        allow_outside (bool): accept absolute paths, those that begin with ``~/``, and those that ``..`` leads out of
+            the manifest's folder.
         option (str): name of the setting that holds ``data_root``, for the message.
-        pipeline, on_bad, background, max_pixels, cache_mib, decoder: see `ImageDataset`.
+        pipeline, on_bad, background, max_pixels, cache_mib, decoder, convert_to_srgb: see `ImageDataset`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -44,12 +49,14 @@ class ImageManifest(ImageDataset):
 
     def __init__(self, data_root: str | Path, pipeline=(), allow_outside=False, on_bad='substitute',
                  background: str | tuple = 'white', max_pixels: float = MAX_PIXELS, cache_mib: float = 0,
-                 decoder='exact',
+                 decoder='exact', convert_to_srgb=False,
                  option='train_dataloader.dataset.data_root or val_dataloader.dataset.data_root'):
-        self.manifest = Path(data_root)
-        super().__init__(self.manifest.parent, pipeline, on_bad, background, max_pixels, cache_mib, decoder)
+        self.manifest = Path(data_root).expanduser()
+        super().__init__(self.manifest.parent, pipeline, on_bad, background, max_pixels, cache_mib, decoder,
+                         convert_to_srgb)
         if not self.manifest.is_file():
-            raise MissingFile(f'there is no manifest {str(data_root)!r}: set {option}')
+            hint = ". It is a folder: dataset.type='ImageFolder' reads folders" if self.manifest.is_dir() else ''
+            raise MissingFile(f'there is no manifest {str(data_root)!r}: set {option}{hint}')
         self._state = _file_state(self.manifest)
         starts = array('q')
         self.paths = PathList(self._read_paths(allow_outside, starts))
@@ -83,13 +90,28 @@ class ImageManifest(ImageDataset):
         with open(self.manifest, 'rb') as file:
             for number, line in enumerate(file, 1):
                 try:
+                    if number == 1 and (line.startswith(_UTF16) or b'\0' in line[:4]):
+                        raise ValueError('the file is in UTF-16, as some Windows programs write it; save it as UTF-8')
                     row = _parse(line)
                     if row is not None:
-                        yield _picture_path(row, allow_outside)
+                        path = _picture_path(row, allow_outside)
+                        self._check_separator(path)
+                        yield path
                         starts.append(start)
                 except (ValueError, RecursionError) as error:
                     raise SettingError(f'{self.manifest}, line {number}: {error}') from error
                 start += len(line)
+
+    def _check_separator(self, path):
+        """ValueError for a path that Windows wrote, where this system would look for a file of that odd name."""
+        drive = re.match(r'[A-Za-z]:[\\/]', path)
+        if os.name == 'nt' or not (drive or '\\' in path) or os.path.lexists(self.data_root / path):
+            return
+        right = path.replace('\\', '/')
+        if drive:
+            raise ValueError(f'{path!r} begins with a drive of Windows: write the path from the folder of the manifest '
+                             f'to the picture, with the separator /, such as {"/".join(right.split("/")[-2:])!r}')
+        raise ValueError(f'{path!r} has the separator \\ of Windows: write {right!r}, which is read everywhere')
 
 
 def _file_state(file):
@@ -133,10 +155,11 @@ def _picture_path(row, allow_outside):
     path = row[keys[0]]
     if not isinstance(path, str) or not path:
         raise ValueError(f'{keys[0]} is {path!r}, not the path of a picture')
-    leaves = os.path.isabs(path) or '..' in path and os.path.normpath(path).split(os.sep)[0] == '..'
+    above = '..' in path and os.path.normpath(path).split(os.sep)[0] == '..'
+    leaves = above or os.path.isabs(path) or path.startswith('~/')
     if leaves and not allow_outside:
         raise ValueError(f'{path!r} is not in the folder of the manifest: set allow_outside=True to accept that')
-    return path
+    return os.path.expanduser(path) if path.startswith('~/') else path
 
 
 class WrittenManifests(NamedTuple):
@@ -145,6 +168,7 @@ class WrittenManifests(NamedTuple):
     counts: dict[Path, int]  # pictures in each file written
     bad: list[BadFile]  # left out
     outside: bool  # the pictures do not lie in the manifest's folder
+    remarks: list[str]  # what else of the folder is not in them, for a log
 
 
 def write_manifest(folder, out, split=None, seed=0):
@@ -166,14 +190,15 @@ def write_manifest(folder, out, split=None, seed=0):
     """
     if split is not None and not 0 < split < 1:
         raise SettingError(f'split {split}: use a share between 0 and 1, such as 0.9')
-    if not Path(folder).is_dir():
+    folder, out = Path(folder).expanduser(), Path(out).expanduser()
+    if not folder.is_dir():
         raise MissingFile(f'there is no folder {str(folder)!r}')
-    out = Path(out)
     manifests = {None: out} if split is None else {
         side: out.with_name(f'{out.name.removesuffix(".jsonl")}_{side}.jsonl') for side in SPLITS}
     prefix = Path(os.path.relpath(folder, out.parent)).as_posix()
     lines, bad = {side: [] for side in manifests}, []
-    for path in scan_folder(folder):
+    scan = scan_tree(folder)
+    for path in scan.paths:
         try:
             width, height = read_size(Path(folder, path))
         except BadImage as error:
@@ -192,7 +217,8 @@ def write_manifest(folder, out, split=None, seed=0):
         with atomic_write(manifest, 'w') as file:
             file.writelines(lines[side])
     return WrittenManifests({manifest: len(lines[side]) for side, manifest in manifests.items()}, bad,
-                            prefix.split('/')[0] == '..')
+                            prefix.split('/')[0] == '..',
+                            describe_scan(folder, len(scan.paths), scan.passed_over))
 
 
 def _share(path, seed):

@@ -9,9 +9,9 @@ from itertools import accumulate
 from torch.utils.data import Dataset
 
 from ..registry import DATASETS
-from ..utils.errors import SettingError
+from ..utils.errors import SettingError, UserError
 from .bad_files import BadFile
-from .base import SampleKey, build_dataset, evaluation_key
+from .base import SampleError, SampleKey, build_dataset, evaluation_key
 from .order import MixedOrder
 
 
@@ -74,6 +74,11 @@ class MixedDataset(Dataset):
         for dataset in self.datasets.values():
             dataset.prepare_evaluation()
 
+    def remarks(self):
+        """Those of the sources, each after its name."""
+        return [f'source {name}: {line}' for name, dataset in self.datasets.items()
+                for line in getattr(dataset, 'remarks', list)()]
+
     def __getitem__(self, key):
         """`SampleKey`, or an index in the concatenation -> `Sample`, its names and index those of the mixture."""
         index = key.index if isinstance(key, SampleKey) else operator.index(key)
@@ -83,7 +88,7 @@ class MixedDataset(Dataset):
         name, start = self._source(index)
         try:
             sample = self.datasets[name][key._replace(index=index - start)]
-        except RuntimeError as error:  # SampleError, or every file is bad
+        except (UserError, SampleError) as error:
             raise type(error)(f'source {name}: {error}') from error
         return replace(sample, path=f'{name}/{sample.path}', index=start + sample.index,
                        bad=tuple(BadFile(f'{name}/{bad.path}', bad.reason) for bad in sample.bad))

@@ -1,10 +1,13 @@
-"""Every picture under a folder; a folder that did not change since the last scan need not be listed again.
+"""Every picture under a folder, and how many other files there are.
+
+A folder that did not change since the last scan need not be listed again.
 
 A cache is a file of JSON lines: a header with a checksum of the rest, then a line for every folder. Counting a folder's
 entries would be listing it, so a folder counts as unchanged while its inode, its times of modification and change, its
 size and its number of links do; on most file systems the last two grow with its entries.
 """
 
+import collections
 import json
 import os
 import time
@@ -14,10 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..utils.files import atomic_write
+from .images import readable_extensions
 
-EXTENSIONS = ('jpg', 'jpeg', 'png', 'webp', 'bmp', 'tif', 'tiff')
-
-CACHE_FORMAT = 'wfvae_toolkit folder scan 1'
+CACHE_FORMAT = 'wfvae_toolkit folder scan 2'
+SHOWN = 8  # kinds of files that a remark names; it counts the others
 # A folder can change twice within one tick of its clock (2 s on FAT): one that changed so lately is not cached.
 SETTLED_NS = 2 * 10**9
 
@@ -29,29 +32,60 @@ class _Listing(NamedTuple):
     pictures: str
     folders: str
     links: str  # to folders, or to what may become one
+    others: str  # counts of what is passed over, as of `_kind`: '12 .txt/1 hidden'
 
 
-def scan_folder(root, extensions=EXTENSIONS, cache=None):
-    """Relative POSIX paths of the files under ``root`` with one of the extensions, in any case, sorted.
+class Scan(NamedTuple):
+    """What lies under a folder."""
+
+    paths: list[str]  # of pictures: relative, POSIX, sorted
+    passed_over: collections.Counter  # kind of file ('.heic', 'hidden', ...) -> how many
+
+
+def describe_scan(root, pictures, passed_over):
+    """A line for a log on the number of ``pictures`` and the files of `Scan.passed_over`; in a list, empty without any.
+    """
+    if not passed_over:
+        return []
+    kinds = [f'{count} {kind}' for kind, count in passed_over.most_common(SHOWN)]
+    rest = sum(count for _, count in passed_over.most_common()[SHOWN:])
+    if rest:
+        kinds.append(f'{rest} of other kinds')
+    return [f'{root}: {pictures} pictures; {passed_over.total()} other files are passed over: {", ".join(kinds)}']
+
+
+def scan_folder(root, extensions=None, cache=None):
+    """The pictures of `scan_tree` alone: relative POSIX paths, sorted."""
+    return scan_tree(root, extensions, cache).paths
+
+
+def scan_tree(root, extensions=None, cache=None):
+    """Look for the files under ``root`` with one of the extensions, in any case.
 
     Links to folders are followed, save one that leads back to a folder it lies in. Files that cannot
     be opened are listed: they are reported when read, not dropped in silence.
 
     Args:
+        extensions (sequence of str): None: those of the formats that the installed Pillow decodes.
         cache (str | Path): a file that keeps the listings for the next scan, created if missing; outside of ``root``,
             or writing it changes a folder. One that is damaged, or cannot be written, costs a warning. Not noticed is a
             link whose name ends like a picture's and whose target turns from a file into a folder.
+
+    Returns:
+        Scan
     """
+    extensions = readable_extensions() if extensions is None else extensions
     endings = {'.' + extension.lower().lstrip('.') for extension in extensions}
     cached = {} if cache is None else _read_cache(cache, endings)
     settled_before_ns = time.time_ns() - SETTLED_NS
-    paths, settled = [], {}
+    paths, settled, passed_over = [], {}, collections.Counter()
     pending = [('', ())]  # folder relative to root with a final slash, identities of the folders it lies in
     while pending:
         folder, above = pending.pop()
         status = os.stat(Path(root, folder))
         identity = status.st_dev, status.st_ino
         if identity in above:
+            passed_over['links back to a folder above'] += 1
             continue
         fingerprint = status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_nlink
         listing = cached.get(folder)
@@ -59,16 +93,35 @@ def scan_folder(root, extensions=EXTENSIONS, cache=None):
             listing = _list_folder(Path(root, folder), endings, fingerprint)
         if max(status.st_mtime_ns, status.st_ctime_ns) < settled_before_ns:
             settled[folder] = listing
-        links = [name for name in _names(listing.links) if os.path.isdir(Path(root, folder, name))]
+        links = []
+        for name in _names(listing.links):
+            if os.path.isdir(Path(root, folder, name)):
+                links.append(name)
+            else:
+                passed_over[_kind(name)] += 1
+        for count, kind in _counts(listing.others):
+            passed_over[kind] += count
         pending += [(f'{folder}{name}/', (*above, identity)) for name in _names(listing.folders) + links]
         paths += [folder + name for name in _names(listing.pictures)]
     if cache is not None and settled != cached:
         _write_cache(cache, endings, settled)
-    return sorted(paths)
+    return Scan(sorted(paths), passed_over)
+
+
+def _kind(name):
+    """Why a file is passed over: its suffix, unless it has none or is hidden."""
+    suffix = os.path.splitext(name)[1].lower()
+    return 'hidden' if name.startswith('.') else suffix or 'without suffix'
+
+
+def _counts(others):
+    """'12 .txt/1 hidden' -> (12, '.txt'), (1, 'hidden')."""
+    pairs = (entry.split(' ', 1) for entry in _names(others))
+    return [(int(count), kind) for count, kind in pairs]
 
 
 def _list_folder(path, endings, fingerprint):
-    pictures, folders, links = [], [], []
+    pictures, folders, links, others = [], [], [], collections.Counter()
     with os.scandir(path) as entries:
         for entry in entries:
             is_picture = os.path.splitext(entry.name)[1].lower() in endings
@@ -79,7 +132,10 @@ def _list_folder(path, endings, fingerprint):
                 folders.append(entry.name)
             elif is_picture:
                 pictures.append(entry.name)
-    return _Listing(fingerprint, *map('/'.join, (pictures, folders, links)))
+            else:
+                others[_kind(entry.name)] += 1
+    counted = [f'{count} {kind}' for kind, count in sorted(others.items())]
+    return _Listing(fingerprint, *map('/'.join, (pictures, folders, links, counted)))
 
 
 def _names(joined):
@@ -107,6 +163,7 @@ def _read_cache(path, endings):
 
 def _checked(listing):
     """The listing, if its names stay in their folder: a checksum is no signature."""
+    _counts(listing.others)
     for joined in listing[1:]:
         if any(name in ('', '.', '..') or '\0' in name for name in _names(joined)):
             raise ValueError(f'a name leads out of its folder: {joined[:80]!r}')

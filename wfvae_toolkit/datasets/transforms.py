@@ -30,10 +30,10 @@ def fixed_pipeline(resolution=None, crop=None):
     return steps
 
 
-def describe_pipeline(pipeline):
-    """A line for a protocol."""
+def describe_pipeline(pipeline, converts_to_srgb=False):
+    """A line for a protocol on transforms, and on the conversion of colours before them."""
     steps = [f'{step["type"]}({", ".join(f"{k}={v}" for k, v in step.items() if k != "type")})' for step in pipeline]
-    return ', '.join(steps) or 'none: whole images'
+    return ('colours converted to sRGB, ' if converts_to_srgb else '') + (', '.join(steps) or 'none: whole images')
 
 
 def was_upsampled(image):

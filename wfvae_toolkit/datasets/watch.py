@@ -29,13 +29,16 @@ class WatchedLoader(DataLoader):
 
     Raises, while iterating:
         WorkerLost: a worker died, or none gave a batch for ``timeout`` seconds.
+        UserError: a worker's own. PyTorch would make the worker's traceback its message.
     """
 
-    def __init__(self, dataset, *args, num_workers=0, **kwargs):
+    def __init__(self, dataset, *args, num_workers=0, collate_fn=None, **kwargs):
         # A row a worker: process id, index of the sample + 1 (0: idle), when it began (monotonic seconds).
         self._notes = torch.zeros(num_workers, 3, dtype=torch.float64).share_memory_()
         start = functools.partial(_start_worker, self._notes) if num_workers else None
-        super().__init__(dataset, *args, num_workers=num_workers, worker_init_fn=start, **kwargs)
+        if num_workers and collate_fn is not None:
+            collate_fn = functools.partial(_collate, collate_fn)
+        super().__init__(dataset, *args, num_workers=num_workers, worker_init_fn=start, collate_fn=collate_fn, **kwargs)
         _LOADERS.add(self)
 
     def __iter__(self):
@@ -59,6 +62,9 @@ class WatchedLoader(DataLoader):
                 if lost is None:
                     raise
                 raise lost from error
+            if isinstance(batch, UserError):
+                self._discard(batches)
+                raise batch
             yield batch
 
     def _discard(self, batches):
@@ -135,13 +141,26 @@ def _start_worker(notes, worker_id):
 
 
 def _load(dataset, note, keys):
+    """Samples of the keys; or, in their place, the UserError that the first one met."""
     samples = []
     for key in keys:
         index = key if isinstance(key, int) else key.index
         note[2], note[1] = time.monotonic(), index + 1
-        samples.append(dataset[key])
+        try:
+            samples.append(dataset[key])
+        except UserError as error:
+            note[1] = 0
+            return error
     note[1] = 0
     return samples
+
+
+def _collate(collate, samples):
+    """A batch; or, in its place, the UserError of a worker, which the main process raises."""
+    try:
+        return samples if isinstance(samples, UserError) else collate(samples)
+    except UserError as error:
+        return error
 
 
 class _Deaths:

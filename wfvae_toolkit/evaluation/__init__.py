@@ -9,15 +9,18 @@ from .evaluator import (
 )
 from .folders import compare_folders
 from .latents import ActiveChannels, LatentChannels, LatentKL, LatentNoise
-from .metric import EvaluationBatch, Metric
+from .metric import EvaluationBatch, Metric, UnfitPicture
 from .perceptual import LPIPS, STLPIPS
 from .psnr import PSNR, psnr
-from .run import evaluate
+from .run import NothingScored, check_scored, evaluate, reconstruct
 from .spectrum import LatentSpectrum
 from .ssim import SSIM, ssim
+from .worst import describe_worst, worst_images, write_worst
 
 __all__ = [
     'LPIPS', 'PSNR', 'SSIM', 'STLPIPS', 'ActiveChannels', 'EvaluationBatch', 'EvaluationSummary', 'LatentChannels',
-    'LatentKL', 'LatentNoise', 'LatentSpectrum', 'Metric', 'ReconstructionEvaluator', 'RotationEquivariance',
-    'ScaleEquivariance', 'compare_folders', 'evaluate', 'format_table', 'psnr', 'ssim', 'write_results',
+    'LatentKL', 'LatentNoise', 'LatentSpectrum', 'Metric', 'NothingScored', 'ReconstructionEvaluator',
+    'RotationEquivariance', 'ScaleEquivariance', 'UnfitPicture', 'check_scored', 'compare_folders',
+    'describe_worst', 'evaluate', 'format_table', 'psnr', 'reconstruct', 'ssim', 'worst_images', 'write_worst',
+    'write_results',
 ]

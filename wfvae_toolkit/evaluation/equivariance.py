@@ -7,7 +7,7 @@ from wfvae_toolkit.registry import METRICS
 from wfvae_toolkit.utils.errors import SettingError
 
 from .latents import decode_pictures
-from .metric import Metric
+from .metric import Metric, UnfitPicture
 
 
 class _Equivariance(Metric):
@@ -15,7 +15,8 @@ class _Equivariance(Metric):
 
     image: RMS of decode(T(z)) - T(x) in [0, 1] values. The reconstruction's own error is in it: 10^(-PSNR/20).
     latent: RMS of encode(T(x)) - T(z), over the standard deviation of encode(T(x)) within its channels.
-    x is the image, z = encode(x); encode is the posterior's mean.
+    x is the image, z = encode(x); encode is the posterior's mean. An image that had to be filled up for the network is
+    not scored: its border would move to another side.
     """
 
     higher_is_better = False
@@ -27,10 +28,14 @@ class _Equivariance(Metric):
 
     def measure(self, batch):
         picture, latents = self.transform(batch.target), self.transform(batch.need('latents'))
+        decoded = decode_pictures(batch, latents)
+        if decoded.shape != picture.shape:
+            height, width = batch.target.shape[-2:]
+            raise UnfitPicture(f'{width}x{height} px: {type(self).__name__} takes images whose sides the '
+                               "autoencoder's factor divides; --crop makes them so")
         encoded = batch.need('autoencoder').encode(2 * picture - 1).latent_dist.mode()
         spread = encoded - encoded.mean((2, 3), keepdim=True)
-        return {'image': _rms(decode_pictures(batch, latents) - picture),
-                'latent': _rms(encoded - latents) / _rms(spread)}
+        return {'image': _rms(decoded - picture), 'latent': _rms(encoded - latents) / _rms(spread)}
 
     def transform(self, x):
         """(B, C, H, W) -> the same, moved; of images and of latents."""
@@ -68,7 +73,7 @@ class ScaleEquivariance(_Equivariance):
         factor (float): new size over old; below 1 as in the paper.
 
     Raises:
-        SettingError: not above 0; or, for an image, latents whose size times ``factor`` is no whole number.
+        SettingError: not above 0; UnfitPicture: latents whose size times ``factor`` is no whole number.
     """
 
     def __init__(self, factor=0.5):
@@ -80,7 +85,7 @@ class ScaleEquivariance(_Equivariance):
     def transform(self, x):
         size = [round(self.factor * edge) for edge in x.shape[-2:]]
         if any(abs(self.factor * edge - new) > 1e-6 for edge, new in zip(x.shape[-2:], size, strict=True)):
-            raise SettingError(f'ScaleEquivariance: {self.factor:g} times {x.shape[-1]}x{x.shape[-2]} positions is '
+            raise UnfitPicture(f'ScaleEquivariance: {self.factor:g} times {x.shape[-1]}x{x.shape[-2]} positions is '
                                'no whole number; use images of another size or another factor')
         return F.interpolate(x, size, mode='bilinear', antialias=True)
 

@@ -158,7 +158,11 @@ class ReconstructionEvaluator:
             indices (Sequence[int]): positions in the dataset; an image counts once for each ``weights_name``.
             paths (Sequence[str]): relative to the dataset.
             target, reconstruction (Tensor): (B, 3, H, W) in [-1, 1]; values outside are clamped.
-            latents, latent_dist, autoencoder: handed on to the metrics, see EvaluationBatch.
+            latents, latent_dist, autoencoder: handed on to the metrics, see EvaluationBatch. Latents may be of the
+                target filled up on the right and below.
+
+        Raises:
+            UnfitPicture: a metric cannot score images of this size; nothing of the batch is kept.
         """
         paths = tuple(map(printable, paths))
         batch = EvaluationBatch(self._scored(target), self._scored(reconstruction), latents, paths, latent_dist,

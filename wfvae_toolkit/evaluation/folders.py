@@ -6,11 +6,16 @@ from pathlib import PurePosixPath
 
 import torch
 
-from wfvae_toolkit.datasets import count_images, describe_pipeline, load_batches, open_images
+from wfvae_toolkit.datasets import PictureCounts, count_images, describe_pipeline, load_batches, open_images
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.environment import describe_environment
 from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.files import printable
 from wfvae_toolkit.utils.progress import progress
+
+from .metric import UnfitPicture
+from .run import check_scored
+from .worst import write_worst
 
 ORIGINAL = '.original'  # what tools/reconstruct.py --beside adds to the name of a picture that it copies
 LISTED = 20  # names in a message; it counts the others
@@ -59,7 +64,7 @@ def pair_images(real, reconstructed):
 
 
 def compare_folders(real, reconstructed, evaluator, device, pipeline=(), max_images=None,
-                    allow_unmatched=False, num_workers=0):
+                    allow_unmatched=False, num_workers=0, convert_to_srgb=False, pictures=None):
     """Score the pictures of one folder against those of another, all metrics in one pass; every rank must call it.
 
     Args:
@@ -70,14 +75,18 @@ def compare_folders(real, reconstructed, evaluator, device, pipeline=(), max_ima
         max_images (int): only the first pairs.
         allow_unmatched (bool): score the pairs although some pictures have no partner; the protocol counts those.
         num_workers (int): processes that read, a side.
+        convert_to_srgb (bool): of both sides; see `ImageDataset`.
+        pictures (str | Path): a folder that gets the pairs that came out worst, side by side.
 
     Returns:
-        EvaluationSummary: the same on every rank. Pairs of which a file could not be read are in ``skipped``.
+        EvaluationSummary: the same on every rank. Pairs of which a file could not be read, or that are too small for
+            a metric, are in ``skipped``.
 
     Raises:
+        NothingScored: that is so of all pairs.
         SettingError: pictures without a partner, no pair at all, or a pair of two sizes.
     """
-    sides = [open_images(folder, pipeline) for folder in (real, reconstructed)]
+    sides = [open_images(folder, pipeline, convert_to_srgb=convert_to_srgb) for folder in (real, reconstructed)]
     pairs = pair_images(*sides)
     if pairs.unmatched() and not allow_unmatched:
         raise SettingError(f'{pairs.unmatched()}; nothing is computed: --allow-unmatched scores the '
@@ -90,12 +99,23 @@ def compare_folders(real, reconstructed, evaluator, device, pipeline=(), max_ima
                for side, numbers in zip(sides, (pairs.real, pairs.reconstructed), strict=True)]
     evaluator.reset()
     read = zip(share, *loaders, strict=True)
+    counts = PictureCounts()
     for index, *both in progress(read, len(share), 'compared') if distributed.is_main() else read:
+        for batch in both:
+            counts.add(batch)
         _score(evaluator, index, pairs.names[index], both, device)
-    return evaluator.summarize({
+    summary = evaluator.summarize({
         'real': str(real), 'reconstructed': str(reconstructed), 'pairs_of': len(pairs.names),
         'only_real': len(pairs.only_real), 'only_reconstructed': len(pairs.only_reconstructed),
-        'pipeline': describe_pipeline(pipeline), 'software': describe_environment()['packages']})
+        'pipeline': describe_pipeline(pipeline), 'software': describe_environment()['packages'],
+        **counts.of_all_ranks().protocol()})
+    check_scored(summary)
+    if pictures is not None and distributed.is_main():
+        places = {printable(name): place for place, name in enumerate(pairs.names)}
+        write_worst(summary, pictures, lambda name: [
+            _signed(side[numbers[places[name]]].image[None])
+            for side, numbers in zip(sides, (pairs.real, pairs.reconstructed), strict=True)])
+    return summary
 
 
 def _score(evaluator, index, name, batches, device):
@@ -108,9 +128,16 @@ def _score(evaluator, index, name, batches, device):
     if sizes[0] != sizes[1]:
         raise SettingError(f'{name}: the real one has {sizes[0]} px, the reconstructed one {sizes[1]}; --resolution or '
                            '--crop brings both to one size')
-    target, reconstruction = (torch.stack(batch.images).to(device, torch.float32).div(127.5).sub(1.0)
-                              for batch in batches)
-    evaluator.process('', [index], [name], target, reconstruction)
+    target, reconstruction = (_signed(torch.stack(batch.images).to(device)) for batch in batches)
+    try:
+        evaluator.process('', [index], [name], target, reconstruction)
+    except UnfitPicture as error:
+        evaluator.skip(name, str(error))
+
+
+def _signed(images):
+    """uint8 -> float32 in [-1, 1]."""
+    return images.to(torch.float32).div(127.5).sub(1.0)
 
 
 def _by_stem(dataset):

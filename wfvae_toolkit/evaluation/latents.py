@@ -84,7 +84,8 @@ class LatentNoise(Metric):
         seeds = [mix_seed('evaluation', zlib.crc32(path.encode())) for path in batch.paths]
         noise = standard_normal(latents.shape[1:], seeds).to(latents)
         noise = noise * latents.std((2, 3), correction=0, keepdim=True)
-        return {f'{sigma:g}': psnr(decode_pictures(batch, latents + sigma * noise), batch.target)
+        height, width = batch.target.shape[-2:]  # the latents may be of an image that was filled up
+        return {f'{sigma:g}': psnr(decode_pictures(batch, latents + sigma * noise)[..., :height, :width], batch.target)
                 for sigma in self.sigmas}
 
 

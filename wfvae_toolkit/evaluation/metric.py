@@ -9,6 +9,10 @@ from wfvae_toolkit.models.posterior import DiagonalGaussian
 from wfvae_toolkit.utils.errors import SettingError
 
 
+class UnfitPicture(SettingError):
+    """A picture of a size that a metric cannot score; evaluations list it and go on with the others."""
+
+
 @dataclass(frozen=True)
 class EvaluationBatch:
     """Images (B, 3, H, W) in [0, 1] as the protocol scores them, and what they were made from.
@@ -48,5 +52,9 @@ class Metric(nn.Module):
     description: str
 
     def measure(self, batch):
-        """EvaluationBatch -> (B,) values, one an image; or a dict of them, whose names get columns ``metric.name``."""
+        """EvaluationBatch -> (B,) values, one an image; or a dict of them, whose names get columns ``metric.name``.
+
+        Raises:
+            UnfitPicture: it cannot score pictures of this size.
+        """
         raise NotImplementedError

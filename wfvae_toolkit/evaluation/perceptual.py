@@ -3,7 +3,7 @@
 from wfvae_toolkit.models import perceptual
 from wfvae_toolkit.registry import METRICS
 
-from .metric import Metric
+from .metric import Metric, UnfitPicture
 
 _NET_NAMES = {'alex': 'AlexNet', 'vgg': 'VGG16'}
 
@@ -17,6 +17,10 @@ class _PerceptualMetric(Metric):
         self.description = f'{title}, {_NET_NAMES[network.net]}, not spatial'
 
     def measure(self, batch):
+        (height, width), least = batch.target.shape[-2:], self.network.min_size
+        if min(height, width) < least:
+            raise UnfitPicture(f'{width}x{height} px: {type(self).__name__} net={self.network.net!r} takes images of '
+                               f'at least {least}x{least} px')
         return self.network((2 * batch.reconstruction).sub_(1), (2 * batch.target).sub_(1))
 
 

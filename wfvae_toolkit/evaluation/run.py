@@ -2,12 +2,27 @@
 
 import torch
 
+from wfvae_toolkit.datasets import PictureCounts
+from wfvae_toolkit.utils.distributed import gather
+from wfvae_toolkit.utils.errors import UserError
 from wfvae_toolkit.utils.finite import check_finite
+from wfvae_toolkit.utils.pictures import pad_to_multiple
+
+from .metric import UnfitPicture
+
+_SHOWN = 3  # files in an error
+
+
+class NothingScored(UserError, RuntimeError):
+    """An evaluation of which no picture is left."""
 
 
 @torch.inference_mode()
 def evaluate(autoencoders, dataloader, evaluator, device, on_batch=None, protocol=None):
-    """Score autoencoders on the images of a loader.
+    """Score autoencoders on the images of a loader, each of any size.
+
+    Sides that an autoencoder's factor does not divide are filled up by reflection, on the right and below; the
+    original pixels are scored.
 
     Args:
         autoencoders (dict[str, nn.Module]): name of the weights -> autoencoder; ``''`` is the main one, another
@@ -19,7 +34,7 @@ def evaluate(autoencoders, dataloader, evaluator, device, on_batch=None, protoco
         protocol (dict): what the caller knows of the measurement (crop, checkpoint, ...), for the summary.
 
     Returns:
-        EvaluationSummary: of all ranks. Unreadable files are in ``skipped``.
+        EvaluationSummary: of all ranks. Files that are unreadable, or too small for a metric, are in ``skipped``.
 
     Raises:
         NotFinite: a reconstruction holds NaN or infinity; the message names picture, weights and stage.
@@ -27,21 +42,47 @@ def evaluate(autoencoders, dataloader, evaluator, device, on_batch=None, protoco
     for autoencoder in autoencoders.values():
         autoencoder.eval()
     evaluator.reset()
+    counts, filled_up = PictureCounts(), 0
+    factor = autoencoders[''].downsample_factor
     for number, batch in enumerate(dataloader):
+        counts.add(batch)
         for bad in batch.bad:
             evaluator.skip(bad.path, bad.reason)
         for group in batch.groups():
             target = group.images.to(device).to(torch.float32).div_(127.5).sub_(1.0)
+            filled_up += len(group) * any(side % factor for side in target.shape[-2:])
             reconstructions = {}
             for name, autoencoder in autoencoders.items():
-                latent_dist = autoencoder.encode(target).latent_dist
+                latent_dist, reconstructions[name] = reconstruct(autoencoder, target)
                 latents = latent_dist.mode()
-                reconstructions[name] = autoencoder.decode(latents).sample
                 weights = f' of the {name} weights' if name else ''
                 check_finite({f'encoder{weights}': latents, f'decoder{weights}': reconstructions[name]},
                              latents.dtype, group.paths)
-                evaluator.process(name, group.indices, group.paths, target, reconstructions[name], latents,
-                                  latent_dist, autoencoder)
+                try:
+                    evaluator.process(name, group.indices, group.paths, target, reconstructions[name], latents,
+                                      latent_dist, autoencoder)
+                except UnfitPicture as error:
+                    for path in group.paths:
+                        evaluator.skip(path, str(error))
             if on_batch is not None:
                 on_batch(number, group, target, reconstructions)
-    return evaluator.summarize({**(protocol or {}), 'latent': "the posterior's mean"})
+    counts, filled_up = counts.of_all_ranks(), sum(gather(filled_up))
+    return evaluator.summarize({
+        **(protocol or {}), 'latent': "the posterior's mean",
+        'sizes': f'sides that {factor} does not divide are filled up by reflection, right and below; scored are the '
+                 f'original pixels ({filled_up} of {counts.pictures} pictures)',
+        **counts.protocol()})
+
+
+def reconstruct(autoencoder, target):
+    """Images (B, 3, H, W) of any size -> posterior of the filled up images, and reconstructions (B, 3, H, W)."""
+    height, width = target.shape[-2:]
+    latent_dist = autoencoder.encode(pad_to_multiple(target, autoencoder.downsample_factor)).latent_dist
+    return latent_dist, autoencoder.decode(latent_dist.mode()).sample[..., :height, :width]
+
+
+def check_scored(summary):
+    """NothingScored, which names the first files, if no image of an `EvaluationSummary` was scored."""
+    if not summary.images:
+        first = '; '.join(f'{bad["path"]}: {bad["reason"]}' for bad in summary.skipped[:_SHOWN])
+        raise NothingScored(f'none of the {len(summary.skipped)} pictures could be scored; {first}')

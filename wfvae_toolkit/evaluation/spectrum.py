@@ -9,9 +9,8 @@ import math
 import torch
 
 from wfvae_toolkit.registry import METRICS
-from wfvae_toolkit.utils.errors import SettingError
 
-from .metric import Metric
+from .metric import Metric, UnfitPicture
 
 SMALLEST = 4  # positions an axis: three rings for a slope
 
@@ -65,7 +64,7 @@ class LatentSpectrum(Metric):
     Frequencies are relative to each one's own grid. Latents without any variation have no slope (NaN).
 
     Raises:
-        SettingError: latents of fewer than 4 positions an axis.
+        UnfitPicture: latents of fewer than 4 positions an axis.
     """
 
     higher_is_better = None
@@ -75,7 +74,7 @@ class LatentSpectrum(Metric):
     def measure(self, batch):
         latents = batch.need('latents')
         if min(latents.shape[-2:]) < SMALLEST:
-            raise SettingError(f'LatentSpectrum: latents of {latents.shape[-1]}x{latents.shape[-2]} positions; use '
+            raise UnfitPicture(f'LatentSpectrum: latents of {latents.shape[-1]}x{latents.shape[-2]} positions; use '
                                f'images that leave at least {SMALLEST} an axis')
         of_latents, of_image = cosine_power(latents), cosine_power(batch.target)
         return {'slope': radial_slope(of_latents), 'high_share': high_share(of_latents),

@@ -9,7 +9,7 @@ import torch
 from wfvae_toolkit.registry import METRICS
 from wfvae_toolkit.utils.errors import SettingError
 
-from .metric import Metric
+from .metric import Metric, UnfitPicture
 
 try:
     import cv2
@@ -36,7 +36,7 @@ def ssim(reconstruction, target):
                            'two (B, 3, H, W) of one shape')
     height, width = target.shape[-2:]
     if min(height, width) < WINDOW:
-        raise SettingError(f'{height}x{width} px: SSIM takes images of at least {WINDOW}x{WINDOW} px')
+        raise UnfitPicture(f'{width}x{height} px: SSIM takes images of at least {WINDOW}x{WINDOW} px')
     images = (reconstruction, target)
     wants_gradient = torch.is_grad_enabled() and any(image.requires_grad for image in images)
     if cv2 is not None and target.device.type == 'cpu' and not wants_gradient:

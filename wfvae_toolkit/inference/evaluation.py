@@ -2,14 +2,17 @@
 
 from pathlib import Path
 
+import torch
+
 from wfvae_toolkit.checkpoints import read_model_file
 from wfvae_toolkit.datasets import build_dataloader, describe_pipeline, fixed_pipeline
-from wfvae_toolkit.evaluation import evaluate, write_results
+from wfvae_toolkit.evaluation import check_scored, evaluate, reconstruct, write_results, write_worst
 from wfvae_toolkit.registry import EVALUATORS
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.environment import describe_environment
 from wfvae_toolkit.utils.errors import located
+from wfvae_toolkit.utils.files import printable
 from wfvae_toolkit.utils.pictures import comparison_grid, write_picture
 
 
@@ -22,14 +25,19 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
     Args:
         cfg (Config): ``val_dataloader`` and ``val_evaluator`` are read.
         checkpoint (str | Path): a MODEL, as of ``wfvae_toolkit.checkpoints.read_model``.
-        folder (str | Path): gets summary.json, metrics.csv and pictures/; rank 0 writes the first two.
+        folder (str | Path): gets summary.json, metrics.csv, pictures/ of the first images and worst/ of those
+            with the worst scores; rank 0 writes all but the first images.
         resolution (int): short side in px, resized to; None leaves the config's pipeline or only crops.
         crop (int): edge in px of a centre crop; None with a ``resolution``: the same.
         max_images (int): only the first ones.
         max_pictures (int): side-by-side pictures, one an image.
 
     Returns:
-        EvaluationSummary: the same on every rank. Files that could not be read are in ``skipped``.
+        EvaluationSummary: the same on every rank. Files that could not be read, or that are too small for a metric, are
+            in ``skipped``.
+
+    Raises:
+        NothingScored: that is so of all of them.
     """
     models = read_model_file(checkpoint).models
     names = dict(zip(('', 'raw'), models, strict=False))  # averaged ones first
@@ -52,9 +60,21 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
         'software': describe_environment()['packages']}
     pictures = _Pictures(Path(folder) / 'pictures', max_pictures)
     summary = evaluate(autoencoders, loader, evaluator, device, on_batch=pictures, protocol=protocol)
+    with located('val_dataloader.dataset'):
+        check_scored(summary)
     if distributed.is_main():
         write_results(summary, folder)
+        numbers = {printable(loader.dataset.path(index)): index for index in range(len(loader.dataset))}
+        write_worst(summary, Path(folder) / 'worst', lambda path: _pair(
+            autoencoders[''], loader.dataset[numbers[path]].image.to(device)))
     return summary
+
+
+@torch.inference_mode()
+def _pair(autoencoder, image):
+    """uint8 (3, H, W) -> it and its reconstruction, (1, 3, H, W) in [-1, 1]."""
+    target = image[None].to(torch.float32).div_(127.5).sub_(1.0)
+    return target, reconstruct(autoencoder, target)[1]
 
 
 class _Pictures:

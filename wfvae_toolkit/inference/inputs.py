@@ -4,7 +4,6 @@ import os
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from wfvae_toolkit.datasets.images import BadImage, load_rgb, upright_rgb
@@ -44,18 +43,6 @@ def picture_names(images, count):
     if len(items) != count:
         paths = [None] * count
     return [path or f'picture {number} of {count}' for number, path in enumerate(paths, 1)]
-
-
-def pad_to_multiple(images, factor):
-    """(B, C, H, W) -> the same with H and W filled up to multiples of ``factor``, on the right and at the bottom.
-
-    By reflection; where a picture is not larger than the padding, its edge is repeated.
-    """
-    height, width = images.shape[-2:]
-    for size, padding in ((width, (0, -width % factor, 0, 0)), (height, (0, 0, 0, -height % factor))):
-        if any(padding):
-            images = F.pad(images, padding, mode='reflect' if max(padding) < size else 'replicate')
-    return images
 
 
 def _to_tensor(item):

@@ -14,7 +14,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from wfvae_toolkit.checkpoints import fingerprint
-from wfvae_toolkit.datasets import LatentCacheError, LatentIndex, count_images, describe_pipeline, load_batches
+from wfvae_toolkit.datasets import (
+    LatentCacheError,
+    LatentIndex,
+    PictureCounts,
+    count_images,
+    describe_pipeline,
+    load_batches,
+)
 from wfvae_toolkit.datasets.latent_index import DTYPES, INDEX, WHAT, shard_name
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.environment import describe_environment
@@ -101,7 +108,7 @@ class LatentCache:
         self.index = LatentIndex(
             settings={
                 **vars(settings), 'model': fingerprint(model), 'precision': str(reconstructor.dtype),
-                'pipeline': describe_pipeline(pipeline), 'images': len(self.names),
+                'pipeline': describe_pipeline(pipeline, dataset.convert_to_srgb), 'images': len(self.names),
                 'names': hashlib.sha256('\n'.join(self.names).encode()).hexdigest(),
                 'normalized_by': statistics if settings.normalized else None},
             protocol={'model': str(model.path), 'weights': model.weights, 'data': data,
@@ -153,8 +160,9 @@ class LatentCache:
                   for numbers in [self._numbers(shard)] for start in range(0, len(numbers), batch_size)]
         loader = load_batches(self.dataset, [numbers for _, numbers in blocks], num_workers)
         batches = progress(loader, len(blocks), 'batches cached') if distributed.is_main() else loader
-        tensors, skipped = {}, []
+        tensors, skipped, counts = {}, [], PictureCounts()
         for (shard, numbers), batch in zip(blocks, batches, strict=True):
+            counts.add(batch)
             skipped += [{'path': printable(bad.path), 'reason': printable(bad.reason)} for bad in batch.bad]
             if skipped and not skip_bad:
                 raise LatentCacheError(f'{skipped[0]["path"]}: {skipped[0]["reason"]}; --skip-bad leaves such files '
@@ -168,6 +176,7 @@ class LatentCache:
                 with atomic_write(self._path(shard)) as file:
                     file.write(save(tensors, metadata))
                 tensors, skipped = {}, []
+        counts.say()
 
     @torch.inference_mode()
     def _encode(self, batch):

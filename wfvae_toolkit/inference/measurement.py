@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from wfvae_toolkit.datasets import BlockSampler, count_images, describe_pipeline, load_batches
+from wfvae_toolkit.datasets import BlockSampler, PictureCounts, count_images, describe_pipeline, load_batches
 from wfvae_toolkit.models.latents import LatentStatistics
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.errors import SettingError
@@ -143,12 +143,15 @@ def measure_latents(reconstructor, dataset, max_images=None, batch_size=8, num_w
     autoencoder = reconstructor.autoencoder
     batches = BlockSampler(count_images(dataset, max_images), batch_size, distributed.rank(), distributed.world_size())
     moments, images, bad = LatentMoments(autoencoder.latent_channels), 0, []
+    counts = PictureCounts()
     loader = load_batches(dataset, batches, num_workers)
     for batch in progress(loader, len(batches), 'batches measured') if distributed.is_main() else loader:
         bad += batch.bad
+        counts.add(batch)
         for group in batch.groups():
             moments.add(encode_bytes(reconstructor, _cut(group, autoencoder.downsample_factor), group.paths))
             images += len(group)
+    counts.say()
     parts = distributed.gather((moments, images, bad))
     total = LatentMoments(autoencoder.latent_channels)
     for part, _, _ in parts:
@@ -172,9 +175,9 @@ def encode_bytes(reconstructor, images, names):
     return posterior
 
 
-def describe_pictures(pipeline, factor):
+def describe_pictures(pipeline, factor, converts_to_srgb=False):
     """A line for the record: `measure_latents`'s cut included."""
-    return f'{describe_pipeline(pipeline)}, cut to multiples of {factor} px'
+    return f'{describe_pipeline(pipeline, converts_to_srgb)}, cut to multiples of {factor} px'
 
 
 def _cut(group, factor):

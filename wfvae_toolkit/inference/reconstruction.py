@@ -6,7 +6,15 @@ from pathlib import Path
 
 import torch
 
-from wfvae_toolkit.datasets import BadFile, ImageFolder, SequentialSampler, count_images, load_batches
+from wfvae_toolkit.datasets import (
+    BadFile,
+    ImageFolder,
+    PictureCounts,
+    SequentialSampler,
+    count_images,
+    embedded_profile,
+    load_batches,
+)
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.pictures import to_bytes, write_picture
@@ -40,10 +48,10 @@ class PictureFormat:
             raise SettingError(f'quality {self.quality} for {self.name}: use 1 to 100 with webp or jpg; '
                                'png is lossless and has none')
 
-    def write(self, pixels, path):
-        """uint8 (H, W, 3) -> ``path``, replaced as a whole."""
+    def write(self, pixels, path, profile=None):
+        """uint8 (H, W, 3) -> ``path``, replaced as a whole; ``profile``: bytes of an ICC profile to embed."""
         quality = {} if self.name == 'png' else {'quality': self.quality or DEFAULT_QUALITY}
-        write_picture(pixels, path, **FORMATS[self.name], **quality)
+        write_picture(pixels, path, **FORMATS[self.name], **quality, icc_profile=profile)
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,9 @@ def original_path(path):
 def reconstruct_files(reconstructor, dataset, planned, picture_format, beside=False, num_workers=0):
     """Reconstruct picture by picture, this rank's share, through the posterior's mean; every rank must call it.
 
+    The network sees the numbers of the file, so a reconstruction keeps the file's colour profile: both are shown alike.
+    Without one it is in sRGB, as it is where the dataset converts colours, and where the profile does not describe RGB.
+
     Args:
         reconstructor (Reconstructor): the model.
         dataset (ImageDataset): the pictures.
@@ -135,17 +146,20 @@ def reconstruct_files(reconstructor, dataset, planned, picture_format, beside=Fa
     share = [[indices[number.index]] for number in SequentialSampler(
         len(indices), distributed.rank(), distributed.world_size())]
     loader = load_batches(dataset, share, num_workers)
-    bad = []
+    bad, counts = [], PictureCounts()
     for batch in progress(loader, len(share), 'reconstructed') if distributed.is_main() else loader:
         bad += batch.bad
+        counts.add(batch)
         for index, image in zip(batch.indices, batch.images, strict=True):
             path = planned.paths[index]
             target = image[None].to(torch.float32).div(127.5).sub(1.0)
             reconstruction = reconstructor.reconstruct(target, names=[dataset.path(index)])
             path.parent.mkdir(parents=True, exist_ok=True)
-            picture_format.write(_pixels(to_bytes(reconstruction)), path)
+            profile = None if dataset.convert_to_srgb else embedded_profile(dataset.data_root / dataset.path(index))
+            picture_format.write(_pixels(to_bytes(reconstruction)), path, profile)
             if beside:
-                write_picture(_pixels(image[None]), original_path(path))
+                write_picture(_pixels(image[None]), original_path(path), icc_profile=profile)
+    counts.say()
     return sorted(BadFile(*file) for files in distributed.gather(bad) for file in files)
 
 

@@ -10,9 +10,9 @@ from wfvae_toolkit.models.tiling import set_tiling
 from wfvae_toolkit.utils.device import find_device
 from wfvae_toolkit.utils.errors import NotFinite, SettingError, is_number
 from wfvae_toolkit.utils.finite import all_finite, check_finite
-from wfvae_toolkit.utils.pictures import to_bytes
+from wfvae_toolkit.utils.pictures import pad_to_multiple, to_bytes
 
-from .inputs import pad_to_multiple, picture_names, to_batch
+from .inputs import picture_names, to_batch
 
 
 class Reconstructor:

@@ -6,7 +6,7 @@ import time
 import torch
 from mmengine.runner import BaseLoop
 
-from wfvae_toolkit.datasets import BadFileLog, build_dataloader
+from wfvae_toolkit.datasets import build_dataloader
 from wfvae_toolkit.evaluation import ReconstructionEvaluator, evaluate
 from wfvae_toolkit.registry import EVALUATORS, LOOPS, find_part
 from wfvae_toolkit.utils import distributed
@@ -15,6 +15,7 @@ from wfvae_toolkit.utils.errors import NotFinite, SettingError, is_number, locat
 from wfvae_toolkit.utils.seeding import mix_seed
 from wfvae_toolkit.utils.signals import StopRequest
 
+from .data_report import TrainingData, ValidationData
 from .optimizers import LOWEST_SCALE
 from .post_mortem import save_post_mortem
 
@@ -62,7 +63,7 @@ class UpdateLoop(BaseLoop):
         # Not BaseLoop's: it would build MMEngine's sampler, whose order knows no position.
         self._runner = runner
         self.dataloader = build_dataloader(dataloader, training=True, seed=runner.seed, rank=distributed.rank(),
-                                           world_size=distributed.world_size())
+                                           world_size=distributed.world_size(), say=runner.logger.warning)
         self.max_iters = max_iters
         self.val_interval = val_interval
         self.accumulation = accumulation
@@ -75,7 +76,7 @@ class UpdateLoop(BaseLoop):
         self.stopped_by = 0
         self.validated_at = 0  # iteration of the newest scores on record, which LoggerHook keeps
         self.data_seconds = 0.0  # waited for batches since the log last took it
-        self._bad_files = BadFileLog(f'{runner.work_dir}/bad_files.jsonl', limit=max_bad_files)
+        self._data = TrainingData(runner, len(self.dataloader.dataset), max_bad_files)
 
     @property
     def epoch(self):
@@ -132,6 +133,7 @@ class UpdateLoop(BaseLoop):
             self._note_early_stop()
             runner.call_hook('after_train_epoch')
             runner.call_hook('after_train')
+            self._data.finish()
         if self.early_stop:
             runner.logger.warning(f'stopped early by {self.early_stop} after iteration {self.iter} of '
                                   f'{self.max_iters}; --resume does not train on from here, --resume-drop '
@@ -153,6 +155,7 @@ class UpdateLoop(BaseLoop):
             self.iter % self.val_interval == 0 or self.iter == self.max_iters)
 
     def _validate(self):
+        self._data.name_bad_files()
         self.runner.val_loop.run()
         self.runner.model.train()
 
@@ -166,7 +169,7 @@ class UpdateLoop(BaseLoop):
         micro_batches = [next(batches) for _ in range(self.accumulation)]
         self.data_seconds += time.perf_counter() - start
         for batch in micro_batches:
-            self._bad_files.add(batch.bad)
+            self._data.add(batch)
         update = runner.model.update(runner.model.turns(iteration), micro_batches, runner.optim_wrapper)
         if update.skipped:
             self._count_skipped(update, micro_batches)
@@ -232,15 +235,21 @@ def _first_of_ranks(terms):
 class EvaluationLoop(BaseLoop):
     """Scores the averaged weights and, beside them, the raw ones on every validation image.
 
-    Calls ``after_val_iter`` with ``outputs=dict(target=, reconstructions=)`` and ``after_val_epoch`` with
-    ``metrics``, name -> mean, raw weights under ``raw/``. ``summary`` is the EvaluationSummary of the newest run.
+    A file that cannot be scored is named in the log and listed in ``bad_files.jsonl``; ``not_scored`` of the metrics is
+    their number, where there are any. Calls ``after_val_iter`` with ``outputs=dict(target=, reconstructions=)`` and
+    ``after_val_epoch`` with ``metrics``, name -> mean, raw weights under ``raw/``. ``summary`` is the
+    EvaluationSummary of the newest run.
+
+    Raises, while it runs:
+        NothingScored: no image could be scored.
     """
 
     def __init__(self, runner, dataloader, evaluator):
         _check_runner(runner)
         self._runner = runner
         self.dataloader = build_dataloader(dataloader, training=False, rank=distributed.rank(),
-                                           world_size=distributed.world_size())
+                                           world_size=distributed.world_size(), say=runner.logger.warning)
+        self._data = ValidationData(runner)
         with located('val_evaluator'):
             self.evaluator = _build_evaluator(evaluator)
         for name, reason in self.evaluator.not_computed.items():
@@ -256,7 +265,10 @@ class EvaluationLoop(BaseLoop):
         runner.call_hook('before_val_epoch')
         runner.model.eval()
         self.summary = evaluate(autoencoders, self._batches(), self.evaluator, default_device(), on_batch=self._show)
+        left_out = self._data.add(self.summary)
         metrics = {name: row['mean'] for name, row in self.summary.metrics.items() if row['mean'] is not None}
+        if left_out:
+            metrics['not_scored'] = left_out
         runner.call_hook('after_val_epoch', metrics=metrics)
         runner.call_hook('after_val')
         return metrics

@@ -33,10 +33,12 @@ def add_import_argument(parser):
 
 
 def add_image_arguments(parser):
-    """``--resolution``, ``--crop`` and ``--max-images``: which part of which pictures."""
+    """``--resolution``, ``--crop``, ``--convert-to-srgb``, ``--max-images``: which part of which pictures."""
     parser.add_argument('--resolution', type=int, metavar='PX', help='resize the short side to PX and crop the centre')
     parser.add_argument('--crop', type=int, metavar='PX',
                         help='crop the centre; without --resolution nothing is resized')
+    parser.add_argument('--convert-to-srgb', action='store_true',
+                        help='convert pictures with another colour profile (default: their numbers as they are)')
     parser.add_argument('--max-images', type=int, metavar='N', help='only the first N images')
     parser.add_argument('--workers', type=int, default=2, metavar='N',
                         help='processes that read pictures, a rank; 0: the main one (default: 2)')

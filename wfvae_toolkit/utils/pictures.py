@@ -1,7 +1,8 @@
-"""Side-by-side pictures."""
+"""Pictures as tensors: their bytes, their borders, and several side by side."""
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 ERROR_GAIN = 4.0  # an error of a quarter of the range is white
 OVERLAY_OPACITY = 0.7  # of the strongest score: the image stays visible
@@ -10,6 +11,18 @@ OVERLAY_OPACITY = 0.7  # of the strongest score: the image stays visible
 def to_bytes(images):
     """(..., 3, H, W) in [-1, 1] -> uint8 (..., 3, H, W), rounded to nearest, not truncated."""
     return images.clamp(-1.0, 1.0).add(1.0).mul(127.5).round().to(torch.uint8)
+
+
+def pad_to_multiple(images, factor):
+    """(B, C, H, W) -> the same with H and W filled up to multiples of ``factor``, on the right and at the bottom.
+
+    By reflection; where a picture is not larger than the padding, its edge is repeated.
+    """
+    height, width = images.shape[-2:]
+    for size, padding in ((width, (0, -width % factor, 0, 0)), (height, (0, 0, 0, -height % factor))):
+        if any(padding):
+            images = F.pad(images, padding, mode='reflect' if max(padding) < size else 'replicate')
+    return images
 
 
 def error_picture(target, reconstruction):
@@ -23,7 +36,7 @@ def score_overlay(images, scores, limit):
     Scores are upsampled to the nearest pixel. The image is grey, so that every colour is a score's.
     """
     grey = images.mean(1, keepdim=True).expand_as(images)
-    scores = torch.nn.functional.interpolate(scores / limit, images.shape[-2:], mode='nearest').clamp(-1.0, 1.0)
+    scores = F.interpolate(scores / limit, images.shape[-2:], mode='nearest').clamp(-1.0, 1.0)
     red_or_blue = torch.cat([scores, -torch.ones_like(scores), -scores], dim=1).sign()
     return torch.lerp(grey, red_or_blue, OVERLAY_OPACITY * scores.abs())
 
