@@ -14,6 +14,7 @@ from .order import EpochOrder, MixedOrder
 from .paths import PathList
 from .sampler import BlockSampler, PositionSampler, SequentialSampler
 from .scan import EXTENSIONS, scan_folder
+from .synthetic import SyntheticImages
 from .transforms import (
     CenterCrop,
     RandomCrop,
@@ -29,8 +30,8 @@ __all__ = [
     'BadFile', 'BadFileLog', 'BadImage', 'Batch', 'BlockSampler', 'CachedLatents', 'CenterCrop', 'EXTENSIONS',
     'EpochOrder', 'ImageDataset', 'ImageFiles', 'ImageFolder', 'ImageManifest', 'LatentCacheError', 'LatentIndex',
     'LoaderSettings', 'MAX_PIXELS', 'MixedDataset', 'MixedOrder', 'PathList', 'PositionSampler', 'RandomCrop',
-    'RandomFlip', 'ResizeShortSide', 'Sample', 'SampleError', 'SampleKey', 'SequentialSampler', 'TooManyBadFiles',
-    'WatchedLoader', 'WorkerLost', 'build_dataloader', 'collate_evaluation', 'collate_training', 'count_images',
-    'describe_pipeline', 'evaluation_key', 'fixed_pipeline', 'load_batches', 'load_rgb', 'open_images', 'read_size',
-    'rgb_colour', 'scan_folder', 'to_rgb', 'was_upsampled', 'write_manifest',
+    'RandomFlip', 'ResizeShortSide', 'Sample', 'SampleError', 'SampleKey', 'SequentialSampler', 'SyntheticImages',
+    'TooManyBadFiles', 'WatchedLoader', 'WorkerLost', 'build_dataloader', 'collate_evaluation', 'collate_training',
+    'count_images', 'describe_pipeline', 'evaluation_key', 'fixed_pipeline', 'load_batches', 'load_rgb', 'open_images',
+    'read_size', 'rgb_colour', 'scan_folder', 'to_rgb', 'was_upsampled', 'write_manifest',
 ]
