@@ -26,8 +26,27 @@ def test_cosine():
     assert factors[100:] == sorted(factors[100:], reverse=True)
 
 
+def test_linear_tail():
+    hook = LearningRateHook(warmup_iters=10, decay='linear_tail', final_factor=0.1, tail=0.25)
+    assert [hook.factor(i, 400) for i in (10, 150, 300)] == [1, 1, 1]
+    assert hook.factor(350, 400) == pytest.approx(0.55)
+    assert hook.factor(400, 400) == pytest.approx(0.1)
+    assert hook.factor(900, 400) == pytest.approx(0.1)  # a run that is prolonged
+
+
+def test_a_run_with_a_tail_can_be_cut_short_without_having_had_other_rates():
+    """At iteration 900 of 4000: another 100 as the tail."""
+    hook = LearningRateHook(warmup_iters=10, decay='linear_tail')
+    warnings = []
+    runner = SimpleNamespace(max_iters=1000, logger=SimpleNamespace(warning=warnings.append))
+    hook.after_load_checkpoint(runner, {'meta': {'iteration': 900, 'max_iters': 4000}})
+    assert warnings == []
+    hook.after_load_checkpoint(runner, {'meta': {'iteration': 950, 'max_iters': 4000}})
+    assert len(warnings) == 1
+
+
 @pytest.mark.parametrize('max_iters', [1, 2, 3, 10, 49])
-@pytest.mark.parametrize('decay', ['constant', 'cosine'])
+@pytest.mark.parametrize('decay', ['constant', 'cosine', 'linear_tail'])
 def test_any_length_reaches_the_full_rate(max_iters, decay):
     hook = LearningRateHook(warmup_iters=1000, decay=decay)
     factors = [hook.factor(i, max_iters) for i in range(max_iters)]
@@ -55,9 +74,10 @@ def test_reaches_torchs_optimizers(make_model, make_optimizers):
 
 
 @pytest.mark.parametrize(('settings', 'message'), [
-    (dict(decay='linear'), "decay='linear'; one of constant, cosine"),
+    (dict(decay='linear'), "decay='linear'; one of constant, cosine, linear_tail"),
     (dict(warmup_iters=-1), 'warmup_iters=-1'),
     (dict(final_factor=1.5), 'final_factor=1.5'),
+    (dict(tail=0), 'tail=0'),
 ])
 def test_settings_are_checked(settings, message):
     with pytest.raises(ValueError, match=message):

@@ -31,6 +31,7 @@ from .order import EpochOrder, MixedOrder
 from .paths import PathList
 from .sampler import BlockSampler, PositionSampler, SequentialSampler
 from .scan import scan_folder
+from .synthetic import SyntheticImages
 from .transforms import (
     CenterCrop,
     RandomCrop,
@@ -47,8 +48,8 @@ __all__ = [
     'ImageDataset', 'ImageFiles', 'ImageFolder', 'ImageManifest', 'LatentCacheError', 'LatentIndex',
     'LoaderSettings', 'MAX_PIXELS', 'MixedDataset', 'MixedOrder', 'NoUsableFile', 'PathList', 'PictureCounts',
     'PositionSampler', 'RandomCrop', 'RandomFlip', 'ResizeShortSide', 'Sample', 'SampleError', 'SampleKey',
-    'SequentialSampler', 'TooManyBadFiles', 'WatchedLoader', 'WorkerLost', 'build_dataloader', 'collate_evaluation',
-    'collate_training', 'count_images', 'describe_pipeline', 'embedded_profile', 'evaluation_key', 'fixed_pipeline',
-    'load_batches', 'load_rgb', 'open_images', 'read_size', 'readable_extensions', 'rgb_colour', 'scan_folder',
-    'to_rgb', 'was_upsampled', 'write_manifest',
+    'SequentialSampler', 'SyntheticImages', 'TooManyBadFiles', 'WatchedLoader', 'WorkerLost', 'build_dataloader',
+    'collate_evaluation', 'collate_training', 'count_images', 'describe_pipeline', 'embedded_profile',
+    'evaluation_key', 'fixed_pipeline', 'load_batches', 'load_rgb', 'open_images', 'read_size',
+    'readable_extensions', 'rgb_colour', 'scan_folder', 'to_rgb', 'was_upsampled', 'write_manifest',
 ]

@@ -7,7 +7,7 @@ from mmengine.hooks import Hook
 from wfvae_toolkit.registry import HOOKS
 from wfvae_toolkit.utils.errors import SettingError
 
-DECAYS = ('constant', 'cosine')
+DECAYS = ('constant', 'cosine', 'linear_tail')
 
 
 @HOOKS.register_module()
@@ -18,22 +18,28 @@ class LearningRateHook(Hook):
 
     Args:
         warmup_iters (int): iterations from 0 to the full rate.
-        decay (str): ``'constant'``, or ``'cosine'`` down to ``final_factor`` at ``max_iters``.
-        final_factor (float): end of the cosine, a fraction of the full rate.
+        decay (str): ``'constant'``, ``'cosine'`` down to ``final_factor`` at ``max_iters``, or ``'linear_tail'``:
+            constant, then linear down to ``final_factor`` over the last ``tail`` of the run. Such a run can end
+            whenever you like: resume it with a ``max_iters`` whose tail begins at the checkpoint.
+        final_factor (float): end of the decay, a fraction of the full rate.
+        tail (float): share of ``max_iters``, above 0 and up to 1.
     """
 
     priority = 'VERY_HIGH'
     sets_learning_rate = True  # param_scheduler cannot stand beside it
 
-    def __init__(self, warmup_iters=0, decay='constant', final_factor=0.0):
+    def __init__(self, warmup_iters=0, decay='constant', final_factor=0.0, tail=0.1):
         if decay not in DECAYS:
             raise SettingError(f'LearningRateHook: decay={decay!r}; one of {", ".join(DECAYS)}')
         if warmup_iters < 0 or not 0.0 <= final_factor <= 1.0:
             raise SettingError(f'LearningRateHook: warmup_iters={warmup_iters} (0 or more), '
                                f'final_factor={final_factor} (0 to 1)')
+        if not 0.0 < tail <= 1.0:
+            raise SettingError(f'LearningRateHook: tail={tail} (above 0, up to 1)')
         self.warmup_iters = warmup_iters
         self.decay = decay
         self.final_factor = final_factor
+        self.tail = tail
 
     def factor(self, iteration, max_iters):
         """Rate of iteration 0, 1, ... as a fraction of the configured one."""
@@ -42,6 +48,9 @@ class LearningRateHook(Hook):
             return (iteration + 1) / (warmup + 1)
         if self.decay == 'constant':
             return 1.0
+        if self.decay == 'linear_tail':
+            left = (max_iters - iteration) / (self.tail * max_iters)
+            return self.final_factor + (1.0 - self.final_factor) * min(1.0, max(0.0, left))
         progress = (iteration - warmup) / max(1, max_iters - warmup)
         return self.final_factor + (1.0 - self.final_factor) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
