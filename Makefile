@@ -1,31 +1,38 @@
-# Everything runs in .venv, which `make env` builds and every other target reuses.
+# Everything runs in .venv, which `make env` builds and every other target reuses. Two more environments answer one
+# question each: .venv-oldest (the lowest versions that setup.cfg admits) and .venv-fork (MMEngine's maintained fork).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALLED := $(VENV)/.installed
-UNFINISHED := $(VENV)/.unfinished
 
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help env demo-data demo test test-all bench fuzz kill lint wheel clean
+.PHONY: help env demo-data demo test test-all test-kernels test-oldest test-fork bench fuzz kill lint wheel clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "make %-12s %s\n", $$1, $$2}'
 
-env: $(INSTALLED)  ## environment in .venv (PYTHON=... picks the interpreter), refreshed when requirements change
+env: .venv/.installed  ## environment in .venv (PYTHON=... picks the interpreter), refreshed when requirements change
+
+# What pip holds each environment to, and what is done to it afterwards.
+CONSTRAINTS = requirements/constraints.txt
+FINISH = true
+.venv-oldest/.installed: CONSTRAINTS = requirements/oldest.txt
+# Both packages own the folder mmengine: the one goes before the other comes.
+.venv-fork/.installed: FINISH = .venv-fork/bin/python -m pip uninstall -qq -y mmengine \
+	&& .venv-fork/bin/python -m pip install -qq -r requirements/fork.txt
 
 # Killed half-way, pip can leave a package that looks installed and is not: an environment still marked unfinished is
 # built anew. An ordinary pip error installs nothing, so it removes the mark; Ctrl-C keeps it.
-$(INSTALLED): setup.cfg pyproject.toml $(wildcard requirements/*.txt)
-	@if [ -e $(UNFINISHED) ] || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
-		echo 'env: no complete environment in $(VENV), creating one with $(PYTHON)'; \
-		rm -rf $(VENV) && mkdir $(VENV) && touch $(UNFINISHED) && $(PYTHON) -m venv $(VENV); \
+%/.installed: setup.cfg pyproject.toml $(wildcard requirements/*.txt)
+	@if [ -e $*/.unfinished ] || ! $*/bin/python -m pip --version >/dev/null 2>&1; then \
+		echo 'env: no complete environment in $*, creating one with $(PYTHON)'; \
+		rm -rf $* && mkdir $* && touch $*/.unfinished && $(PYTHON) -m venv $*; \
 	fi
-	@echo 'env: installing the packages of requirements/ (minutes the first time)'
-	@touch $(UNFINISHED); trap 'exit 130' HUP INT TERM; \
-		$(BIN)/python -m pip install -qq -e '.[demo,diffusers,onnx,tests,lint]' -c requirements/constraints.txt; \
-		status=$$?; rm -f $(UNFINISHED); exit $$status
+	@echo 'env: installing the packages of requirements/ into $* (minutes the first time)'
+	@touch $*/.unfinished; trap 'exit 130' HUP INT TERM; \
+		$*/bin/python -m pip install -qq -e '.[demo,diffusers,onnx,tests,lint]' -c $(CONSTRAINTS) && $(FINISH); \
+		status=$$?; rm -f $*/.unfinished; exit $$status
 	@touch $@
 
 demo-data: env  ## real photographs in data/demo, from the wheels of scikit-image and scikit-learn
@@ -36,9 +43,8 @@ demo: env demo-data  ## train the demo's autoencoder on the CPU, evaluate it, pr
 	@echo 'demo: training configs/wfvae2_demo.py into work_dirs/demo'
 	@$(BIN)/python tools/demo.py
 
-# One thread a process: the tests' networks are so small that threads wait more than they work. A file's tests stay in
-# one process, because they share what they train.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+# A file's tests stay in one process, because they share what they train.
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 test: env  ## the test suite without slow and GPU tests; coverage of 85% or more
 	@echo 'test: running the quick tests'
@@ -48,6 +54,18 @@ test-all: env  ## every test that this machine can run, with a GPU where there i
 	@echo 'test-all: running every test that needs no missing GPU'
 	@$(PYTEST) \
 		-m "$$($(BIN)/python -c 'import torch; print("" if torch.cuda.is_available() else "not gpu")')"
+
+test-kernels: env  ## the numeric tests with every kind of CPU kernel that this processor has, 1, 2 and 4 threads
+	@$(BIN)/python -m tests.kernels
+
+# Each makes its environment, runs the quick tests in it and says with which versions.
+test-oldest test-fork: test-%: .venv-%/.installed  ## the quick tests with the lowest versions; with onedl-mmengine
+	@echo 'test-$*: running the quick tests in .venv-$*'
+	@$(MAKE) quick-tests BIN=.venv-$*/bin
+	@.venv-$*/bin/python -m tests.versions test-$*
+
+quick-tests:
+	@$(PYTEST) -m 'not slow and not gpu'
 
 bench: env  ## a short form of the benchmark: our networks, the plain formulation, diffusers' AutoencoderKL
 	@echo 'bench: 256 px on the CPU'
@@ -68,7 +86,7 @@ wheel: env  ## a wheel in dist/
 	@echo 'wheel: building into dist/'
 	@rm -rf build && $(BIN)/python -m pip wheel -qq --no-deps -w dist .
 
-clean:  ## remove what builds and tests leave; keeps .venv, data and work_dirs
+clean:  ## remove what builds and tests leave; keeps environments, data and work_dirs
 	@echo 'clean: removing build products and caches'
 	@rm -rf build dist *.egg-info .coverage .pytest_cache .ruff_cache
-	@find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	@find . -name __pycache__ -not -path './.venv*/*' -prune -exec rm -rf {} +

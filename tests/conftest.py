@@ -8,6 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+# One thread a process, set before torch is imported: the tests' networks are so small that threads wait more than they
+# work. A process that a test starts has as many, and so sums in the same order. `make test-kernels` sets more.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -181,7 +185,7 @@ def launch():
     ``env`` is merged over the environment; its PYTHONPATH replaces the checkout's.
     """
     def run(*command, check=True, cwd=ROOT, env=None):
-        environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable,
+        environment = {**os.environ, 'PYTHON': sys.executable,
                        'PYTHONPATH': os.pathsep.join(map(str, [ROOT, DATA / 'plugins'])), **(env or {})}
         done = subprocess.run([str(part) for part in command], cwd=cwd, env=environment, capture_output=True,
                               text=True, timeout=600, check=False)

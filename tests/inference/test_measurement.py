@@ -4,6 +4,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests import tolerances
 from wfvae_toolkit.datasets import fixed_pipeline, open_images
 from wfvae_toolkit.inference import Reconstructor
 from wfvae_toolkit.inference.measurement import LatentMeasurement, LatentMoments, measure_latents
@@ -81,9 +82,11 @@ def reconstructor(make_model):
 
 @pytest.mark.parametrize('batch_size', [1, 2, 9])
 def test_batch_size_of_the_network_does_not_count(reconstructor, photos, batch_size):
-    dataset = open_images(photos / 'train')
+    """The numbers are sums in float64, but the batch may choose the network's kernel. They are of order 1."""
+    dataset, tolerance = open_images(photos / 'train'), tolerances.of_network(reconstructor.autoencoder.encoder)
     torch.testing.assert_close(numbers(measure_latents(reconstructor, dataset, batch_size=batch_size)),
-                               numbers(measure_latents(reconstructor, dataset, batch_size=4)), rtol=1e-9, atol=0)
+                               numbers(measure_latents(reconstructor, dataset, batch_size=4)),
+                               rtol=tolerance, atol=tolerance)
 
 
 def test_pictures_of_any_size_are_cut_to_the_factor(reconstructor, tmp_path):

@@ -87,7 +87,7 @@ def test_the_launcher_passes_a_signal_on(launch, arguments, tmp_path, number, st
         'train_cfg.max_iters': 100_000, 'default_hooks.checkpoint.interval': 100_000,
         'train_cfg.val_interval': 100_000, 'train_dataloader.num_workers': 1})]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={
-        **os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable, 'PYTHONPATH': str(ROOT)})
+        **os.environ, 'PYTHON': sys.executable, 'PYTHONPATH': str(ROOT)})
     while process.poll() is None and not (tmp_path / 'train.csv').exists():
         time.sleep(0.1)
     process.send_signal(number)
