@@ -12,7 +12,7 @@ from pathlib import Path
 from .errors import SettingError, is_number, located
 
 _NAMES = {int: 'a whole number', float: 'a number', bool: 'True or False', str: 'a text', list: 'a list',
-          dict: 'a dict', type(None): 'None'}
+          dict: 'a dict', Path: 'a path', type(None): 'None'}
 
 
 @functools.cache
@@ -96,10 +96,10 @@ def _of_annotation(annotation):
     kind = origin or annotation
     if not isinstance(kind, type) or kind is object:
         return None
+    if kind is Path:
+        return (str, Path)
     if kind in _NAMES:
         return (kind,)
-    if issubclass(kind, Path):
-        return (str, kind)
     if issubclass(kind, (list, tuple, set)) or kind is Sequence:
         return (list,)
     if issubclass(kind, dict) or kind is Mapping:
@@ -123,6 +123,8 @@ def _is(value, kind):
 
 def describe(kinds, example=None):
     """'a number is needed, such as 0.5'."""
+    if Path in kinds:
+        kinds = [kind for kind in kinds if kind is not str]
     texts = [_NAMES[kind] if kind in _NAMES else repr(kind) for kind in kinds
              if (kind in _NAMES or not isinstance(kind, type)) and (kind is not dict or len(kinds) == 1)]
     such_as = '' if example is None or isinstance(example, bool) else f', such as {_as_text(example)}'
