@@ -13,7 +13,7 @@ def parse_arguments(arguments=None):
     parser.add_argument('--work-dir', help='where everything is written (default: work_dirs/<name of the config>)')
     parser.add_argument('--resume', nargs='?', const=True, default=False, metavar='CHECKPOINT',
                         help='go on from CHECKPOINT, or from the newest one of the work dir; from iteration 0 if none')
-    parser.add_argument('--resume-drop', nargs='+', choices=('discriminator', 'optimizers'), default=[],
+    parser.add_argument('--resume-drop', nargs='+', choices=('discriminator', 'optimizers', 'early_stop'), default=[],
                         help='what not to continue')
     add_launcher_argument(parser)
     return parser.parse_args(arguments)

@@ -134,7 +134,7 @@ def test_it_trains_and_resumes_exactly(eq_vae, train, tmp_path, monkeypatch):
     whole = train(config, tmp_path / 'whole', **options)
     stop = [dict(type='run_probes.StopAt', iteration=3)]
     train(config, tmp_path / 'parts', **options, custom_hooks=stop)
-    parts = train(config, tmp_path / 'parts', '--resume', **options)
+    parts = train(config, tmp_path / 'parts', '--resume', '--resume-drop', 'early_stop', **options)
     values = [[row['equivariance'] for row in read_records(run) if 'equivariance' in row] for run in (whole, parts)]
     assert values[0] == values[1]
     assert max(values[0]) > 0

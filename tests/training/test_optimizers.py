@@ -1,7 +1,10 @@
+import copy
+
 import pytest
 import torch
 from torch import nn
 
+from wfvae_toolkit.checkpoints import CheckpointError
 from wfvae_toolkit.losses import Loss
 from wfvae_toolkit.training import TurnOptimizers
 
@@ -75,3 +78,89 @@ def test_rows_are_the_turns(make_model):
     for row in ({}, dict(discriminator=None)):
         with pytest.raises(ValueError, match='discriminator: missing: use dict'):
             TurnOptimizers(dict(autoencoder=ADAMW, **row))(make_model())
+
+
+# what a checkpoint gives back
+
+def both(model, row, logvar_lr=1e-2):
+    return TurnOptimizers(dict(autoencoder=row, discriminator=ADAMW, logvar_lr=logvar_lr))(model)['autoencoder']
+
+
+def stepped(wrapper, factor=1.0):
+    """One step on gradients of one, at ``factor`` of the configured rates."""
+    for group in wrapper.param_groups:
+        group['lr'] = group['initial_lr'] * factor
+        for parameter in group['params']:
+            parameter.grad = torch.ones_like(parameter)
+    wrapper.optimizer.step()
+    wrapper.optimizer.zero_grad()
+    return copy.deepcopy(wrapper.state_dict())
+
+
+NEW = dict(optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.3, betas=[0.5, 0.9]))
+NEW_PARAMWISE = {**NEW, 'paramwise_cfg': dict(norm_decay_mult=0.0, custom_keys={'encoder': dict(lr_mult=0.1)})}
+
+
+@pytest.mark.parametrize('before', [ADAMW, {**ADAMW, 'paramwise_cfg': dict(bias_decay_mult=0.0)}],
+                         ids=['plain', 'paramwise'])
+@pytest.mark.parametrize('after', [NEW, NEW_PARAMWISE], ids=['to plain', 'to paramwise'])
+@pytest.mark.parametrize('configured', [True, False], ids=['', 'an older checkpoint'])
+def test_settings_come_from_the_config_and_moments_from_the_checkpoint(make_model, before, after, configured):
+    model = make_model(learn_logvar=True)
+    state = stepped(both(model, before), factor=0.5)
+    if not configured:
+        del state['configured']
+    moments = {number: kept['exp_avg'].clone() for number, kept in state['state'].items()}
+    fresh, wrapper = both(model, after, logvar_lr=3e-3), both(model, after, logvar_lr=3e-3)
+    values = [parameter.detach().clone() for parameter in model.parameters()]
+    wrapper.load_state_dict(state)
+    assert all(torch.equal(*pair) for pair in zip(values, model.parameters(), strict=True))
+    for group, expected in zip(wrapper.param_groups, fresh.param_groups, strict=True):
+        # The schedule stood at half of the rate.
+        assert group['lr'] == pytest.approx(expected['lr'] / 2)
+        for name in ('initial_lr', 'weight_decay', 'betas', 'eps'):
+            assert group[name] == expected[name]
+    assert wrapper.param_groups[-1]['initial_lr'] == 3e-3
+    kept = [wrapper.optimizer.state[parameter]['exp_avg'] for group in wrapper.param_groups
+            for parameter in group['params']]
+    assert len(kept) == len(moments)
+    assert all(torch.equal(*pair) for pair in zip(kept, moments.values(), strict=True))
+
+
+def test_an_unchanged_config_restores_every_value(make_model):
+    """What a hook has made of a group's settings goes on, too."""
+    model = make_model(learn_logvar=True)
+    wrapper = both(model, ADAMW)
+    wrapper.param_groups[0].update(weight_decay=0.05, noted_by_a_hook=3)
+    state = stepped(wrapper, factor=0.7)
+    again = both(model, ADAMW)
+    again.load_state_dict(state)
+    assert again.state_dict()['param_groups'] == state['param_groups']
+
+
+def test_changes_of_a_group_are_listed(make_model):
+    model = make_model()
+    state = stepped(both(model, ADAMW), factor=0.5)
+    assert both(model, NEW).changes(state) == [
+        ('lr', 1e-3, 1e-4), ('betas', (0.9, 0.999), (0.5, 0.9)), ('weight_decay', 0.1, 0.3)]
+    assert both(model, ADAMW).changes(state) == []
+
+
+@pytest.mark.parametrize(('optimizer', 'kept'), [
+    (dict(type='SGD', lr=1e-3, momentum=0.9), 'SGD as the config has it keeps momentum_buffer'),
+    (dict(type='SGD', lr=1e-3), 'SGD as the config has it keeps nothing'),
+    (dict(type='AdamW', lr=1e-3, amsgrad=True), 'AdamW as the config has it keeps exp_avg, exp_avg_sq, max_exp_avg_sq'),
+])
+def test_another_optimizers_state_is_refused(make_model, optimizer, kept):
+    model = make_model()
+    state = stepped(both(model, ADAMW))
+    if 'momentum' not in optimizer:
+        state.pop('configured')
+    with pytest.raises(CheckpointError, match=f'holds exp_avg, exp_avg_sq, step of each .* {kept}.*--resume-drop opt'):
+        both(model, dict(optimizer=optimizer)).load_state_dict(state)
+
+
+def test_another_number_of_parameters_is_refused(make_model):
+    state = stepped(both(make_model(learn_logvar=True), ADAMW))
+    with pytest.raises(CheckpointError, match='parameters, the config trains'):
+        both(make_model(), ADAMW).load_state_dict(state)

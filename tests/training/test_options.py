@@ -5,7 +5,8 @@ import torch
 
 from wfvae_toolkit.checkpoints import CheckpointError, export_model, read_model, save_training_checkpoint
 from wfvae_toolkit.training import TurnOptimizers
-from wfvae_toolkit.training.starting import start_from, without_parts
+from wfvae_toolkit.training.resume import without_parts
+from wfvae_toolkit.training.starting import start_from
 
 PIXEL, KL = dict(type='L1Loss'), dict(type='KLLoss', weight=1e-3)
 ADVERSARIAL = dict(type='AdversarialLoss', weight=0.5, balance=('pixel',))

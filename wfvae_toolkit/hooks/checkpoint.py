@@ -94,7 +94,7 @@ class CheckpointHook(Hook):
         error, before = distributed.of_main(error), self.failed
         self.failed = error
         if error is None:
-            self._saved = iteration, runner.train_loop.consumed
+            self._saved = iteration, runner.train_loop.consumed, runner.train_loop.early_stop
         elif must or before is not None:
             raise error
         else:
@@ -118,7 +118,7 @@ class CheckpointHook(Hook):
                 best.take(runner, metrics or {})
 
     def _place(self, runner):
-        return runner.iter, runner.train_loop.consumed
+        return runner.iter, runner.train_loop.consumed, runner.train_loop.early_stop
 
     def before_save_checkpoint(self, runner, checkpoint):
         checkpoint['best'] = {best.column: best.score for best in self.best}

@@ -18,6 +18,9 @@ class RunHeaderHook(Hook):
         lines = [f'{name}: {value}' for name, value in describe_environment().items()]
         lines += [f'seed: {runner.seed}', f'work_dir: {runner.work_dir}',
                   f'training images: {len(runner.train_dataloader.dataset)}']
+        if runner.resumed is not None:
+            place, differences = runner.resumed
+            lines += [f'resumed: {place}', *(f'since then: {line}' for line in differences)]
         counts = {'encoder': model.autoencoder.encoder, 'decoder': model.autoencoder.decoder,
                   'discriminator': model.discriminator}
         lines += [f'{name}: {sum(p.numel() for p in network.parameters()) / 1e6:.6g} M parameters'

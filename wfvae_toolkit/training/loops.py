@@ -29,6 +29,9 @@ class UpdateLoop(BaseLoop):
     After SIGTERM, SIGINT or SIGUSR1 on any rank the iteration under way is finished on all, and ``run`` returns as
     it does at the end; ``stopped_by`` is the signal's number, else 0. ``running`` is True inside ``run``.
 
+    A hook ends the run by ``stop_training = True``; ``early_stop`` is then its name. Checkpoints keep it: a resumed run
+    trains on only if ``ignore_early_stop`` is set.
+
     Args:
         max_iters (int): updates, both turns counted.
         val_interval (int): updates between validations; the last update is always followed by one.
@@ -43,6 +46,8 @@ class UpdateLoop(BaseLoop):
     max_epochs = 1
     val_begin = 1
     stop_training = False
+    early_stop = None
+    ignore_early_stop = False
     running = False
 
     def __init__(self, runner, dataloader, max_iters: int, val_interval=1000, accumulation=1, max_bad_files=100,
@@ -82,10 +87,12 @@ class UpdateLoop(BaseLoop):
 
     def state(self):
         """What ``restore`` takes."""
-        return {'consumed': self.consumed, 'skipped': self.skipped, 'skipped_in_a_row': self.skipped_in_a_row}
+        return {'consumed': self.consumed, 'skipped': self.skipped, 'skipped_in_a_row': self.skipped_in_a_row,
+                'early_stop': self.early_stop}
 
-    def restore(self, iteration, consumed, skipped, skipped_in_a_row=0):
+    def restore(self, iteration, consumed, skipped, skipped_in_a_row=0, early_stop=None):
         """Continue after ``iteration`` updates and ``consumed`` samples; nothing is read to get there."""
+        self.early_stop, self.stop_training = early_stop, early_stop is not None
         self.iter, self.consumed = iteration, consumed
         self.skipped, self.skipped_in_a_row = skipped, skipped_in_a_row
 
@@ -107,6 +114,8 @@ class UpdateLoop(BaseLoop):
             if 0 < self.iter != self.validated_at and self._validation_is_due():
                 # The run ended between this checkpoint and its scores.
                 self._validate()
+            if self.ignore_early_stop:
+                self.early_stop, self.stop_training = None, False
             if self.iter >= self.max_iters:
                 runner.logger.info(f'nothing to do: {self.iter} of {self.max_iters} iterations are done; a larger '
                                    'train_cfg.max_iters goes on')
@@ -117,14 +126,26 @@ class UpdateLoop(BaseLoop):
                 if self._run_iteration(batches) and self._validation_is_due():
                     self._validate()
                 # Some rank may have been told alone; without its peers it would wait for them in the next iteration.
-                self.stopped_by = distributed.largest(request.signal)
-                self.stop_training = self.stop_training or bool(self.stopped_by)
+                told = distributed.largest(2 * request.signal + bool(self.stop_training))
+                self.stopped_by, self.stop_training = told // 2, told > 0
+            self._note_early_stop()
             runner.call_hook('after_train_epoch')
             runner.call_hook('after_train')
-        if self.stopped_by:
+        if self.early_stop:
+            runner.logger.warning(f'stopped early by {self.early_stop} after iteration {self.iter} of '
+                                  f'{self.max_iters}; --resume does not train on from here, --resume-drop '
+                                  'early_stop does')
+        elif self.stopped_by:
             runner.logger.warning(f'stopped by {signal.Signals(self.stopped_by).name} after iteration {self.iter} of '
                                   f'{self.max_iters}; the same command with --resume goes on')
         return runner.model
+
+    def _note_early_stop(self):
+        """Before the last checkpoint is written. A run at its end did not stop early."""
+        if self.iter >= self.max_iters:
+            self.early_stop = None
+        elif self.stop_training and not self.stopped_by:
+            self.early_stop = self.early_stop or 'train_loop.stop_training'
 
     def _validation_is_due(self):
         return self.runner.val_loop is not None and (

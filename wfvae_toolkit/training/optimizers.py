@@ -1,8 +1,11 @@
 """One optimizer a turn."""
 
+from itertools import chain
+
 import torch
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper, OptimWrapperDict, build_optim_wrapper
 
+from wfvae_toolkit.checkpoints import CheckpointError
 from wfvae_toolkit.models.layers import LayerNorm2d, RMSNorm2d
 from wfvae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS, find_part
 from wfvae_toolkit.utils.errors import SettingError, is_number, located
@@ -26,6 +29,10 @@ class TurnOptimizer(OptimWrapper):
         # With several groups (paramwise_cfg) MMEngine lists one more, of no parameters, and saves it.
         self.base_param_settings = None
         self.scaler = scaler
+        for group in optimizer.param_groups:
+            group['initial_lr'] = group['lr']
+        # What the config gives each group; schedules and hooks may change the groups while training.
+        self.configured = [_settings_of(group) for group in optimizer.param_groups]
 
     def backward(self, loss, **kwargs):
         super().backward(loss if self.scaler is None else self.scaler.scale(loss), **kwargs)
@@ -52,15 +59,98 @@ class TurnOptimizer(OptimWrapper):
         self.optimizer.zero_grad()
 
     def state_dict(self):
-        state = super().state_dict()
+        state = {**super().state_dict(), 'configured': self.configured}
         return state if self.scaler is None else {**state, 'scaler': self.scaler.state_dict()}
 
     def load_state_dict(self, state_dict):
-        state_dict = dict(state_dict)
-        scaler_state = state_dict.pop('scaler', None)
-        super().load_state_dict(state_dict)
-        if self.scaler is not None and scaler_state is not None:
-            self.scaler.load_state_dict(scaler_state)
+        """Moments, steps and scale of a checkpoint. Settings of a group come from the config where it has changed.
+
+        Raises:
+            CheckpointError: of another optimizer, or of another number of parameters.
+        """
+        groups = self._restored_groups(state_dict)
+        self._check_kept(state_dict)
+        self.optimizer.load_state_dict({'state': state_dict['state'], 'param_groups': groups})
+        if self.scaler is not None and 'scaler' in state_dict:
+            self.scaler.load_state_dict(state_dict['scaler'])
+
+    def changes(self, state_dict):
+        """(setting, before, now), each once, of the groups of a checkpoint and those of the config."""
+        found = []
+        for saved, _, group in self._pairs(state_dict):
+            before = {**saved, 'lr': saved.get('initial_lr', saved['lr'])}
+            now = {**_settings_of(group), 'lr': group['initial_lr']}
+            found += [(name, before[name], value) for name, value in now.items()
+                      if name in before and name != 'initial_lr' and not _equal(before[name], value)]
+        return [change for number, change in enumerate(found) if change not in found[:number]]
+
+    def _pairs(self, state_dict):
+        """(saved group, what the config gave it or None, group) for each group that there is now.
+
+        The order of the parameters is the network's, however ``paramwise_cfg`` groups them: a group's first parameter
+        tells the saved group.
+        """
+        before = state_dict['param_groups']
+        configured = state_dict.get('configured') or [None] * len(before)
+        of_parameter = [number for number, group in enumerate(before) for _ in group['params']]
+        count = sum(len(group['params']) for group in self.optimizer.param_groups)
+        if len(of_parameter) != count:
+            raise CheckpointError(f'holds an optimizer of {len(of_parameter)} parameters, the config trains {count}; '
+                                  'set the config back, or --resume-drop optimizers starts with fresh ones')
+        first, pairs = 0, []
+        for group in self.optimizer.param_groups:
+            number = of_parameter[first]
+            pairs.append((before[number], configured[number], group))
+            first += len(group['params'])
+        return pairs
+
+    def _restored_groups(self, state_dict):
+        keys = chain.from_iterable(group['params'] for group in state_dict['param_groups'])
+        groups = []
+        for saved, configured, group in self._pairs(state_dict):
+            now = _settings_of(group)
+            if configured is not None:
+                # Equal settings: what a hook made of them while training goes on. A name of neither is such a hook's.
+                kept = {name for name in saved if name != 'params' and (
+                    _equal(configured[name], now[name]) if name in configured and name in now
+                    else name not in configured and name not in now)}
+                now |= {name: saved[name] for name in kept}
+            base, rate = saved.get('initial_lr', saved['lr']), saved['lr']
+            if group['initial_lr'] == base:
+                now['lr'] = rate
+            else:
+                # A schedule that steps from rate to rate goes on at the same fraction of the new one.
+                now['lr'] = group['initial_lr'] * (rate / base if base else 1.0)
+            groups.append({**now, 'params': [next(keys) for _ in group['params']]})
+        return groups
+
+    def _check_kept(self, state_dict):
+        """CheckpointError unless the checkpoint holds what this optimizer keeps of a parameter.
+
+        Only a step shows that: one on a zero gradient, after which the parameter gets its value back.
+        """
+        saved_keys = chain.from_iterable(group['params'] for group in state_dict['param_groups'])
+        parameters = chain.from_iterable(group['params'] for group in self.optimizer.param_groups)
+        parameter, saved = next(((parameter, state_dict['state'][key])
+                                 for key, parameter in zip(saved_keys, parameters, strict=True)
+                                 if parameter.requires_grad and state_dict['state'].get(key)), (None, None))
+        if parameter is None:
+            return
+        value = parameter.detach().clone()
+        parameter.grad = torch.zeros_like(parameter)
+        self.optimizer.step()
+        parameter.grad = None
+        with torch.no_grad():
+            parameter.copy_(value)
+        kept = set(self.optimizer.state[parameter])
+        strange = set() if 'configured' in state_dict else (
+            set(state_dict['param_groups'][0]) - set(self.optimizer.param_groups[0]))
+        if kept - set(saved) or strange:
+            name = type(self.optimizer).__name__
+            raise CheckpointError(
+                f'holds {", ".join(sorted(saved))} of each parameter, {name} as the config has it keeps '
+                f'{", ".join(sorted(kept)) or "nothing"}; set type and options of the optimizer back, or '
+                '--resume-drop optimizers starts with fresh ones')
 
     def _with_gradient(self):
         return [parameter for group in self.optimizer.param_groups for parameter in group['params']
@@ -100,18 +190,29 @@ class TurnOptimizers:
             scaler = None
             if model.precision == 'fp16':
                 scaler = torch.amp.GradScaler(next(network.parameters()).device.type)
+            if turn == 'autoencoder':
+                self._add_groups(wrapper.optimizer, model)
             limit = {key: value for key, value in (wrapper.clip_grad_kwargs or {}).items() if key != 'norm_type'}
             wrappers[turn] = TurnOptimizer(wrapper.optimizer, limit or None, scaler)
-        optimizer = wrappers['autoencoder'].optimizer
+        return OptimWrapperDict(**wrappers)
+
+    def _add_groups(self, optimizer, model):
+        """What trains with the autoencoder and is no part of it."""
         extra = [parameter for parameter in model.losses.parameters() if parameter.requires_grad]
         if extra:
             optimizer.add_param_group(dict(params=extra))
         if model.logvar.requires_grad:
             optimizer.add_param_group(dict(params=[model.logvar], lr=self.logvar_lr, weight_decay=0.0))
-        for wrapper in wrappers.values():
-            for group in wrapper.param_groups:
-                group['initial_lr'] = group['lr']
-        return OptimWrapperDict(**wrappers)
+
+
+def _settings_of(group):
+    return {name: value for name, value in group.items() if name != 'params'}
+
+
+def _equal(first, second):
+    """A list in a config is as good as a tuple."""
+    first, second = (tuple(value) if isinstance(value, list) else value for value in (first, second))
+    return first == second
 
 
 def _build(network, row):

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+from functools import cached_property
 from pathlib import Path
 
 from mmengine.config import Config
@@ -9,7 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, Priority, Runner
 
-from wfvae_toolkit.checkpoints import LAST, CheckpointError, find_resumable, load_training_checkpoint
+from wfvae_toolkit.checkpoints import LAST
 from wfvae_toolkit.registry import HOOKS, LOOPS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS, find_part
 from wfvae_toolkit.schema import STARTED_BY, check_config, check_runnable
 from wfvae_toolkit.utils import distributed
@@ -19,10 +20,12 @@ from wfvae_toolkit.utils.files import WriteError, remove_unfinished
 from wfvae_toolkit.utils.seeding import mix_seed
 from wfvae_toolkit.utils.signals import was_restarted
 
+from . import resume as resuming
 from .loops import EvaluationLoop, UpdateLoop
+from .record import describe_run
 from .rehearsal import rehearse
 from .schedules import ParamSchedules
-from .starting import start_from, without_parts
+from .starting import start_from
 
 # What a run writes into its folder and a later one would take for its own.
 _RUN_FILES = ('iter_*.pth', 'best_*.pth', LAST, 'log.jsonl', 'train.csv', 'val.csv', 'curves.png', 'pictures',
@@ -39,6 +42,7 @@ class TrainingRunner(Runner):
     after a failure continue their own run from its newest checkpoint, whatever ``cfg.resume`` says.
 
     averaged_autoencoder: EMA of the autoencoder, set by EMAHook; None without.
+    resumed: of a resumed run which checkpoint, and what differs beside the settings; None of another.
     The model is never wrapped: under DDP it wraps its own forward passes (``model.distribute``), so state
     dict keys are the same on any number of ranks.
 
@@ -47,6 +51,7 @@ class TrainingRunner(Runner):
     """
 
     averaged_autoencoder = None
+    resumed = None
 
     def __init__(self, model, work_dir, *args, resume=False, **kwargs):
         check_runnable({'model': model, **kwargs})
@@ -190,6 +195,8 @@ class TrainingRunner(Runner):
             if hasattr(hook, fn_name):
                 with _settings_of_engine_hook(hook if fn_name == 'before_run' else None):
                     getattr(hook, fn_name)(self, **kwargs)
+                if self.in_training and self.train_loop.stop_training and not self.train_loop.stopped_by:
+                    self.train_loop.early_stop = self.train_loop.early_stop or type(hook).__name__
 
     def get_hooks_info(self):
         return ', '.join(type(hook).__name__ for hook in self.hooks)
@@ -262,36 +269,17 @@ class TrainingRunner(Runner):
         if self._earlier_run is not None:
             self.logger.info(f'an earlier run in {self.work_dir} was moved to {self._earlier_run.name}/; --resume '
                              'would have continued it')
-        path = self._newest() if self._resume_from is True or self._restarted else None
-        if path is not None:
-            self._continue(path, () if self._restarted else self.cfg.get('resume_drop') or ())
-        elif self._resume_from and self._resume_from is not True:
-            self._continue(self._resume_from, self.cfg.get('resume_drop') or ())
+        named = self._resume_from if self._resume_from is not True else None
+        newest = None
+        if self._resume_from is True or self._restarted:
+            newest = resuming.find_newest(self, 'started again after a failure' if self._restarted else '--resume')
+        if newest or named:
+            # A run that torchrun starts again has dropped already.
+            dropped = () if newest and self._restarted else self.cfg.get('resume_drop') or ()
+            resuming.continue_from(self, newest or named, dropped)
         elif self._load_from:
             with located('load_from'):
                 self._start(_load_from_options(self._load_from))
-
-    def _newest(self):
-        """Rank 0's choice, for all: a folder that is not shared equally must not part the ranks."""
-        path, error = None, None
-        if distributed.is_main():
-            try:
-                path = find_resumable(self.work_dir, self.logger.warning)
-            except CheckpointError as found:
-                error = found
-        path, error = distributed.of_main((path, error))
-        if error is not None:
-            raise error
-        if path is None:
-            self.logger.info(f'{"started again after a failure" if self._restarted else "--resume"}: no checkpoint in '
-                             f'{self.work_dir}, starting at iteration 0')
-        return path
-
-    def _continue(self, path, dropped):
-        checkpoint = without_parts(load_training_checkpoint(path), dropped, self.model)
-        self.restore(checkpoint, path, dropped)
-        self.logger.info(f'resumed from {path} at iteration {self.iter} of {self.max_iters}'
-                         + f', without its {" and ".join(dropped)}' * bool(dropped))
 
     def _start(self, options):
         fresh = start_from(self.model, **options)
@@ -300,38 +288,14 @@ class TrainingRunner(Runner):
 
     # state --------------------------------------------------------------------------------------
 
+    @cached_property
+    def record(self):
+        """What checkpoints say about this run; see ``describe_run``."""
+        return describe_run(self)
+
     def state(self, iteration):
         """Everything that continuing after ``iteration`` updates needs: tensors and plain values."""
-        checkpoint = {
-            'meta': {'iteration': iteration, 'seed': self.seed, 'max_iters': self.max_iters, **self.train_loop.state()},
-            'state_dict': self.model.state_dict(),
-            'optimizers': {turn: wrapper.state_dict() for turn, wrapper in self.optim_wrapper.items()},
-        }
-        self.call_hook('before_save_checkpoint', checkpoint=checkpoint)
-        return checkpoint
-
-    def restore(self, checkpoint, path, dropped=()):
-        """Inverse of ``state``; strict. CheckpointError names what does not fit."""
-        meta = checkpoint['meta']
-        if meta['seed'] != self.seed:
-            raise CheckpointError(f'{path}: was trained with randomness.seed={meta["seed"]}, the config says '
-                                  f'{self.seed}; set it back to resume')
-        _load_strictly(self.model, checkpoint['state_dict'], path)
-        if not dropped and set(checkpoint['optimizers']) != set(self.optim_wrapper.keys()):
-            raise CheckpointError(f'{path}: holds optimizers of {sorted(checkpoint["optimizers"])}, the config builds '
-                                  f'{sorted(self.optim_wrapper.keys())}')
-        for turn, state in checkpoint['optimizers'].items():
-            self.optim_wrapper[turn].load_state_dict(state)
-        # Version 1 did not count those in a row.
-        self.train_loop.restore(meta['iteration'], meta['consumed'], meta['skipped'], meta.get('skipped_in_a_row', 0))
-        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-
-
-def _load_strictly(model, state_dict, path):
-    try:
-        model.load_state_dict(state_dict, strict=True)
-    except RuntimeError as error:
-        raise CheckpointError(f'{path} does not fit the model of the config: {error}') from None
+        return resuming.state(self, iteration)
 
 
 def _build_hook(settings):

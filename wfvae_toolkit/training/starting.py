@@ -5,8 +5,6 @@ import fnmatch
 from wfvae_toolkit.checkpoints import CheckpointError, read_model_file
 from wfvae_toolkit.utils.errors import SettingError
 
-PARTS = ('discriminator', 'optimizers')
-
 
 def start_from(model, path, weights='ema', allow_missing=()):
     """Fill a training model from any MODEL; returns the names that stay as they were initialised.
@@ -28,11 +26,8 @@ def start_from(model, path, weights='ema', allow_missing=()):
     content = read_model_file(path)
     state = {f'autoencoder.{name}': value for name, value in content.select(weights).state.items()} | content.others
     wanted = model.state_dict()
-    problems = dict.fromkeys(wanted.keys() - state.keys(), 'missing')
-    problems |= dict.fromkeys(state.keys() - wanted.keys(), 'unexpected')
-    problems |= {name: f'{tuple(state[name].shape)} for {tuple(wanted[name].shape)}'
-                 for name in wanted.keys() & state.keys() if state[name].shape != wanted[name].shape}
-    refused = {name: what for name, what in sorted(problems.items())
+    problems = misfits(wanted, state)
+    refused = {name: what for name, what in problems.items()
                if not any(fnmatch.fnmatch(name, pattern) for pattern in allow_missing)}
     if refused:
         shown = ', '.join(f'{name} ({what})' for name, what in list(refused.items())[:5])
@@ -46,22 +41,10 @@ def start_from(model, path, weights='ema', allow_missing=()):
     return sorted(name for name in problems if name in wanted)
 
 
-def without_parts(checkpoint, parts, model):
-    """A resumed checkpoint with some parts as the model has them now: 'discriminator', 'optimizers'."""
-    unknown = set(parts) - set(PARTS)
-    if unknown:
-        raise SettingError(f'resume_drop: {sorted(unknown)[0]!r} is none of {", ".join(PARTS)}')
-    checkpoint = dict(checkpoint)
-    if 'discriminator' in parts:
-        kept = {name: value for name, value in checkpoint['state_dict'].items() if not _of_discriminator(name)}
-        fresh = {name: value for name, value in model.state_dict().items() if _of_discriminator(name)}
-        checkpoint['state_dict'] = kept | fresh
-        checkpoint['optimizers'] = {turn: state for turn, state in checkpoint['optimizers'].items()
-                                    if turn != 'discriminator'}
-    if 'optimizers' in parts:
-        checkpoint['optimizers'] = {}
-    return checkpoint
-
-
-def _of_discriminator(name):
-    return name.startswith('discriminator.')
+def misfits(wanted, state):
+    """Two state dicts -> name -> what is wrong with it: 'missing', 'unexpected', or the two shapes; sorted."""
+    problems = dict.fromkeys(wanted.keys() - state.keys(), 'missing')
+    problems |= dict.fromkeys(state.keys() - wanted.keys(), 'unexpected')
+    problems |= {name: f'{tuple(state[name].shape)} for {tuple(wanted[name].shape)}'
+                 for name in wanted.keys() & state.keys() if state[name].shape != wanted[name].shape}
+    return dict(sorted(problems.items()))

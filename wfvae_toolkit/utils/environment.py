@@ -1,5 +1,6 @@
 """Versions, code state and devices, for logs and result files."""
 
+import os
 import platform
 import subprocess
 from importlib import metadata
@@ -16,11 +17,11 @@ _PACKAGES = ('torch', 'torchvision', 'mmengine', 'numpy', 'pillow')
 
 def describe_environment():
     """Name -> text, in the order to print."""
-    versions = ', '.join(f'{name} {_version(name)}' for name in _PACKAGES)
-    if torch.cuda.is_available():
-        device = f'{torch.cuda.device_count()} x {torch.cuda.get_device_name()}'
-    else:
-        device = f'CPU, {torch.get_num_threads()} threads a process'
+    versions = ', '.join(f'{name} {version_of(name)}' for name in _PACKAGES)
+    machine = describe_machine()
+    device = f'{machine["cpu"]}, kernels {machine["kernels"]}, {machine["threads"]} threads a process'
+    if 'gpu' in machine:
+        device = f'{torch.cuda.device_count()} x {machine["gpu"]}; {device}'
     return {
         'wfvae_toolkit': f'{wfvae_toolkit.__version__} ({git_state(Path(wfvae_toolkit.__file__).parent)})',
         'python': f'{platform.python_version()} on {platform.platform()}',
@@ -28,6 +29,29 @@ def describe_environment():
         'device': device,
         'processes': str(distributed.world_size()),
     }
+
+
+def describe_machine():
+    """What decides on a processor's rounding, name -> text or number: kernels differ by it, and so do last bits."""
+    kernels = torch.backends.cpu.get_cpu_capability()
+    limit = os.environ.get('ONEDNN_MAX_CPU_ISA')
+    machine = {'cpu': _cpu_name(), 'kernels': kernels + (f', oneDNN up to {limit}' if limit else ''),
+               'threads': torch.get_num_threads()}
+    return {**machine, 'gpu': torch.cuda.get_device_name()} if torch.cuda.is_available() else machine
+
+
+def describe_versions():
+    """Name of a package -> its version, of all that numbers can depend on."""
+    return {'wfvae_toolkit': wfvae_toolkit.__version__, 'python': platform.python_version(),
+            **{name: version_of(name) for name in _PACKAGES}}
+
+
+def _cpu_name():
+    """Model of the processor as Linux names it, else what Python knows."""
+    info = Path('/proc/cpuinfo')
+    lines = info.read_text(encoding='utf-8', errors='replace').splitlines() if info.is_file() else ()
+    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def git_state(folder):
@@ -42,7 +66,8 @@ def git_state(folder):
     return f'git {commit}' + (', with changes' if changed else '')
 
 
-def _version(name):
+def version_of(name):
+    """Of an installed package, else 'not installed'."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -1,0 +1,94 @@
+"""What a checkpoint says about the run that wrote it, and where another run differs."""
+
+import hashlib
+import json
+from pathlib import PurePath
+
+from wfvae_toolkit.checkpoints.settings import complete
+from wfvae_toolkit.registry import unregistered_types
+from wfvae_toolkit.schema import effective_settings
+from wfvae_toolkit.utils import distributed
+from wfvae_toolkit.utils.environment import describe_machine, describe_versions
+
+# How a run is started, which no number of it depends on.
+_OF_THE_START = ('work_dir', 'experiment_name', 'launcher', 'resume', 'resume_drop', 'load_from')
+
+
+def describe_run(runner):
+    """Plain data: ``settings`` by dotted key, ``machine``, ``versions``, ``processes``, ``images_per_iteration``,
+    and ``data``, on rank 0: number and digest of the names in each dataset."""
+    settings = {key: plain(value) for key, value in effective_settings(runner.cfg).items()
+                if key.partition('.')[0] not in _OF_THE_START}
+    loaders = {'train_dataloader': runner.train_loop.dataloader}
+    if runner.val_loop is not None:
+        loaders['val_dataloader'] = runner.val_loop.dataloader
+    return {'settings': settings, 'machine': describe_machine(), 'versions': describe_versions(),
+            'processes': distributed.world_size(), 'images_per_iteration': runner.train_loop.images_per_iteration,
+            'data': {name: describe_data(loader.dataset) for name, loader in loaders.items()}
+            if distributed.is_main() else {}}
+
+
+def describe_data(dataset):
+    """Number of samples, and a digest of their names in order; '' of a dataset that names none."""
+    digest = hashlib.blake2b(digest_size=8)
+    if not hasattr(dataset, 'path'):
+        return {'files': len(dataset), 'digest': ''}
+    for index in range(len(dataset)):
+        digest.update(dataset.path(index).encode('utf-8', 'surrogatepass') + b'\0')
+    return {'files': len(dataset), 'digest': digest.hexdigest()}
+
+
+def plain(value):
+    """A setting as a file of weights may hold it: numbers, texts, lists and dicts; what else, by its name."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, PurePath):
+        return str(value)
+    # A class or function, or an object that was built: its text would hold an address.
+    named = value if hasattr(value, '__qualname__') else type(value)
+    return f'{named.__module__}.{named.__qualname__}'
+
+
+def of_autoencoder(config):
+    """AUTOENCODERS config or its JSON -> settings by dotted key, with all defaults, as two networks compare."""
+    config = json.loads(config) if isinstance(config, str) else config
+    return dict(_flatten(plain(config if unregistered_types(config) else complete(config)), 'model.autoencoder'))
+
+
+def _flatten(node, path):
+    parts = isinstance(node, list) and any(isinstance(item, dict) for item in node)
+    if not (isinstance(node, dict) or parts):
+        yield path, node
+        return
+    for key, item in enumerate(node) if parts else node.items():
+        yield from _flatten(item, f'{path}.{key}')
+
+
+def changes(before, now):
+    """[(dotted key, before, now)] of settings that differ; a row or part that one side lacks is one of them."""
+    found = {}
+    for key in [*now, *(key for key in before if key not in now)]:
+        if key in before and key in now and before[key] == now[key]:
+            continue
+        place = next((place for side in (before, now) if key not in side for place in [_lacking(key, side)]), key)
+        pair = _at(place, before), _at(place, now)
+        if pair[0] != pair[1]:
+            found[place] = pair
+    return [(place, *pair) for place, pair in found.items()]
+
+
+def _lacking(key, settings):
+    """The shortest beginning of a dotted key under which there is nothing."""
+    names = key.split('.')
+    places = ('.'.join(names[:count]) for count in range(1, len(names) + 1))
+    return next((place for place in places if not any(other.startswith(f'{place}.') for other in settings)), key)
+
+
+def _at(place, settings):
+    """The value of a key, or of a part all that stands under it; None where there is neither."""
+    below = {key.removeprefix(f'{place}.'): value for key, value in settings.items() if key.startswith(f'{place}.')}
+    return below or settings.get(place)
