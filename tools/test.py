@@ -32,7 +32,7 @@ def main(arguments=None):
     from wfvae_toolkit.utils.config import load_config
 
     cfg = load_config(options.config, options.cfg_options)
-    with distributed.process_group(options.launcher):
+    with distributed.process_group(options.launcher or cfg.get('launcher') or 'none'):
         from wfvae_toolkit.evaluation import format_table
         from wfvae_toolkit.inference.evaluation import evaluate_checkpoint
 

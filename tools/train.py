@@ -29,8 +29,11 @@ def main(arguments=None):
 
     cfg = load_config(options.config, options.cfg_options)
     cfg.work_dir = options.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
-    cfg.resume, cfg.resume_drop, cfg.launcher = options.resume, options.resume_drop, options.launcher
-    with process_group(options.launcher):
+    # A command line may say what a config does, and wins.
+    cfg.resume = options.resume or cfg.get('resume') or False
+    cfg.resume_drop = options.resume_drop or cfg.get('resume_drop') or []
+    cfg.launcher = options.launcher or cfg.get('launcher') or 'none'
+    with process_group(cfg.launcher):
         from wfvae_toolkit.training import TrainingRunner
 
         runner = TrainingRunner.from_cfg(cfg)

@@ -6,15 +6,15 @@ everywhere too. Registries below the line are children of MMEngine's, so its own
 (optimizers, visualization backends, ...) are found through them.
 """
 
+import contextlib
 import difflib
-import inspect
 from importlib import import_module
 
 from mmengine import registry as engine
 from mmengine.registry import Registry
 
 from .utils.errors import NameClash, UnknownName, UnknownSetting
-from .utils.kinds import check_kinds
+from .utils.kinds import check_kinds, parameters_of, takes_any_name
 from .utils.plugins import load_plugins, place_of
 
 SCOPE = 'wfvae_toolkit'
@@ -69,11 +69,16 @@ def build_part(cfg, registry, **context):
     cls = cfg['type']
     if isinstance(cls, str):
         cls = find_part(cls, registry)
-    try:
-        inspect.signature(cls).bind(**arguments)
-    except TypeError as error:
-        accepted = [name for name in inspect.signature(cls).parameters if name not in context]
-        raise UnknownSetting(f'{registry.name} {cls.__name__}: {error}; its settings are {accepted}') from None
+    parameters = parameters_of(cls)
+    accepted = [name for name in parameters if name not in context]
+    for name in arguments:
+        if name not in parameters and not takes_any_name(cls):
+            raise UnknownSetting(f'{registry.name} {cls.__name__}: no setting is called {name!r}; its settings are '
+                                 f'{accepted}')
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD and (
+                name not in arguments):
+            raise UnknownSetting(f'{registry.name} {cls.__name__}: {name!r} is missing; its settings are {accepted}')
     if is_own(cls):
         check_kinds(cls, arguments)
     return cls(**arguments)
@@ -118,6 +123,35 @@ def registered_names(registry):
     load_plugins()
     registry.import_from_location()
     return list(registry.module_dict)
+
+
+def with_registered_names(config):
+    """A config whose parts given as classes or by dotted paths are called by the names that they are registered under.
+
+    Raises:
+        UnknownName: a part is registered under no name.
+    """
+    if isinstance(config, dict):
+        config = {key: with_registered_names(value) for key, value in config.items()}
+        kind = config.get('type')
+        if isinstance(kind, type) or isinstance(kind, str) and '.' in kind:
+            config['type'] = _registered_name(kind)
+        return config
+    return [with_registered_names(item) for item in config] if isinstance(config, (list, tuple)) else config
+
+
+def _registered_name(kind):
+    cls = kind
+    if isinstance(kind, str):
+        module, _, attribute = kind.rpartition('.')
+        with contextlib.suppress(ImportError):
+            cls = getattr(import_module(module), attribute, kind)
+    for registry in BY_NAME.values():
+        for name in registered_names(registry):
+            if registry.module_dict[name] is cls:
+                return name
+    raise UnknownName(f'type={kind!r} is registered under no name; register it, such as by '
+                      '@MID_BLOCKS.register_module(): checkpoints name their parts so')
 
 
 def unregistered_types(config, registries=None):

@@ -4,106 +4,17 @@
 a part takes is read from its signature, the registry of a nested part from the name of the parameter (`PARTS`).
 """
 
-import difflib
-import inspect
 import logging
-from dataclasses import dataclass, field
-from importlib import import_module
-from typing import Any
 
 from . import registry as registries
-from .registry import BY_NAME, UnknownName, find_part, is_own, registered_names
-from .utils import conventions
-from .utils.errors import SettingError, UnknownSetting, located
-from .utils.kinds import check_kind, describe, fits, parameters_of, takes_any_name
+from .registry import BY_NAME, registered_names
+from .utils.errors import SettingError, UnknownName
+from .utils.kinds import kinds_of, parameters_of
+from .utils.nodes import REQUIRED, Arguments, Fields, Items, Name, Part, Rows, Schema, Setting, Value
 
-REQUIRED = inspect.Parameter.empty
-
-
-# nodes ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Value:
-    """A plain value of one of ``kinds`` (types and constants; None: anything); ``default`` where it is absent."""
-
-    kinds: tuple | None
-    default: Any = None
-    example: Any = None
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A parameter of a part."""
-
-    parameter: inspect.Parameter
-    by_default: bool = True
-
-    @property
-    def default(self):
-        return self.parameter.default
-
-
-@dataclass(frozen=True)
-class Fields:
-    """A dict of fixed keys, name -> node; ``example`` is shown where it is no dict; ``or_value`` are other kinds."""
-
-    members: dict
-    example: str
-    or_value: tuple = (type(None),)
-    default: Any = None
-
-
-@dataclass(frozen=True)
-class Arguments:
-    """A dict of arguments of the callable ``name`` of a module, some of which its caller passes."""
-
-    module: str
-    name: str
-    passed: tuple = ()
-    example: str = 'dict()'
-    or_value: tuple = (type(None),)
-    default: Any = None
-
-
-@dataclass(frozen=True)
-class Rows:
-    """A dict of named rows, each a ``node`` or None."""
-
-    node: Any
-    default: Any = None
-
-
-@dataclass(frozen=True)
-class Items:
-    """A list of ``node``."""
-
-    node: Any
-    default: Any = None
-
-
-@dataclass(frozen=True)
-class Part:
-    """``dict(type='Name', ...)`` of a registry's part; ``extra`` are keys that the owner reads, name -> node."""
-
-    registry: Any
-    extra: dict = field(default_factory=dict)
-    default: Any = None
-
-
-@dataclass(frozen=True)
-class Name:
-    """The name of a registry's part alone."""
-
-    registry: Any
-    default: Any = None
-
-
-# the table --------------------------------------------------------------------------------------
-
-NONE, NUMBER, WHOLE, TEXT, SWITCH, LIST, ANY = type(None), float, int, str, bool, list, None
-_DATASET = Part(registries.DATASETS)
-_LOADER = Arguments('wfvae_toolkit.datasets.loader', 'LoaderSettings',
+NONE, NUMBER, WHOLE, TEXT, SWITCH, LIST = type(None), float, int, str, bool, list
+_DATASET = Part(registries.DATASETS, example="dict(type='ImageFolder', data_root=...)")
+_LOADER = Arguments('wfvae_toolkit.datasets.loader.LoaderSettings',
                     example="dict(batch_size=4, dataset=dict(type='ImageFolder', data_root=...))")
 _PARAMWISE = Fields({
     **{name: Value((NUMBER, NONE)) for name in ('bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult',
@@ -115,7 +26,7 @@ _PARAMWISE = Fields({
 _OPTIMIZER_ROW = Fields({
     'type': Value(('OptimWrapper', NONE)),
     'constructor': Name(registries.OPTIM_WRAPPER_CONSTRUCTORS),
-    'optimizer': Part(registries.OPTIMIZERS, default=REQUIRED),
+    'optimizer': Part(registries.OPTIMIZERS, example="dict(type='AdamW', lr=1e-5)", default=REQUIRED),
     'clip_grad': Fields({'max_norm': Value((NUMBER,), REQUIRED, 1e5), 'foreach': Value((SWITCH, NONE)),
                          'norm_type': Value((2, 2.0), 2)},
                         'dict(max_norm=1e5), or None'),
@@ -143,15 +54,17 @@ SECTIONS = {
         'mp_cfg': Fields({'mp_start_method': Value(('fork', 'spawn', 'forkserver'), 'fork'),
                           'opencv_num_threads': Value((WHOLE,), 0)}, "dict(mp_start_method='fork')"),
         'resource_limit': Value((WHOLE,), 4096)}, 'dict(cudnn_benchmark=True)'),
-    'model_wrapper_cfg': Arguments('torch.nn.parallel', 'DistributedDataParallel',
+    'model_wrapper_cfg': Arguments('torch.nn.parallel.DistributedDataParallel',
                                    ('module', 'forward_sync_buffers', 'gradient_as_bucket_view'),
                                    'dict(bucket_cap_mb=100), or None'),
     'model': Part(registries.MODELS),
     'data_preprocessor': Part(registries.MODELS),
     'train_dataloader': _LOADER,
     'val_dataloader': _LOADER,
-    'train_cfg': Part(registries.LOOPS),
-    'val_cfg': Part(registries.LOOPS),
+    'train_cfg': Part(registries.LOOPS, base='wfvae_toolkit.training.loops.UpdateLoop',
+                      example="dict(type='UpdateLoop', max_iters=1_000_000)"),
+    'val_cfg': Part(registries.LOOPS, base='wfvae_toolkit.training.loops.EvaluationLoop',
+                    example="dict(type='EvaluationLoop')"),
     'val_evaluator': Part(registries.EVALUATORS),
     'optim_wrapper': Fields({
         'type': Value(('OptimWrapper', NONE)),
@@ -169,6 +82,8 @@ SECTIONS = {
                                          'test_evaluator')},
 }
 
+# What one start of a run says; no part of what is trained.
+STARTED_BY = ('launcher', 'resume', 'resume_drop')
 # Sections without which no run starts, and those that come together.
 _NEEDED = ('model', 'train_dataloader', 'optim_wrapper', 'train_cfg', 'randomness', 'env_cfg')
 _VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
@@ -181,7 +96,7 @@ _SOURCE = Fields({'weight': Value((NUMBER,), REQUIRED, 1.0), 'dataset': _DATASET
 PARTS = {
     'autoencoder': Part(registries.AUTOENCODERS), 'discriminator': Part(registries.DISCRIMINATORS),
     'losses': Rows(Part(registries.LOSSES)), 'data_preprocessor': Part(registries.MODELS),
-    'compile': Arguments('torch', 'compile', ('model',), "dict(mode='max-autotune'), {} for the defaults, or None"),
+    'compile': Arguments('torch.compile', ('model',), "dict(mode='max-autotune'), {} for the defaults, or None"),
     'wavelet': Part(registries.WAVELETS), 'norm': Part(registries.NORM_LAYERS),
     'mid_blocks': Items(Part(registries.MID_BLOCKS)), 'channel_attention': Part(registries.CHANNEL_ATTENTIONS),
     'downsample': Part(registries.DOWNSAMPLERS), 'upsample': Part(registries.UPSAMPLERS),
@@ -189,7 +104,7 @@ PARTS = {
     'metrics': Rows(_METRIC), 'vis_backends': Items(Part(registries.VISBACKENDS)),
 }
 
-# using it ---------------------------------------------------------------------------------------
+SCHEMA = Schema(SECTIONS, PARTS)
 
 
 def check_config(cfg):
@@ -205,7 +120,7 @@ def check_config(cfg):
         UnknownName: a ``type`` that its registry does not hold.
         SettingError: a value of another kind than its setting.
     """
-    _check(_ROOT, _as_dict(cfg), '', cfg)
+    SCHEMA.check(_as_dict(cfg))
 
 
 def effective_settings(cfg):
@@ -214,7 +129,7 @@ def effective_settings(cfg):
     Lists of parts are numbered (``model.autoencoder.mid_blocks.0.type``); lists of plain values are one value. A row
     that is None, or a part that is left out, is one path with None.
     """
-    return dict(_effective(_ROOT, _as_dict(cfg), ''))
+    return SCHEMA.effective(_as_dict(cfg))
 
 
 def check_runnable(settings):
@@ -241,174 +156,32 @@ def defaults_of(name):
     raise UnknownName(f'no part is called {name!r}')
 
 
-def known_keys(cfg, path=''):
-    """Names that may stand under a dotted path of a config, name -> node; None where any may."""
-    node, value = _ROOT, _as_dict(cfg)
-    for name in path.split('.') if path else ():
-        node, value = _child(node, value, name, path), value[int(name) if isinstance(value, (list, tuple)) else name]
-    members, other = _members(node, value, path)
-    return members if other is None else None
+def check_sections(cfg):
+    """The part of `check_config` that imports no part: top-level keys, and ``custom_imports``."""
+    SCHEMA.check_sections(_as_dict(cfg))
 
 
-_ROOT = Fields(SECTIONS, 'a config')
+def node_at(cfg, path):
+    """The node of a dotted path of a config, see ``utils/nodes.py``; None where the config has no such place."""
+    return SCHEMA.node_at(_as_dict(cfg), path)
+
+
+def check_removed(cfg, paths):
+    """UnknownSetting for the first of some dotted paths that was to take a row out and names none."""
+    SCHEMA.check_removed(_as_dict(cfg), paths)
+
+
+def takes_text(cfg, path):
+    """Whether the setting at a dotted path of a config may be a text."""
+    node = node_at(cfg, path)
+    kinds = node.kinds if isinstance(node, Value) else kinds_of(node.parameter) if isinstance(node, Setting) else ()
+    return kinds is not None and str in kinds
+
+
+def needs_type(cfg, path):
+    """Whether a part stands at a dotted path of a config."""
+    return isinstance(node_at(cfg, path), Part)
 
 
 def _as_dict(cfg):
     return getattr(cfg, '_cfg_dict', cfg)
-
-
-def _members(node, value, path):
-    """(name -> node, node of any other name or None) for a dict that stands on ``node``."""
-    if isinstance(node, Fields):
-        return node.members, None
-    if isinstance(node, Rows):
-        return {}, node.node
-    if isinstance(node, Arguments):
-        called = getattr(import_module(node.module), node.name)
-        return _settings(called, node.passed, value), None
-    if isinstance(node, Part):
-        part = _part_of(node, value, path)
-        members = {'type': Value(ANY, REQUIRED), **_settings(part, node.registry.context, value), **node.extra}
-        return members, Value(ANY) if takes_any_name(part) else None
-    return {}, Value(ANY)
-
-
-def _part_of(node, value, path):
-    name = value['type']
-    with located(f'{path}.type'):
-        part = find_part(name, node.registry) if isinstance(name, str) else name
-        refused = conventions.of_part(part)
-        if refused:
-            raise SettingError(f"MMEngine's {part.__name__} is not used here; {refused}")
-        if callable(part):
-            return part
-        raise UnknownSetting(f'{name!r}: expected the name of a registered {node.registry.name}')
-
-
-def _settings(part, passed, value):
-    return {name: _of_parameter(part, parameter, value.get(name)) for name, parameter in parameters_of(part).items()
-            if name not in passed and parameter.kind is not parameter.VAR_KEYWORD}
-
-
-def _of_parameter(part, parameter, value):
-    """Node of a parameter: that of `PARTS`, unless the default shows a plain value."""
-    own = is_own(part)
-    node = PARTS.get(parameter.name)
-    plain_default = isinstance(parameter.default, (str, int, float)) and parameter.default is not REQUIRED
-    if node is not None and not plain_default and (own or isinstance(value, (dict, list, tuple))):
-        return type(node)(**{**vars(node), 'default': parameter.default})
-    if isinstance(value, dict) and isinstance(value.get('type'), str) and not plain_default:
-        for registry in BY_NAME.values():
-            try:
-                find_part(value['type'], registry)
-            except UnknownName:
-                continue
-            return Part(registry, default=parameter.default)
-    return Setting(parameter, own)
-
-
-def _child(node, value, name, path):
-    if isinstance(node, Items):
-        return node.node
-    members, other = _members(node, value, path)
-    return members.get(name, other)
-
-
-def _check(node, value, path, cfg):
-    _check_kind(node, value, path)
-    if isinstance(node, Items) and isinstance(value, (list, tuple)):
-        for number, item in enumerate(value):
-            _check(node.node, item, f'{path}.{number}', cfg)
-    if not isinstance(value, dict) or isinstance(node, (Value, Setting, Items)):
-        return
-    members, other = _members(node, value, path)
-    for key, item in value.items():
-        child, place = members.get(key, other), f'{path}.{key}' if path else str(key)
-        if child is None:
-            part = getattr(_part_of(node, value, path), '__name__', '') if isinstance(node, Part) else ''
-            raise UnknownSetting(_unknown(key, path, members, cfg, part))
-        if not (isinstance(node, Rows) and item is None):
-            _check(child, item, place, cfg)
-    offered = node.registry.offers if isinstance(node, Part) else ()
-    for key, child in members.items():
-        if child.default is REQUIRED and key not in value and key not in offered:
-            with located(path):
-                raise UnknownSetting(f'{key} is missing; it has {", ".join(members)}')
-
-
-def _check_kind(node, value, path):
-    """SettingError unless the value itself, whatever is in it, is of a kind that the node takes."""
-    *parent, last = path.rsplit('.', 1)
-    with located(path):
-        if isinstance(node, Value) and not fits(value, node.kinds) and value != node.default:
-            _refuse_foreign(path)
-            raise SettingError(f'{value!r}: {describe(node.kinds, node.example)}')
-        if isinstance(node, (Fields, Arguments)) and not (isinstance(value, dict) or fits(value, node.or_value)):
-            raise SettingError(f'{value!r}: use {node.example}')
-        if isinstance(node, Rows) and not (isinstance(value, dict) or value is None):
-            raise SettingError(f"{value!r}: a dict of named rows is needed, such as dict(name=dict(type='Name', ...))")
-        if isinstance(node, Items) and not (isinstance(value, (list, tuple)) or value is None is node.default):
-            raise SettingError(f"{value!r}: a list is needed, such as [dict(type='Name', ...)]")
-        if isinstance(node, Name):
-            find_part(value, node.registry) if isinstance(value, str) else None
-        if isinstance(node, Part) and not (isinstance(value, dict) and 'type' in value) and not (
-                value is None is node.default):
-            raise UnknownSetting(f"{node.registry.name}: expected dict(type='Name', ...), got {value!r}")
-    if isinstance(node, Setting):
-        with located(parent[0]) if parent else located(''):
-            check_kind(last, value, node.parameter, node.by_default)
-
-
-def _refuse_foreign(path):
-    sentence = conventions.of_key(path)
-    if sentence:
-        raise UnknownSetting(f'nothing reads it here; {sentence}')
-
-
-def _unknown(key, parent, members, cfg, part):
-    """The sentence for a key that nothing reads: what to use in its place, or the nearest key."""
-    path = f'{parent}.{key}' if parent else str(key)
-    sentence = conventions.of_key(path, part)
-    if sentence:
-        return f'{path}: nothing reads it here; {sentence}'
-    said = f'{parent or "the config"} has no {key}'
-    inside = f'{parent}.' if parent else ''
-    near = difflib.get_close_matches(str(key), members, n=1, cutoff=0.6)
-    if near:
-        return f'{said}; did you mean {inside}{near[0]}?'
-    section = parent.partition('.')[0]
-    moved = [known for known in _effective_paths(cfg) if known.rpartition('.')[2] == key
-             and (not section or known.partition('.')[0] == section) and known != path]
-    if moved:
-        return f'{said}; did you mean {min(moved, key=len)}?'
-    return f'{said}; it has {", ".join(sorted(set(members) - {"type"})) or "no settings"}'
-
-
-def _effective_paths(cfg):
-    try:
-        return [path for path, _ in _effective(_ROOT, _as_dict(cfg), '')]
-    except (UnknownName, UnknownSetting):
-        return []
-
-
-def _effective(node, value, path):
-    if isinstance(node, Items) and isinstance(value, (list, tuple)) and value:
-        for number, item in enumerate(value):
-            yield from _effective(node.node, item, f'{path}.{number}')
-    elif isinstance(value, dict) and not isinstance(node, (Value, Setting, Items)):
-        members, _ = _members(node, value, path)
-        for name in [*members, *(key for key in value if key not in members)]:
-            child = members.get(name, node.node if isinstance(node, Rows) else Value(ANY))
-            item = value.get(name, child.default)
-            if item is not REQUIRED:
-                yield from _effective(child, item, f'{path}.{name}' if path else name)
-    else:
-        yield path, _plain(value)
-
-
-def _plain(value):
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

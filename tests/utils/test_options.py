@@ -13,7 +13,7 @@ def parse():
 
 
 @pytest.mark.parametrize(('text', 'value'), [
-    ('3', 3), ('-1', -1), ('1e-5', 1e-5), ('True', True), ('false', False), ('None', None), ('none', None),
+    ('3', 3), ('-1', -1), ('1e-5', 1e-5), ('True', True), ('false', False), ('None', None), ('none', 'none'),
     ('[1, 2]', [1, 2]), ('(128,256)', (128, 256)), ('dict', 'dict'), ("{'a': 1}", {'a': 1}),
     ("dict(type='Haar', b=[dict(c=None)])", {'type': 'Haar', 'b': [{'c': None}]}), ('dict(1)', 'dict(1)'),
     ('open(a=1)', 'open(a=1)'), ("'3'", '3'),

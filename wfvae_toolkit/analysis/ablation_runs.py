@@ -73,7 +73,8 @@ def iterations_for(minutes, configs, folder, tools, options=None, report=print):
             pilot = path.parent / 'pilot'
             pilot.mkdir(parents=True, exist_ok=True)
             cfg = load_config(config, options)
-            settings = {**budget_options(cfg, _PILOT_ITERS), **NO_VALIDATION, 'default_hooks.curves': None,
+            settings = {**budget_options(cfg, _PILOT_ITERS), **NO_VALIDATION,
+                        **{f'default_hooks.{name}': None for name in ('curves',) if name in cfg.default_hooks},
                         'default_hooks.logger.interval': _PILOT_INTERVAL}
             settings |= {key: value for key, value in (options or {}).items()
                          if key.partition('.')[0] not in NO_VALIDATION}

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from wfvae_toolkit.registry import AUTOENCODERS, unregistered_types
-from wfvae_toolkit.utils.errors import UserError
+from wfvae_toolkit.utils.errors import UnknownSetting, UserError
 from wfvae_toolkit.utils.files import atomic_write
 
 from .integrity import SummedFile, check_file, without_record_sums
@@ -169,7 +169,7 @@ def plain_data(config):
     """Config -> dicts, lists, numbers and strings that JSON holds exactly.
 
     Raises:
-        TypeError: a value that JSON has no form for.
+        UnknownSetting: a value that JSON has no form for.
     """
     if isinstance(config, dict):
         return {str(key): plain_data(value) for key, value in config.items()}
@@ -177,4 +177,5 @@ def plain_data(config):
         return [plain_data(value) for value in config]
     if config is None or isinstance(config, (bool, int, float, str)):
         return config
-    raise TypeError(f"a model's config holds {config!r}; use numbers, strings, lists and dicts")
+    raise UnknownSetting(f"a model's config holds {config!r}; checkpoints keep it as text: use numbers, strings, lists "
+                         'and dicts, and name a part by a string')

@@ -79,8 +79,9 @@ class ImageDataset(Dataset):
         ImportError: 'fast' without OpenCV.
     """
 
-    def __init__(self, data_root='', pipeline=(), on_bad='substitute', background='white', max_pixels=MAX_PIXELS,
-                 cache_mib=0, decoder='exact'):
+    def __init__(self, data_root: str | Path = '', pipeline=(), on_bad='substitute',
+                 background: str | tuple = 'white', max_pixels: float = MAX_PIXELS, cache_mib: float = 0,
+                 decoder='exact'):
         for name, value, choices in (('on_bad', on_bad, ON_BAD), ('decoder', decoder, DECODERS)):
             if value not in choices:
                 raise SettingError(f'{name}={value!r}: use one of {choices}')

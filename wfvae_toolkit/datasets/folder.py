@@ -1,5 +1,7 @@
 """Every picture under a folder."""
 
+from pathlib import Path
+
 from ..registry import DATASETS
 from ..utils.errors import MissingFile, SettingError
 from .base import ImageDataset
@@ -25,8 +27,9 @@ class ImageFolder(ImageDataset):
         ValueError: no file under it has one of the extensions.
     """
 
-    def __init__(self, data_root, pipeline=(), extensions=EXTENSIONS, on_bad='substitute', background='white',
-                 max_pixels=MAX_PIXELS, cache_mib=0, decoder='exact', scan_cache=None,
+    def __init__(self, data_root: str | Path, pipeline=(), extensions=EXTENSIONS, on_bad='substitute',
+                 background: str | tuple = 'white', max_pixels: float = MAX_PIXELS, cache_mib: float = 0,
+                 decoder='exact', scan_cache: str | Path | None = None,
                  option='train_dataloader.dataset.data_root or val_dataloader.dataset.data_root'):
         super().__init__(data_root, pipeline, on_bad, background, max_pixels, cache_mib, decoder)
         if isinstance(extensions, str):

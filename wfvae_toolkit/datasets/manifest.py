@@ -42,8 +42,9 @@ class ImageManifest(ImageDataset):
         ValueError: a line is broken, the message says which; or the manifest is empty.
     """
 
-    def __init__(self, data_root, pipeline=(), allow_outside=False, on_bad='substitute', background='white',
-                 max_pixels=MAX_PIXELS, cache_mib=0, decoder='exact',
+    def __init__(self, data_root: str | Path, pipeline=(), allow_outside=False, on_bad='substitute',
+                 background: str | tuple = 'white', max_pixels: float = MAX_PIXELS, cache_mib: float = 0,
+                 decoder='exact',
                  option='train_dataloader.dataset.data_root or val_dataloader.dataset.data_root'):
         self.manifest = Path(data_root)
         super().__init__(self.manifest.parent, pipeline, on_bad, background, max_pixels, cache_mib, decoder)

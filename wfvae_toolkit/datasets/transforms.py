@@ -68,7 +68,7 @@ class Region(NamedTuple):
 class _Sized:
     """A transform that needs ``size`` px on the short side."""
 
-    def __init__(self, size, too_small='upsample'):
+    def __init__(self, size: int, too_small='upsample'):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise SettingError(f'{type(self).__name__}: size {size!r}: use a whole number of pixels from 1, '
                                'such as 256')
@@ -139,7 +139,7 @@ class RandomCrop(_Sized):
             crop's region is resized. A factor that would leave the short side below ``size`` is raised to fit.
     """
 
-    def __init__(self, size, scale=None, too_small='upsample'):
+    def __init__(self, size: int, scale: tuple | None = None, too_small='upsample'):
         super().__init__(size, too_small)
         if scale is not None and not (isinstance(scale, (list, tuple)) and len(scale) == 2
                                       and all(map(is_number, scale)) and 0 < scale[0] <= scale[1] < float('inf')):

@@ -17,7 +17,7 @@ class DiscriminatorWarmupHook(Hook):
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, start_iter=0, train_iter=None):
+    def __init__(self, start_iter=0, train_iter: int | None = None):
         if start_iter < 0:
             raise SettingError(f'DiscriminatorWarmupHook: start_iter={start_iter}; 0 or more is needed')
         if train_iter is not None and not 0 <= train_iter <= start_iter:

@@ -45,7 +45,7 @@ class LPIPSLoss(_PerceptualLoss):
         crop (int): centre crop in px that is compared; None: all of the image.
     """
 
-    def __init__(self, net='vgg', trunk_weights=None, weight=1.0, crop=None):
+    def __init__(self, net='vgg', trunk_weights: str | None = None, weight=1.0, crop: int | None = None):
         from wfvae_toolkit.models.perceptual import LPIPS
 
         super().__init__(LPIPS(net, trunk_weights), weight, crop)
@@ -60,7 +60,7 @@ class STLPIPSLoss(_PerceptualLoss):
         crop (int): centre crop in px that is compared; None: all of the image.
     """
 
-    def __init__(self, net='alex', weight=1.0, crop=None):
+    def __init__(self, net='alex', weight=1.0, crop: int | None = None):
         from wfvae_toolkit.models.perceptual import STLPIPS
 
         super().__init__(STLPIPS(net), weight, crop)

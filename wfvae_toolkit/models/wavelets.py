@@ -77,7 +77,7 @@ class DiscreteWavelet(Wavelet):
         ImportError: ``filters`` are not given and PyWavelets is not installed.
     """
 
-    def __init__(self, name, filters=None):
+    def __init__(self, name: str, filters=None):
         super().__init__()
         self.name = name
         self.filters = [list(taps) for taps in filters or pywavelets_filters(name)]

@@ -50,7 +50,7 @@ class UpdateLoop(BaseLoop):
     ignore_early_stop = False
     running = False
 
-    def __init__(self, runner, dataloader, max_iters, val_interval=1000, accumulation=1, max_bad_files=100,
+    def __init__(self, runner, dataloader, max_iters: int, val_interval=1000, accumulation=1, max_bad_files=100,
                  max_skipped=20):
         for name, value in dict(max_iters=max_iters, val_interval=val_interval, accumulation=accumulation,
                                 max_skipped=max_skipped).items():

@@ -12,7 +12,7 @@ from torch import nn
 
 from wfvae_toolkit.checkpoints import plain_data
 from wfvae_toolkit.losses import AdversarialLoss, balanced_weight, mean_score
-from wfvae_toolkit.registry import AUTOENCODERS, DISCRIMINATORS, LOSSES, MODELS
+from wfvae_toolkit.registry import AUTOENCODERS, DISCRIMINATORS, LOSSES, MODELS, with_registered_names
 from wfvae_toolkit.utils.distributed import average_over_ranks
 from wfvae_toolkit.utils.errors import SettingError, located
 
@@ -77,7 +77,8 @@ class AutoencoderTraining(BaseModel):
             if value not in known:
                 raise SettingError(f'{name}={value!r}: one of {", ".join(known)}')
         with located('autoencoder'):
-            self.autoencoder_config = plain_data(autoencoder)  # checked now, written with every checkpoint
+            # Checked now, written with every checkpoint, whose readers take registered names alone.
+            self.autoencoder_config = plain_data(with_registered_names(autoencoder))
             self.autoencoder = AUTOENCODERS.build(autoencoder)
         self.losses = nn.ModuleDict()
         for name, cfg in (losses or {}).items():

@@ -1,16 +1,18 @@
 """MMEngine's Runner with our checkpoint files and a log that starts with what is needed to repeat a run."""
 
 import contextlib
+import itertools
 from functools import cached_property
 from pathlib import Path
 
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import BaseLoop, Priority, Runner
 
 from wfvae_toolkit.checkpoints import LAST
 from wfvae_toolkit.registry import HOOKS, LOOPS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, RUNNERS, find_part
-from wfvae_toolkit.schema import check_config, check_runnable
+from wfvae_toolkit.schema import STARTED_BY, check_config, check_runnable
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.errors import SettingError, UserError, is_number, located
@@ -52,9 +54,7 @@ class TrainingRunner(Runner):
     resumed = None
 
     def __init__(self, model, work_dir, *args, resume=False, **kwargs):
-        settings = {'model': model, **kwargs}
-        check_config({**dict(settings.pop('cfg', None) or {}), **settings})
-        check_runnable(settings)
+        check_runnable({'model': model, **kwargs})
         self._restarted = was_restarted()
         self._resume_from = resume
         self._earlier_run = None
@@ -65,6 +65,12 @@ class TrainingRunner(Runner):
                              '--work-dir') from None
         super().__init__(model, work_dir, *args, resume=False, **kwargs)
         self._check_schedules()
+
+    @classmethod
+    def from_cfg(cls, cfg):
+        """Build a runner from a config, as of ``load_config`` or made in Python; every key of it is checked first."""
+        check_config(cfg)
+        return super().from_cfg(cfg)
 
     def setup_env(self, env_cfg):
         super().setup_env(env_cfg)
@@ -84,7 +90,10 @@ class TrainingRunner(Runner):
             raise SettingError(f'load_from={str(start)!r} lies in the folder of this run, whose files are moved aside '
                                'before it starts; give the run another --work-dir')
         if left:
-            self._earlier_run = folder / f'before_{self.timestamp}'
+            # Two runs may start in one second.
+            names = itertools.chain([f'before_{self.timestamp}'],
+                                    (f'before_{self.timestamp}_{number}' for number in itertools.count(2)))
+            self._earlier_run = next(folder / name for name in names if not (folder / name).exists())
             self._earlier_run.mkdir()
             for path in left:
                 path.rename(self._earlier_run / path.name)
@@ -191,6 +200,14 @@ class TrainingRunner(Runner):
 
     def get_hooks_info(self):
         return ', '.join(type(hook).__name__ for hook in self.hooks)
+
+    def dump_config(self):
+        """The config as it runs, into ``work_dir``; without `STARTED_BY`, so that the copy starts a run of its own."""
+        whole = self.cfg
+        kept = {key: value for key, value in whole.to_dict().items() if key not in STARTED_BY}
+        self.cfg = Config(kept, cfg_text=whole.text, filename=whole.filename)
+        super().dump_config()
+        self.cfg = whole
 
     def _log_env(self, env_cfg):
         """RunHeaderHook says more, and MMEngine's version imports torchvision without the shim."""

@@ -1,27 +1,14 @@
-"""Config files: where they are, how they inherit from packages, and which options they take."""
+"""Configs: where they are, how they inherit from packages, which options they take, and that every key counts."""
 
-import contextlib
-import difflib
 import importlib.util
-import inspect
 from pathlib import Path
 
-from .errors import MissingFile, MissingLibrary, UnknownName
-
-# Dicts of named rows: a new name is a new row, if the options give its type as well.
-_OPEN_ROWS = ('model.losses', 'val_evaluator.metrics', 'default_hooks', 'train_dataloader.dataset.sources',
-              'val_dataloader.dataset.sources')
-# Nodes without a type, known by a key that they always have, and what else they take.
-_UNTYPED = {
-    'optimizer': ['clip_grad', 'paramwise_cfg'],
-    'batch_size': ['num_workers', 'shuffle', 'pin_memory', 'prefetch_factor', 'persistent_workers', 'timeout_s',
-                   'max_images'],
-}
-_OPTIONAL_KEYS = ('custom_imports', 'custom_hooks', 'experiment_name', 'load_from', 'work_dir')
+from .config_file import read_config_file
+from .errors import MissingFile, MissingLibrary, UnknownName, UserError
 
 
 def load_config(path, options=None):
-    """Read a config with everything that it inherits.
+    """Read a config with everything that it inherits; every key of it and of the options is checked.
 
     Args:
         path (str | Path): a file, or ``package::file.py`` for a config that an installed package ships.
@@ -29,30 +16,43 @@ def load_config(path, options=None):
         options (dict): dotted key -> value; a value takes the place of what stood there, dicts and lists too.
 
     Returns:
-        mmengine.Config: plain-text style; imports of ``custom_imports`` are done.
+        mmengine.Config: plain data; imports of ``custom_imports`` are done, helper variables are gone.
 
     Raises:
-        FileNotFoundError: no such file or package; the message says what there is.
-        KeyError: an option that the config does not know; the message names the nearest key.
+        MissingFile: no such file or package; the message says what there is.
+        SettingError: a file that cannot be read, or a value of a wrong kind.
+        UnknownSetting, UnknownName: a key or a name that nothing reads; the message names the nearest.
     """
     from mmengine.config import Config
+
+    from wfvae_toolkit.schema import SECTIONS, check_config, check_removed, check_sections
 
     from .plugins import load_plugins
 
     load_plugins()
-    with _package_bases(Config):
-        # lazy_import=False: auto-detection takes any `import os` for the other style.
-        cfg = Config.fromfile(find_config(path), lazy_import=False, import_custom_modules=False)
-    # Before the options: they are checked against the parts' settings.
+    path = find_config(path)
+    source = read_config_file(path, SECTIONS, _find_base)
+    cfg, options = source.values, dict(options or {})
+    check_sections(cfg)  # before torch is imported
     _import_modules(cfg.get('custom_imports'))
-    if options:
-        for key in options:
-            check_option(cfg._cfg_dict, key, options)
-        for key in options:
-            _assign(cfg._cfg_dict, key.split('.'), options[key])
-        if any(key.partition('.')[0] == 'custom_imports' for key in options):
-            _import_modules(cfg.get('custom_imports'))
-    return cfg
+    removed = source.removed
+    for key, value in options.items():
+        if not _assign(cfg, key, value, options) and value in (None, 'none'):
+            removed.append(key)
+    if any(key.partition('.')[0] == 'custom_imports' for key in options):
+        _import_modules(cfg.get('custom_imports'))
+    try:
+        _say_none(cfg, options)
+        check_config(cfg)
+        check_removed(cfg, removed)
+    except UserError as error:
+        _blame(error, options)
+        raise
+    return Config(cfg, cfg_text=source.text, filename=path)
+
+
+def _find_base(entry, folder):
+    return find_config(entry if '::' in entry else folder / Path(entry).expanduser())
 
 
 def _import_modules(custom_imports):
@@ -70,6 +70,9 @@ def find_config(path):
     """``file.py`` or ``package::file.py`` -> path of an existing file, as a string."""
     package, separator, name = str(path).rpartition('::')
     if not separator:
+        if Path(path).is_dir():
+            there = ', '.join(sorted(file.name for file in Path(path).glob('*.py')))
+            raise MissingFile(f'{path} is a folder; name a config file' + (f' in it: {there}' if there else ''))
         if not Path(path).is_file():
             name = Path(path).name
             shipped = (configs_folder('wfvae_toolkit') / name).is_file()
@@ -97,80 +100,61 @@ def configs_folder(package):
     raise MissingFile(f'package {package} has no configs folder')
 
 
-def check_option(cfg, key, options=()):
-    """KeyError that names the nearest key, unless ``key`` is in ``cfg`` or a setting of the part it stands on."""
-    node, parts = cfg, key.split('.')
-    for depth, part in enumerate(parts):
-        parent = '.'.join(parts[:depth])
-        if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
-            node = node[int(part)]
-            continue
-        if isinstance(node, dict) and node.get(part, _ABSENT) is not _ABSENT and (
-                node[part] is not None or depth == len(parts) - 1):
-            node = node[part]
-            continue
-        known = _known_keys(node, top=depth == 0, new_type=dict(options).get(f'{parent}.type'))
-        if isinstance(node, dict) and part in known and part not in node:
-            return
-        row = f'{parent}.{part}'
-        if parent in _OPEN_ROWS and (f'{row}.type' in options or key == row):
-            return
-        near = difflib.get_close_matches(part, known, n=1, cutoff=0.0)
-        hint = f'; did you mean {f"{parent}." if parent else ""}{near[0]}?' if near else ''
-        if isinstance(node, dict) and part in node:
-            hint = f': {row} is None; give {row}.type as well'
-        raise UnknownName(f'--cfg-options {key}: {parent or "the config"} has no {part}{hint}')
+def _assign(cfg, key, value, options):
+    """Put a value at a dotted key; returns whether the key was there.
 
+    On the way a row that is None or new becomes a dict, if the options say its type.
 
-def _assign(node, parts, value):
-    *path, last = parts
+    Raises:
+        UnknownName: the key leads into a plain value, past the end of a list, or to a row without a type.
+    """
+    from wfvae_toolkit.schema import needs_type
+
+    *path, last = key.split('.')
+    node, place = cfg, ''
     for part in path:
-        child = node[int(part)] if isinstance(node, list) else node.get(part)
+        child, place = _child(node, part, place, key), f'{place}.{part}' if place else part
+        if not isinstance(child, (dict, list, tuple, type(None))):
+            raise UnknownName(f'--cfg-options {key}: {place} is {child!r}, which has no parts')
         if not isinstance(child, (dict, list)):
-            child = list(child) if isinstance(child, tuple) else {}  # a row that is None or new
-            _assign(node, [part], child)
-        node = node[int(part)] if isinstance(node, list) else node[part]
-    node[int(last) if isinstance(node, list) else last] = value
+            if child is None and needs_type(cfg, place) and f'{place}.type' not in options:
+                known = isinstance(node, list) or part in node
+                what = f'{place} is None' if known else f'{place.rpartition(".")[0] or "the config"} has no {part}'
+                raise UnknownName(f'--cfg-options {key}: {what}; give {place}.type as well')
+            child = list(child) if isinstance(child, tuple) else {}
+            node[int(part) if isinstance(node, list) else part] = child
+        node = child
+    _child(node, last, place, key)
+    last = int(last) if isinstance(node, list) else last
+    was_there = isinstance(node, list) or last in node
+    node[last] = value
+    return was_there
 
 
-_ABSENT = object()
+def _child(node, part, place, key):
+    """The child ``part`` of a dict or list; None where a dict has none yet."""
+    if isinstance(node, dict):
+        return node.get(part)
+    if part.isdigit() and int(part) < len(node):
+        return node[int(part)]
+    raise UnknownName(f'--cfg-options {key}: {place} has no {part}; it has 0 to {len(node) - 1}')
 
 
-def _known_keys(node, top, new_type):
-    """Keys of a config node and, if it names a part, the settings of that part."""
-    if not isinstance(node, dict):
-        return []
-    known = list(node)
-    if top:
-        return [*known, *_OPTIONAL_KEYS]
-    for mark, keys in _UNTYPED.items():
-        if mark in node:
-            known += keys
-    if isinstance(name := new_type or node.get('type'), str):
-        known += _settings(name)
-    return known
+def _say_none(cfg, options):
+    """``none`` of a command line is None, unless the setting takes a text: a discriminator's norm has that name."""
+    from wfvae_toolkit.schema import takes_text
+
+    for key, value in options.items():
+        if value == 'none' and not takes_text(cfg, key):
+            _assign(cfg, key, None, options)
 
 
-def _settings(name):
-    from wfvae_toolkit.registry import BY_NAME
-
-    for registry in BY_NAME.values():
-        cls = registry.get(name)
-        if cls is not None:
-            return [p for p in inspect.signature(cls).parameters if p not in ('self', 'runner', 'args', 'kwargs')]
-    return []
-
-
-@contextlib.contextmanager
-def _package_bases(config_class):
-    """Resolve ``_base_ = 'package::file.py'`` by ``find_config``: the stock way needs pkg_resources."""
-    stock = config_class._get_cfg_path
-
-    def resolve(cfg_path, filename):
-        return (find_config(cfg_path), None) if '::' in cfg_path else stock(cfg_path, filename)
-
-    config_class._get_cfg_path = staticmethod(resolve)
-    try:
-        yield
-    finally:
-        config_class._get_cfg_path = staticmethod(stock)
+def _blame(error, options):
+    """Say which option an error is about, if it is about one."""
+    place = getattr(error, 'key', '') or error.place
+    for key in options:
+        if key == place or key.startswith(f'{place}.') or place.startswith(f'{key}.'):
+            if error.place == key:
+                error.place = ''
+            error.args, error.place = (f'--cfg-options {key}: {error}',), ''
+            return

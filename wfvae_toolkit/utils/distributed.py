@@ -70,13 +70,13 @@ def barrier():
 
 
 @contextlib.contextmanager
-def process_group(launcher='none'):
+def process_group(launcher=None):
     """Join the processes that torchrun (``'pytorch'``) or srun (``'slurm'``) started: NCCL with GPUs, gloo without.
 
     Raises:
         LaunchError: without the environment variables of that launcher.
     """
-    if launcher == 'none':
+    if launcher in (None, 'none'):
         yield
         return
     if launcher == 'slurm':

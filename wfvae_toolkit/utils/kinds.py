@@ -23,6 +23,8 @@ def parameters_of(part):
     the dict, and then any name may be given. A part in C without a signature takes any name too.
     """
     found = {}
+    if getattr(getattr(part, '__init__', None), '__qualname__', '') == 'Module.__init__':
+        return found  # torch's takes any name, to refuse it
     for parameter in _signature(part).parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD and (parent := _parent_that_gets(part, parameter.name)):
             cls, given = parent
@@ -122,11 +124,11 @@ def _is(value, kind):
 def describe(kinds, example=None):
     """'a number is needed, such as 0.5'."""
     texts = [_NAMES[kind] if kind in _NAMES else repr(kind) for kind in kinds
-             if kind in _NAMES or not isinstance(kind, type)]
+             if (kind in _NAMES or not isinstance(kind, type)) and (kind is not dict or len(kinds) == 1)]
     such_as = '' if example is None or isinstance(example, bool) else f', such as {_as_text(example)}'
     if texts == [_NAMES[bool]]:
         return texts[0]
-    return f'{" or ".join(texts) or "a dict"} is needed{such_as}'
+    return f'{" or ".join(texts)} is needed{such_as}'
 
 
 def _as_text(example):
@@ -137,14 +139,15 @@ def check_kinds(part, settings, by_default=True):
     """SettingError for the first setting whose value is of another kind than its annotation or default shows."""
     parameters = parameters_of(part)
     for name, value in settings.items():
-        if name in parameters:
-            check_kind(name, value, parameters[name], by_default)
+        misfit = misfit_of(value, parameters[name], by_default) if name in parameters else None
+        if misfit:
+            with located(name):
+                raise SettingError(f'{value!r}: {misfit}')
 
 
-def check_kind(name, value, parameter, by_default=True):
-    """SettingError unless ``value`` is of a kind of the parameter; a default may always be given."""
+def misfit_of(value, parameter, by_default=True):
+    """What is needed in place of a value that is of no kind of the parameter, else None. A default always fits."""
     kinds, default = kinds_of(parameter, by_default), parameter.default
-    if not fits(value, kinds) and not (type(value) is type(default) and value == default):
-        example = None if default is parameter.empty else default
-        with located(name):
-            raise SettingError(f'{value!r}: {describe(kinds, example)}')
+    if fits(value, kinds) or (type(value) is type(default) and value == default):
+        return None
+    return describe(kinds, None if default is parameter.empty else default)

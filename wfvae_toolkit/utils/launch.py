@@ -21,7 +21,14 @@ def main(arguments=None):
         _, failure = error.get_first_failure()
         if failure.exitcode in {128 + number for number in SIGNALS}:
             sys.exit(failure.exitcode)
-        raise
+        # torchrun's own traceback would bury the reason, which the processes have printed already.
+        sys.exit(f'error: {_reason(failure)}')
+
+
+def _reason(failure):
+    if isinstance(failure.message, dict):  # of `friendly_errors`
+        return failure.message['message']
+    return f'process {failure.local_rank} ended with status {failure.exitcode}; what it printed above says why'
 
 
 if __name__ == '__main__':

@@ -3,7 +3,11 @@
 import argparse
 import ast
 import contextlib
+import json
+import os
 import sys
+import time
+from pathlib import Path
 
 from .errors import UserError
 
@@ -18,8 +22,8 @@ def add_config_arguments(parser):
 
 def add_launcher_argument(parser):
     """``--launcher``: who started the processes."""
-    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'), default='none',
-                        help='pytorch: started by torchrun; slurm: by srun')
+    parser.add_argument('--launcher', choices=('none', 'pytorch', 'slurm'),
+                        help='pytorch: started by torchrun; slurm: by srun (default: what the config says, else none)')
 
 
 def add_image_arguments(parser):
@@ -60,8 +64,11 @@ class ParseOptions(argparse.Action):
 
 
 def parse_value(text):
-    """A Python literal (None, True, 1e-5, [1, 2]), ``dict(a=1)``, or the text itself; true/false/none in any case."""
-    spoken = {'true': True, 'false': False, 'none': None}
+    """A Python literal (None, True, 1e-5, [1, 2]), ``dict(a=1)``, or the text itself; true and false in any case.
+
+    ``none`` stays text, which `load_config` takes for None where the setting is no text.
+    """
+    spoken = {'true': True, 'false': False}
     if text.lower() in spoken:
         return spoken[text.lower()]
     try:
@@ -87,4 +94,13 @@ def friendly_errors():
     try:
         yield
     except UserError as error:
+        _tell_torchrun(str(error))
         sys.exit(f'error: {error}')
+
+
+def _tell_torchrun(message):
+    """Leave the reason where torchrun looks for it, so that `utils/launch.py` can say it last."""
+    path = os.environ.get('TORCHELASTIC_ERROR_FILE')
+    if path:
+        said = {'message': {'message': message, 'extraInfo': {'timestamp': int(time.time())}}}
+        Path(path).write_text(json.dumps(said), encoding='utf-8')
