@@ -296,7 +296,8 @@ def test_a_stopped_run_stays_stopped_and_a_new_patience_goes_on(run, train, tmp_
     config = run.parent / 'config.py'
     train(config, run, '--resume', **{'default_hooks.logger.interval': 3})
     assert len(read_csv(run / 'val.csv')) == 2
-    train(config, run, '--resume', **{'default_hooks.logger.interval': 3, 'custom_hooks.4.patience': 2})
+    train(config, run, '--resume', '--resume-drop', 'early_stop',
+          **{'default_hooks.logger.interval': 3, 'custom_hooks.4.patience': 2})
     assert [row['iteration'] for row in read_csv(run / 'val.csv')] == ['3', '6', '9']
     assert column(run, 'temperature') == [1.0, 4.0, 7.0]
 

@@ -28,7 +28,8 @@ def start(tmp_path):
         evaluator = ReconstructionEvaluator(dict(PSNR=dict(type='PSNR'), SSIM=dict(type='SSIM'), blur=dict(type=Blur),
                                                  size=dict(type=Size), turned=dict(type='RotationEquivariance')))
         runner = SimpleNamespace(work_dir=str(tmp_path), max_iters=max_iters, iter=0, state=state, hooks=[hook],
-                                 train_loop=SimpleNamespace(consumed=0), in_training=True, averaged_autoencoder=1,
+                                 train_loop=SimpleNamespace(consumed=0, early_stop=None), in_training=True,
+                                 averaged_autoencoder=1,
                                  val_loop=SimpleNamespace(evaluator=evaluator, summary=SimpleNamespace(metrics={})),
                                  logger=logging.getLogger('test'), model=SimpleNamespace(
                                      autoencoder_config=dict(type='WFVAE2Image', widths=(8, 16))))
@@ -157,6 +158,9 @@ def test_a_run_that_is_stopped_saves_where_it_is_once(start, tmp_path):
     written = (tmp_path / 'iter_6.pth').stat().st_mtime_ns
     hook.after_train(runner)
     assert (tmp_path / 'iter_6.pth').stat().st_mtime_ns == written
+    runner.train_loop.early_stop = 'AHook'  # which the file does not say yet
+    hook.after_train(runner)
+    assert (tmp_path / 'iter_6.pth').stat().st_mtime_ns > written
 
 
 @pytest.mark.parametrize(('column', 'kept'), [

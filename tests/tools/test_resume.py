@@ -71,6 +71,7 @@ def test_a_checkpoint_holds_all_that_changes(train, tmp_path):
     """So that equal checkpoints mean equal runs: the comparison above would not miss what no file holds."""
     train('tiny', tmp_path, **BASE)
     first, last = (torch.load(tmp_path / f'iter_{n}.pth', weights_only=True) for n in (STOP, LENGTH))
+    assert first.pop('hub_window') == {}  # of hooks that use MMEngine's message hub
     assert {'state_dict', 'ema_state_dict', 'optimizers', 'meta', 'best', 'log_window'} == first.keys()
     for part in first:
         with pytest.raises(AssertionError):
@@ -359,6 +360,16 @@ def test_an_early_stop_is_said_and_stays(train, tmp_path, capsys):
         assert f'at iteration {iteration} of {LENGTH}, without its early stop' in again
         assert 'stopped early' not in again
         assert torch.load(folder / f'iter_{LENGTH}.pth', weights_only=True)['meta']['early_stop'] is None
+
+
+def test_another_teacher_is_noticed(six, rewritten, resume, train, tmp_path):
+    """A run's folder as the teacher is its newest checkpoint, which changes while it trains."""
+    row = {'model.losses.distil': dict(type='DistillationLoss', teacher=str(six))}
+    run = train('tiny', tmp_path / 'student', **SIX, **row)
+    other = rewritten(lambda content: content['ema_state_dict']['decoder.conv_out.bias'].add_(1))
+    assert 'another teacher' not in resume(run / 'iter_6.pth', **row)
+    row['model.losses.distil']['teacher'] = str(other)
+    assert f'model.losses.distil: another teacher, {six} (ema, ' in resume(run / 'iter_6.pth', **row)
 
 
 def test_a_changed_list_of_files_is_noticed(six, resume, photos, tmp_path):

@@ -270,6 +270,45 @@ def test_start_from_is_strict_but_for_what_is_listed(make_model, checkpoint):
         start_from(other, folder, weights='best')
 
 
+HIDDEN = {
+    'wavelet': dict(wavelet=dict(type='DiscreteWavelet', name='db2')),
+    'norm': dict(norm=dict(type='GroupNorm', groups=4)),
+    'eps': dict(norm=dict(type='LayerNorm2d', eps=1e-5)), 'activation': dict(output_activation=True)}
+
+
+@pytest.mark.parametrize('case', HIDDEN)
+def test_start_from_refuses_what_shows_in_no_weight(make_model, checkpoint, case):
+    folder, _ = checkpoint
+    setting, = HIDDEN[case]
+    before = torch.random.get_rng_state()
+    other = make_model(seed=4, autoencoder=HIDDEN[case])
+    state = torch.random.get_rng_state()
+    with pytest.raises(CheckpointError, match=rf"weights fit, but .* model.autoencoder.{setting} was .* and is .*"
+                                              rf"allow_missing=\['autoencoder.{setting}'\]"):
+        start_from(other, folder)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not torch.equal(before, state)
+    assert start_from(other, folder, allow_missing=[f'autoencoder.{setting}']) == []
+
+
+def test_start_from_compares_each_setting_beside_those_that_are_meant(make_model, checkpoint):
+    folder, _ = checkpoint
+    changed = make_model(seed=4, autoencoder=dict(decoder_layers=3, **HIDDEN['wavelet']))
+    with pytest.raises(CheckpointError, match='model.autoencoder.wavelet was .*Haar') as error:
+        start_from(changed, folder, allow_missing=['autoencoder.decoder.*'])
+    assert 'decoder_layers' not in str(error.value)
+    fresh = start_from(changed, folder, allow_missing=['autoencoder.decoder.*', 'autoencoder.wavelet'])
+    assert fresh
+    assert all(name.startswith('autoencoder.decoder.') for name in fresh)
+
+
+@pytest.mark.parametrize('settings', [dict(dropout=0.2), dict(checkpoint_activations=True), dict(encoder_layers=[2]),
+                                      dict(norm=dict(type='LayerNorm2d'))])
+def test_start_from_takes_what_computes_the_same(make_model, checkpoint, settings):
+    folder, _ = checkpoint
+    assert start_from(make_model(seed=4, autoencoder=settings), folder) == []
+
+
 def test_start_from_another_form_brings_the_autoencoder_alone(make_model, checkpoint, tmp_path):
     folder, content = checkpoint
     path, = export_model(read_model(folder), tmp_path / 'a.pth', 'native')
@@ -293,7 +332,7 @@ def test_resuming_without_the_discriminator_or_the_optimizers(make_model, checkp
                        content['state_dict']['autoencoder.decoder.conv_out.bias'])
     assert without_parts(content, ['optimizers'], model)['optimizers'] == {}
     assert content['optimizers'].keys() == {'autoencoder', 'discriminator'}
-    with pytest.raises(ValueError, match="resume_drop: 'ema' is none of discriminator, optimizers"):
+    with pytest.raises(ValueError, match="resume_drop: 'ema' is none of discriminator, optimizers, early_stop"):
         without_parts(content, ['ema'], model)
 
 
@@ -320,6 +359,29 @@ def test_distillation_needs_latents_of_one_shape(make_model, make_images, checkp
     teacher.encode = lambda x, stock=teacher.encode: stock(x[..., :16])
     with pytest.raises(ValueError, match="the teacher's latents are .*, the student's"):
         model.autoencoder_turn(make_images())
+
+
+def test_distillation_compares_teacher_and_student(make_model, checkpoint, monkeypatch):
+    said = []
+    monkeypatch.setattr('wfvae_toolkit.training.distillation.print_log', lambda text, *_: said.append(text))
+    folder, _ = checkpoint
+    losses = dict(distil=dict(type='DistillationLoss', teacher=str(folder)))
+    for settings, message in ((dict(latent_channels=4), 'latent_channels=3, the student 4'),
+                              (dict(widths=(8, 12, 16)), 'downsample_factor=4, the student 8')):
+        with pytest.raises(ValueError, match=f'^losses.distil: the teacher .*iter_7.pth .* has {message}'):
+            make_model(autoencoder=settings, losses=losses)
+    make_model(losses=losses)
+    assert said == []
+    make_model(autoencoder=HIDDEN['wavelet'], losses=losses)
+    assert "and student differ in wavelet {'type': 'Haar'}, {'type': 'DiscreteWavelet', 'name': 'db2'" in said[0]
+
+
+def test_a_teacher_is_known_by_its_weights(make_model, checkpoint):
+    folder, _ = checkpoint
+    sources = [make_model(losses=dict(distil=dict(type='DistillationLoss', teacher=str(folder), weights=weights))
+                          ).losses['distil'].source for weights in ('ema', 'raw', 'ema')]
+    assert sources[0] == sources[2] != sources[1]
+    assert sources[0].startswith(f'{folder}/iter_7.pth (ema, ')
 
 
 # discriminators and their losses

@@ -1,8 +1,12 @@
 """Latents of a trained model as targets."""
 
-import torch
+import logging
 
-from wfvae_toolkit.checkpoints import read_model
+import torch
+from mmengine.logging import print_log
+
+from wfvae_toolkit.checkpoints import fingerprint, read_model
+from wfvae_toolkit.checkpoints.settings import complete, difference
 from wfvae_toolkit.losses import Loss
 from wfvae_toolkit.losses.base import sum_per_image
 from wfvae_toolkit.losses.perceptual import as_constant
@@ -14,7 +18,8 @@ from wfvae_toolkit.utils.errors import SettingError
 class DistillationLoss(Loss):
     """sum |teacher's posterior mean - student's| per image.
 
-    The teacher is a constant: it enters no checkpoint and no optimizer.
+    The teacher is a constant: it enters no checkpoint and no optimizer. ``source`` says which file and weights it is,
+    with a digest of them, so that a resumed run notices another one.
 
     Args:
         teacher (str): a MODEL, as of ``wfvae_toolkit.checkpoints.read_model``.
@@ -22,12 +27,28 @@ class DistillationLoss(Loss):
 
     Raises:
         CheckpointError: the teacher cannot be read.
-        SettingError: while training, latents of another shape.
+        SettingError: latents of another shape.
     """
 
     def __init__(self, teacher, weights='ema', weight=1.0):
         super().__init__(weight)
-        self.teacher = as_constant(read_model(teacher, weights).build())
+        model = read_model(teacher, weights)
+        self.config, self.source = model.config, f'{model.path} ({model.weights}, {fingerprint(model)[:16]})'
+        self.teacher = as_constant(model.build())
+
+    def check_student(self, config, student):
+        """Log in which settings a student's config differs; SettingError unless its latents are of the same shape."""
+        teacher = self.teacher.network
+        for name in ('latent_channels', 'downsample_factor'):
+            theirs, ours = getattr(teacher, name), getattr(student, name)
+            if theirs != ours:
+                raise SettingError(f"the teacher {self.source} has {name}={theirs}, the student {ours}; latents of one "
+                                   'shape are needed')
+        before, now = complete(self.config), complete(config)
+        differing = [f'{name} {before.get(name)!r}, {now.get(name)!r}' for name in difference(before, now)]
+        if differing:
+            print_log(f'DistillationLoss: teacher {self.source} and student differ in {"; ".join(differing)}',
+                      'current', logging.WARNING)
 
     def forward(self, step):
         with torch.no_grad():

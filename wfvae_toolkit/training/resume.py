@@ -223,6 +223,8 @@ def _surroundings(before, now):
         if old is not None and old != data:
             lines.append(f'{name}: another list of files, {old["files"]} before and {data["files"]} now; the order of '
                          'samples is another')
+    lines += [f'model.losses.{name}: another teacher, {before["teachers"][name]} before, {source} now'
+              for name, source in now['teachers'].items() if before['teachers'].get(name, source) != source]
     for name, title in (('processes', 'processes'), ('images_per_iteration', 'images an iteration')):
         if before[name] != now[name]:
             lines.append(f'{title}: {before[name]} before, {now[name]} now')

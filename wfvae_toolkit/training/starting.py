@@ -2,9 +2,13 @@
 
 import fnmatch
 
+import torch
+
 from wfvae_toolkit.checkpoints import CheckpointError, read_model_file
 from wfvae_toolkit.checkpoints.native import check_weights
-from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.checkpoints.settings import complete, difference
+from wfvae_toolkit.registry import AUTOENCODERS
+from wfvae_toolkit.utils.errors import SettingError, UserError
 
 
 def start_from(model, path, weights='ema', allow_missing=()):
@@ -17,15 +21,18 @@ def start_from(model, path, weights='ema', allow_missing=()):
         path (str | Path): a MODEL, as of ``wfvae_toolkit.checkpoints.read_model``.
         weights (str): ``'ema'`` or ``'raw'``, of the autoencoder; the discriminator has raw ones only.
         allow_missing (list[str]): patterns of names that may be absent on one side or differ in shape, such as
-            ``'discriminator.*'`` or ``'autoencoder.decoder.conv_in.*'``.
+            ``'discriminator.*'`` or ``'autoencoder.decoder.conv_in.*'``; and of settings that may differ although
+            they show in no name or shape, such as ``'autoencoder.wavelet'``.
 
     Raises:
-        CheckpointError: unreadable, or a name that no pattern covers is missing, unexpected or of another shape.
+        CheckpointError: unreadable; a name that no pattern covers is missing, unexpected or of another shape; or a
+            setting that none covers differs, such as wavelet or norm, which have no weights or the same.
     """
     if weights not in ('ema', 'raw'):
         raise SettingError(f"load_from.weights={weights!r}: 'ema' or 'raw'")
     content = read_model_file(path)
-    state = {f'autoencoder.{name}': value for name, value in content.select(weights).state.items()} | content.others
+    source = content.select(weights)
+    state = {f'autoencoder.{name}': value for name, value in source.state.items()} | content.others
     check_weights(state, path)
     wanted = model.state_dict()
     problems = misfits(wanted, state)
@@ -39,6 +46,14 @@ def start_from(model, path, weights='ema', allow_missing=()):
                   f'{[f"{part}*" for part in parts]}')
         raise CheckpointError(f'{path} does not fit: {shown}{f" and {len(refused) - 5} more" * (len(refused) > 5)}; '
                               f'{advice}')
+    hidden = {name: pair for name, pair in hidden_differences(source.config, model.autoencoder_config).items()
+              if not any(fnmatch.fnmatch(f'autoencoder.{name}', pattern) for pattern in allow_missing)}
+    if hidden:
+        shown = '; '.join(f'model.autoencoder.{name} was {before!r} and is {now!r}'
+                          for name, (before, now) in hidden.items())
+        raise CheckpointError(f'{path}: its weights fit, but the network would compute something else: {shown}; set it '
+                              'back, or if it is meant, say load_from.allow_missing='
+                              f'{[f"autoencoder.{name}" for name in hidden]}')
     model.load_state_dict({name: value for name, value in state.items() if name not in problems}, strict=False)
     return sorted(name for name in problems if name in wanted)
 
@@ -50,3 +65,33 @@ def misfits(wanted, state):
     problems |= {name: f'{tuple(state[name].shape)} for {tuple(wanted[name].shape)}'
                  for name in wanted.keys() & state.keys() if state[name].shape != wanted[name].shape}
     return dict(sorted(problems.items()))
+
+
+def hidden_differences(first, second):
+    """Two AUTOENCODERS configs -> setting -> (first's, second's) of those that no name or shape of weights shows.
+
+    Each setting is tried alone, on the meta device. Dropout computes nothing after training and is left out.
+    """
+    shapes = _shapes(second)
+    if first['type'] != second['type']:
+        same = _shapes(first) == shapes
+        return {'type': (first['type'], second['type'])} if same else {}
+    before, now = (_without_dropout(complete(config)) for config in (first, second))
+    return {name: (before.get(name), now.get(name)) for name in difference(before, now)
+            if _shapes({**second, name: before.get(name)}) == shapes}
+
+
+def _shapes(config):
+    """Name -> shape of every weight; None where the settings cannot be built together."""
+    with torch.device('meta'), torch.random.fork_rng(devices=[]):
+        try:
+            network = AUTOENCODERS.build(config)
+        except UserError:
+            return None
+    return {name: value.shape for name, value in network.state_dict().items()}
+
+
+def _without_dropout(node):
+    if isinstance(node, dict):
+        return {name: _without_dropout(value) for name, value in node.items() if name != 'dropout'}
+    return [_without_dropout(value) for value in node] if isinstance(node, (list, tuple)) else node
