@@ -28,7 +28,8 @@ def start(tmp_path):
         evaluator = ReconstructionEvaluator(dict(PSNR=dict(type='PSNR'), SSIM=dict(type='SSIM'), blur=dict(type=Blur),
                                                  size=dict(type=Size), turned=dict(type='RotationEquivariance')))
         runner = SimpleNamespace(work_dir=str(tmp_path), max_iters=max_iters, iter=0, state=state, hooks=[hook],
-                                 train_loop=SimpleNamespace(consumed=0), in_training=True, averaged_autoencoder=1,
+                                 train_loop=SimpleNamespace(consumed=0, early_stop=None), in_training=True,
+                                 averaged_autoencoder=1,
                                  val_loop=SimpleNamespace(evaluator=evaluator, summary=SimpleNamespace(metrics={})),
                                  logger=logging.getLogger('test'), model=SimpleNamespace(
                                      autoencoder_config=dict(type='WFVAE2Image', widths=(8, 16))))
