@@ -218,7 +218,8 @@ randomness = dict(seed=0, deterministic=False)
 runner_type = 'TrainingRunner'
 visualizer = dict(_delete_=True, type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
 val_evaluator = dict(metrics=dict(
-    error=dict(type='WholeSetError', higher_is_better=False), undefined=dict(type='engine_parts.Undefined')))
+    error=dict(type='WholeSetError', higher_is_better=False), undefined=dict(type='engine_parts.Undefined'),
+    LPIPS=dict(type='LPIPS', trunk_weights='nowhere.pth', optional=True)))
 train_cfg = dict(max_iters=20, val_interval=3)
 """
 
@@ -286,6 +287,13 @@ def test_minus_1_keeps_all_checkpoints(run):
 def test_classes_and_dotted_paths_are_kept_by_their_names(run):
     config = read_model(run / 'iter_6.pth').config
     assert (config['type'], config['wavelet']['type']) == ('WFVAE2Image', 'Haar')
+
+
+def test_what_is_not_measured_is_said_once(run):
+    said = [line for path in run.glob('*/*.log') for line in path.read_text().splitlines()
+            if 'val_evaluator.metrics.LPIPS is not measured: ' in line]
+    assert len(said) == 1
+    assert 'nowhere.pth' in said[0]
 
 
 def test_local_backend_writes(run):

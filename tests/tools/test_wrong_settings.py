@@ -148,7 +148,7 @@ WRONG = [
     ('default_hooks.mine', dict(type='NoSuchHook'), 'NoSuchHook'),
     ('default_hooks.checkpoint.interval', 0, '1 or more'),
     ('default_hooks.checkpoint.interval', 'often', 'such as 1000'),
-    ('default_hooks.checkpoint.max_keep_ckpts', -2, '0 keeps all'),
+    ('default_hooks.checkpoint.max_keep_ckpts', -2, '0 or -1 keeps all'),
     ('default_hooks.checkpoint.save_best', 'PSMR', 'PSNR'),
     ('default_hooks.checkpoint.save_best', 3.5, 'PSNR'),
     ('default_hooks.logger.interval', 0, '1 or more'),

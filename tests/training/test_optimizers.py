@@ -164,3 +164,44 @@ def test_another_number_of_parameters_is_refused(make_model):
     state = stepped(both(make_model(learn_logvar=True), ADAMW))
     with pytest.raises(CheckpointError, match='parameters, the config trains'):
         both(make_model(), ADAMW).load_state_dict(state)
+
+
+def test_paramwise_rules_for_norms_are_for_ours_too(make_model):
+    rules = dict(norm_decay_mult=0.0, bias_lr_mult=2.0, custom_keys={'conv_out': dict(lr_mult=0.5, decay_mult=3.0)})
+    model = make_model(autoencoder=dict(norm=dict(type='LayerNorm2d')))
+    row = {**ADAMW, 'paramwise_cfg': rules}
+    wrapper = TurnOptimizers(dict(autoencoder=row, discriminator=SGD))(model)['autoencoder']
+    settings = {id(group['params'][0]): (group['initial_lr'], group['weight_decay']) for group in wrapper.param_groups}
+    kinds = set()
+    for place, module in model.autoencoder.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            norm, full_name = 'Norm' in type(module).__name__, f'{place}.{name}'
+            expected = (5e-4, 0.3) if 'conv_out' in full_name else (1e-3, 0.0) if norm else (
+                (2e-3, 0.1) if name == 'bias' else (1e-3, 0.1))
+            assert settings[id(parameter)] == pytest.approx(expected), full_name
+            kinds.add(expected)
+    assert len(kinds) == 4
+
+
+@pytest.mark.parametrize(('rules', 'message'), [
+    (dict(custom_keys={'encodr': dict(lr_mult=0.1)}), "'encodr' is part of no name of a parameter"),
+    (dict(norm_decay=0.0), 'norm_decay.*use a dict of .*norm_decay_mult')])
+def test_paramwise_rules_that_touch_nothing_are_refused(make_model, rules, message):
+    with pytest.raises(ValueError, match=message):
+        TurnOptimizers(dict(autoencoder={**ADAMW, 'paramwise_cfg': rules}, discriminator=SGD))(make_model())
+
+
+def test_clip_grad_as_mmengine_writes_it(make_model):
+    row = {**SGD, 'clip_grad': dict(max_norm=1.0, norm_type=2)}
+    wrapper = TurnOptimizers(dict(autoencoder=row, discriminator=SGD))(make_model())['autoencoder']
+    parameters = wrapper.param_groups[0]['params']
+    before = [p.detach().clone() for p in parameters]
+    for p in parameters:
+        p.grad = torch.ones_like(p)
+    wrapper.gradient_norm()
+    wrapper.finish(apply=True)
+    moved = sum((p.detach() - old).square().sum() for p, old in zip(parameters, before, strict=True)).sqrt()
+    assert moved.item() == pytest.approx(4e-3, rel=1e-3)
+    with pytest.raises(ValueError, match='a limit of the L2 norm'):
+        TurnOptimizers(dict(autoencoder={**SGD, 'clip_grad': dict(max_norm=1.0, norm_type=1)},
+                            discriminator=SGD))(make_model())
