@@ -8,6 +8,7 @@ from wfvae_toolkit.utils.options import (
     add_launcher_argument,
     add_model_arguments,
     friendly_errors,
+    whole,
 )
 
 
@@ -17,7 +18,8 @@ def parse_arguments(arguments=None):
     add_model_arguments(parser)
     parser.add_argument('data', metavar='DATA', help='a folder with its subfolders or a manifest')
     parser.add_argument('--dry-run', action='store_true', help='print only, write nothing')
-    parser.add_argument('--batch-size', type=int, default=8, metavar='N', help='pictures at once, a rank (default: 8)')
+    parser.add_argument('--batch-size', type=whole(1), default=8, metavar='N',
+                        help='pictures at once, a rank (default: 8)')
     parser.add_argument('--allow-outside', action='store_true', help="pictures outside of the manifest's folder")
     parser.add_argument('--skip-bad', action='store_true', help='write and exit 0 although files could not be read')
     add_image_arguments(parser)
