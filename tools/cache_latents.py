@@ -8,6 +8,7 @@ from wfvae_toolkit.utils.options import (
     add_launcher_argument,
     add_model_arguments,
     friendly_errors,
+    whole,
 )
 
 
@@ -26,7 +27,8 @@ def parse_arguments(arguments=None):
                         help="store normalised latents; by default raw ones, and the model's statistics in the index")
     parser.add_argument('--seed', type=int, default=0, help='of samples (default: 0)')
     parser.add_argument('--shard-size', type=int, default=1024, metavar='N', help='pictures a shard (default: 1024)')
-    parser.add_argument('--batch-size', type=int, default=8, metavar='N', help='pictures at once, a rank (default: 8)')
+    parser.add_argument('--batch-size', type=whole(1), default=8, metavar='N',
+                        help='pictures at once, a rank (default: 8)')
     parser.add_argument('--allow-outside', action='store_true', help="pictures outside of the manifest's folder")
     parser.add_argument('--skip-bad', action='store_true', help='leave out files that cannot be read')
     add_image_arguments(parser)

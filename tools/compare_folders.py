@@ -32,16 +32,14 @@ def main(arguments=None):
     # The metrics of every config.
     evaluator_cfg = load_config('wfvae_toolkit::_base_/runtime.py').val_evaluator
     with distributed.process_group(options.launcher):
-        import torch
-
         from wfvae_toolkit.datasets import fixed_pipeline
         from wfvae_toolkit.evaluation import compare_folders, describe_worst, format_table, write_results
         from wfvae_toolkit.registry import EVALUATORS
-        from wfvae_toolkit.utils.device import default_device
+        from wfvae_toolkit.utils.device import find_device
 
         summary = compare_folders(
             options.real, options.reconstructed, EVALUATORS.build(evaluator_cfg),
-            torch.device(options.device or default_device()), fixed_pipeline(options.resolution, options.crop),
+            find_device(options.device), fixed_pipeline(options.resolution, options.crop),
             options.max_images, options.allow_unmatched, options.workers, options.convert_to_srgb,
             options.work_dir and Path(options.work_dir, 'worst'))
         if distributed.is_main():

@@ -32,6 +32,9 @@ def main(arguments=None):
     model = read_model(options.model, options.weights)
     chosen = {} if options.latent_statistics is None else {'latent_statistics': options.latent_statistics}
     paths = export_model(model, options.output, options.to, options.force, **chosen)
+    if model.statistics is None:
+        print(f'{model.path}: its latents were never measured, so scale 1 and shift 0 are written; '
+              'tools/measure_latents.py measures them')
     print(f'{model.path} ({model.form}, {model.weights} weights) -> {", ".join(map(str, paths))}')
 
 

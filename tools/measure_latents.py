@@ -8,6 +8,7 @@ from wfvae_toolkit.utils.options import (
     add_launcher_argument,
     add_model_arguments,
     friendly_errors,
+    whole,
 )
 
 
@@ -17,7 +18,8 @@ def parse_arguments(arguments=None):
     add_model_arguments(parser)
     parser.add_argument('data', metavar='DATA', help='a folder with its subfolders or a manifest')
     parser.add_argument('--dry-run', action='store_true', help='print only, write nothing')
-    parser.add_argument('--batch-size', type=int, default=8, metavar='N', help='pictures at once, a rank (default: 8)')
+    parser.add_argument('--batch-size', type=whole(1), default=8, metavar='N',
+                        help='pictures at once, a rank (default: 8)')
     parser.add_argument('--allow-outside', action='store_true', help="pictures outside of the manifest's folder")
     parser.add_argument('--skip-bad', action='store_true', help='write and exit 0 although files could not be read')
     add_image_arguments(parser)
@@ -39,15 +41,18 @@ def main(arguments=None):
         from wfvae_toolkit.checkpoints import read_model, write_statistics
         from wfvae_toolkit.datasets import fixed_pipeline, open_images
         from wfvae_toolkit.inference import Reconstructor
-        from wfvae_toolkit.inference.measurement import describe_pictures, measure_latents
+        from wfvae_toolkit.inference.measurement import describe_pictures, measure_activations, measure_latents
+        from wfvae_toolkit.models.activations import describe_activations
 
         pipeline = fixed_pipeline(options.resolution, options.crop)
         dataset = open_images(options.data, pipeline, options.allow_outside, options.convert_to_srgb)
         model = read_model(options.model, options.weights)
         reconstructor = Reconstructor(model.build(), None, options.device, getattr(torch, options.dtype))
         measured = measure_latents(reconstructor, dataset, options.max_images, options.batch_size, options.workers)
+        full = reconstructor if options.dtype == 'float32' else Reconstructor(model.build(), None, options.device)
+        activations = measure_activations(full, dataset, options.max_images, options.workers)
         if distributed.is_main():
-            print(measured.table())
+            print(f'{measured.table()}\n{describe_activations(activations)}')
             for bad in measured.bad:
                 print(f'not measured: {bad.path}: {bad.reason}', file=sys.stderr)
             if not options.dry_run and (options.skip_bad or not measured.bad):
@@ -55,7 +60,8 @@ def main(arguments=None):
                 place = write_statistics(model, measured.statistics, measured.record(
                     data=str(options.data), weights=model.weights,
                     pictures=describe_pictures(pipeline, factor, options.convert_to_srgb),
-                    order='the first ones, in the order of the folder or manifest', precision=options.dtype))
+                    order='the first ones, in the order of the folder or manifest', precision=options.dtype,
+                    largest_activations=activations))
                 print(f'written into {place}')
     if measured.bad and not options.skip_bad:
         sys.exit(f'{len(measured.bad)} files could not be read, nothing is written; --skip-bad accepts that')

@@ -7,6 +7,7 @@ import torch
 from wfvae_toolkit.checkpoints import (
     CheckpointError,
     TrainedModel,
+    export_model,
     fingerprint,
     load_training_checkpoint,
     read_model,
@@ -121,3 +122,23 @@ def test_fingerprint_is_of_weights_and_config_alone(checkpoint, tmp_path):
     key = next(iter(model.state))
     model.state[key] = model.state[key] + 1
     assert fingerprint(model) != print_
+
+
+ACTIVATIONS = {'encoder': {'value': 12.5, 'module': 'encoder.conv_in'},
+               'decoder': {'value': 3.0, 'module': 'decoder.mid.0'}, 'images': 32}
+
+
+def test_activations_travel_with_the_model(checkpoint, tmp_path):
+    write_statistics(read_model(checkpoint), STATISTICS, {'largest_activations': ACTIVATIONS})
+    model = read_model(checkpoint)
+    assert model.meta['largest_activations'] == ACTIVATIONS
+    export_model(model, tmp_path / 'model.pth', 'native')
+    assert read_model(tmp_path / 'model.pth').meta['largest_activations'] == ACTIVATIONS
+    assert read_model(tmp_path / 'model.pth').statistics == STATISTICS
+
+
+@pytest.mark.parametrize('found', [5, {'encoder': {}}, {**ACTIVATIONS, 'images': 'x'}, []], ids=str)
+def test_activations_that_are_none_are_named(checkpoint, found):
+    write_statistics(read_model(checkpoint), STATISTICS, {'largest_activations': found})
+    with pytest.raises(CheckpointError, match='iter_7.pth: no readable largest_activations'):
+        read_model(checkpoint)

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from wfvae_toolkit import AutoencoderWFVAE2
-from wfvae_toolkit.checkpoints import TrainedModel, read_model, to_diffusers
+from wfvae_toolkit.checkpoints import TrainedModel, read_model, to_diffusers, write_statistics
+from wfvae_toolkit.checkpoints.card import MARK
 from wfvae_toolkit.checkpoints.to_diffusers import write_diffusers
 from wfvae_toolkit.models.latents import LatentStatistics
 from wfvae_toolkit.models.wavelets import Haar
@@ -65,8 +66,8 @@ def test_without_statistics_latents_stay_raw(make_trained, tmp_path):
 def test_the_folder_is_a_model_again(make_trained, tmp_path, statistics):
     trained = make_trained(statistics, wavelet=dict(type='DiscreteWavelet', name='bior4.4'))
     paths = write_diffusers(trained, tmp_path / 'out')
-    assert sorted(path.name for path in paths) == ['config.json', 'diffusion_pytorch_model.safetensors',
-                                                   'modelling_wfvae2.py']
+    assert sorted(path.name for path in paths) == ['README.md', 'config.json',
+                                                   'diffusion_pytorch_model.safetensors', 'modelling_wfvae2.py']
     again = read_model(tmp_path / 'out')
     assert again.statistics == statistics
     images, latents = to_diffusers.example(trained.build())
@@ -103,8 +104,61 @@ def test_an_export_that_computes_something_else_is_an_error(make_trained, tmp_pa
 
 
 def test_settings_are_plain_json(make_trained, tmp_path):
-    path, *_ = write_diffusers(make_trained(STATISTICS), tmp_path / 'out')
-    settings = json.loads(path.read_text())
+    write_diffusers(make_trained(STATISTICS), tmp_path / 'out')
+    settings = json.loads((tmp_path / 'out/config.json').read_text())
     assert settings['_class_name'] == 'AutoencoderWFVAE2'
     assert settings['auto_map'] == {'AutoModel': 'modelling_wfvae2.AutoencoderWFVAE2'}
     assert 'checkpoint_activations' not in settings
+
+
+@pytest.mark.parametrize('kind', ['channels', 'scalar'])
+def test_statistics_that_were_never_measured_cannot_be_asked_for(make_trained, tmp_path, kind):
+    with pytest.raises(ValueError, match='run has no latent statistics to write: run tools/measure_latents.py first'):
+        write_diffusers(make_trained(), tmp_path / 'out', kind)
+    assert not (tmp_path / 'out').exists()
+
+
+# The card
+
+def activations(value, images=3):
+    return {'encoder': {'value': 1.0, 'module': 'encoder.conv_in'},
+            'decoder': {'value': value, 'module': 'decoder.stages.0.branch'}, 'images': images}
+
+
+@pytest.mark.parametrize(('value', 'verdict'), [(16_000.0, 'yes'), (17_000.0, 'unsure'), (70_000.0, 'no')])
+def test_the_card_says_which_dtypes_hold_what_was_measured(make_trained, tmp_path, value, verdict):
+    model = make_trained(STATISTICS)
+    model.meta['largest_activations'] = activations(value)
+    write_diffusers(model, tmp_path / 'out')
+    card = (tmp_path / 'out/README.md').read_text(encoding='utf-8')
+    assert '| float32 | yes |' in card
+    assert '| bfloat16 | yes |' in card
+    assert f'| float16 | {verdict} | ' in card
+    assert f'decoder {value:.4g} (decoder.stages.0.branch), over 3 pictures' in card
+    assert read_model(tmp_path / 'out').meta['largest_activations'] == activations(value)
+
+
+def test_the_card_of_a_model_that_was_never_measured_says_so(make_trained, overflow_float16, tmp_path):
+    write_diffusers(make_trained(), tmp_path / 'out')
+    card = (tmp_path / 'out/README.md').read_text(encoding='utf-8')
+    assert 'Latents were never measured' in card
+    assert '| float16 | not measured | ' in card
+    assert 'over made-up pictures' in card
+    model = make_trained()
+    model.state = overflow_float16(model.build(), ['decoder']).state_dict()
+    write_diffusers(model, tmp_path / 'loud')
+    assert '| float16 | no | ' in (tmp_path / 'loud/README.md').read_text(encoding='utf-8')
+
+
+@pytest.mark.parametrize('edited', [False, True])
+def test_a_measurement_writes_the_card_anew_unless_it_was_edited(make_trained, tmp_path, edited):
+    write_diffusers(make_trained(), tmp_path / 'out')
+    card = tmp_path / 'out/README.md'
+    before = card.read_text(encoding='utf-8')
+    if edited:
+        before = before.replace(MARK, 'My model.')
+        card.write_text(before, encoding='utf-8')
+    write_statistics(read_model(tmp_path / 'out'), STATISTICS, {'largest_activations': activations(9.5)})
+    assert (card.read_text(encoding='utf-8') == before) == edited
+    assert edited or '| float16 | yes | largest activations in float32: encoder 1 (encoder.conv_in), decoder 9.5' in (
+        card.read_text(encoding='utf-8'))

@@ -169,12 +169,15 @@ def test_another_model_or_other_pictures_are_refused(make, make_model, photos, t
     make()
     other = TrainedModel(CONFIG, make_model(seed=1, autoencoder=CONFIG).autoencoder.state_dict(), STATISTICS,
                          tmp_path / 'other.pth', 'native', 'ema')
-    with pytest.raises(LatentCacheError, match='made otherwise: model is'):
+    with pytest.raises(LatentCacheError, match=r'it was made by .*model\.pth \(ema .*other\.pth .*: config or weights'):
+        make(model=other)
+    other.path = tmp_path / 'model.pth'
+    with pytest.raises(LatentCacheError, match=r'otherwise: .*model\.pth \(ema weights\) has changed since'):
         make(model=other)
     data = tmp_path / 'renamed'
     shutil.copytree(photos / 'train', data)
     next(data.iterdir()).rename(data / 'x.png')
-    with pytest.raises(LatentCacheError, match='made otherwise: names is'):
+    with pytest.raises(LatentCacheError, match='made otherwise: the list of its 9 pictures is another one'):
         make(data=data)
     (tmp_path / 'cache/index.json').unlink()
     with pytest.raises(LatentCacheError, match='shard_00000.safetensors belongs to another cache'):

@@ -7,7 +7,7 @@ from PIL import Image
 from tests import tolerances
 from wfvae_toolkit.datasets import fixed_pipeline, open_images
 from wfvae_toolkit.inference import Reconstructor
-from wfvae_toolkit.inference.measurement import LatentMeasurement, LatentMoments, measure_latents
+from wfvae_toolkit.inference.measurement import LatentMeasurement, LatentMoments, measure_activations, measure_latents
 from wfvae_toolkit.models.posterior import DiagonalGaussian
 from wfvae_toolkit.utils.errors import NotFinite, SettingError
 
@@ -125,3 +125,17 @@ def test_latents_without_numbers_are_an_error(make_model, overflow_float16, phot
     model = Reconstructor(overflow_float16(make_model().autoencoder), device='cpu', dtype=torch.float16)
     with pytest.raises(NotFinite, match=r'^00\.png \(and 3 more of its batch\): the encoder .* float16; .*float32'):
         measure_latents(model, open_images(photos / 'train'), batch_size=4)
+
+
+def test_activations_are_the_largest_over_pictures_and_both_halves(reconstructor, photos, tmp_path):
+    dataset = open_images(photos / 'train')
+    found = measure_activations(reconstructor, dataset)
+    assert found['images'] == 9
+    with torch.no_grad():
+        reconstructor.autoencoder.decoder.conv_in.weight.mul_(1e4)
+    louder = measure_activations(reconstructor, dataset, max_images=2)
+    assert (louder['images'], louder['encoder']['value'] <= found['encoder']['value']) == (2, True)
+    assert louder['decoder']['value'] > 1e3
+    assert louder['decoder']['module'].startswith('decoder.')
+    (tmp_path / 'a.png').write_bytes(b'')
+    assert measure_activations(reconstructor, open_images(tmp_path)) is None

@@ -3,7 +3,8 @@ import sys
 import pytest
 import torch
 
-from wfvae_toolkit.checkpoints import read_model, save_training_checkpoint
+from wfvae_toolkit.checkpoints import read_model, save_training_checkpoint, write_statistics
+from wfvae_toolkit.models.latents import LatentStatistics
 from wfvae_toolkit.registry import AUTOENCODERS
 
 CONFIG = dict(type='WFVAE2Image', latent_channels=3, widths=(8, 12), flow_width=4)
@@ -50,8 +51,17 @@ def test_options_of_one_form_are_refused_for_another(tool, run, tmp_path):
     scalar = ('--latent-statistics', 'scalar')
     with pytest.raises(SystemExit, match='^error: --to native has no latent_statistics$'):
         tool('convert')(run, tmp_path / 'a.pth', '--to', 'native', *scalar)
+    write_statistics(read_model(run), LatentStatistics((0.5, -1.0, 2.0), (1.0, 2.0, 0.25)))
     tool('convert')(run, tmp_path / 'a', '--to', 'diffusers', *scalar)
-    assert read_model(tmp_path / 'a').statistics is None
+    assert len(set(read_model(tmp_path / 'a').statistics.std)) == 1
+
+
+def test_latents_that_were_never_measured_are_said_and_have_no_statistics_to_choose(tool, run, tmp_path, capsys):
+    with pytest.raises(SystemExit, match='has no latent statistics to write: run tools/measure_latents.py first'):
+        tool('convert')(run, tmp_path / 'a', '--to', 'diffusers', '--latent-statistics', 'scalar')
+    assert not (tmp_path / 'a').exists()
+    tool('convert')(run, tmp_path / 'a', '--to', 'diffusers')
+    assert 'latents were never measured, so scale 1 and shift 0 are written' in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -114,3 +114,12 @@ def test_two_processes_measure_and_cache_what_one_does(launch, tool, run, photos
     written = {path.name: path.read_bytes() for path in (tmp_path / 'one').glob('shard_*')}
     assert len(written) == 5
     assert {path.name: path.read_bytes() for path in (tmp_path / 'two').glob('shard_*')} == written
+
+
+@pytest.mark.parametrize('name', ['measure_latents', 'cache_latents'])
+@pytest.mark.parametrize('option', [('--workers', '-1'), ('--batch-size', '0'), ('--batch-size', 'many')])
+def test_numbers_that_cannot_work_are_named_before_anything_is_read(tool, capsys, name, option):
+    places = ['nowhere', 'nowhere', *(['nowhere', '--crop', '16'] if name == 'cache_latents' else [])]
+    with pytest.raises(SystemExit, match='2'):
+        tool(name)(*places, *option)
+    assert f'argument {option[0]}: ' in capsys.readouterr().err

@@ -11,6 +11,7 @@ from wfvae_toolkit.utils.files import write_json
 from .native import CheckpointError
 
 CONFIG_NAME = 'config.json'
+RECORD_NAME = 'latent_statistics.json'  # on what, and with which results, latents were measured
 WEIGHTS_NAME = 'diffusion_pytorch_model'
 _ENDING, _INDEX = '.safetensors', '.safetensors.index'
 

@@ -8,10 +8,13 @@ import json
 
 import torch
 
+from wfvae_toolkit.models.activations import HALVES
 from wfvae_toolkit.models.latents import LatentStatistics
 from wfvae_toolkit.utils.errors import SettingError
 
 from .native import FORMAT_VERSION, INFERENCE_FORMAT, CheckpointError, check_version, load_plain, plain_data
+
+ACTIVATIONS = 'largest_activations'
 
 
 def inference_content(model):
@@ -19,7 +22,7 @@ def inference_content(model):
     meta = dict(format=INFERENCE_FORMAT, format_version=FORMAT_VERSION, weights=model.weights,
                 autoencoder=json.dumps(plain_data(model.config)))
     if model.statistics is not None:
-        meta['latent_statistics'] = statistics_to_json(model.statistics)
+        meta['latent_statistics'] = statistics_to_json(model.statistics, model.meta.get('largest_activations'))
     if model.meta.get('iteration') is not None:
         meta['iteration'] = model.meta['iteration']
     return {'meta': meta, 'weights': dict(model.state)}
@@ -36,9 +39,31 @@ def load_inference_checkpoint(path):
     return content
 
 
-def statistics_to_json(statistics):
+def statistics_to_json(statistics, activations=None):
     """The text under ``meta['latent_statistics']`` of native files."""
-    return json.dumps({'mean': list(statistics.mean), 'std': list(statistics.std)})
+    more = {} if activations is None else {ACTIVATIONS: activations}
+    return json.dumps({'mean': list(statistics.mean), 'std': list(statistics.std), **more})
+
+
+def record_of(meta):
+    """All that stands in ``meta['latent_statistics']`` of a native file that `statistics_of` has read; {}: nothing."""
+    return json.loads(meta.get('latent_statistics') or '{}')
+
+
+def activations_in(record, path):
+    """{'largest_activations': ...} of what was recorded when latents were measured; {} where they were not.
+
+    Raises:
+        CheckpointError: they are none.
+    """
+    if record.get(ACTIVATIONS) is None:
+        return {}
+    try:
+        found = record[ACTIVATIONS]
+        halves = {half: {'value': float(found[half]['value']), 'module': str(found[half]['module'])} for half in HALVES}
+        return {ACTIVATIONS: {**halves, 'images': int(found['images'])}}
+    except (TypeError, KeyError, ValueError) as error:
+        raise CheckpointError(f'{path}: no readable {ACTIVATIONS} ({error})') from None
 
 
 def statistics_of(meta, path):

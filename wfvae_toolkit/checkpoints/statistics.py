@@ -2,17 +2,19 @@
 
 import hashlib
 import json
+from dataclasses import replace
 
 import torch
 
 from wfvae_toolkit.utils.errors import SettingError
-from wfvae_toolkit.utils.files import write_json
+from wfvae_toolkit.utils.files import atomic_write, write_json
 
-from .inference import load_inference_checkpoint
+from .card import CARD_NAME, MARK, model_card
+from .folders import RECORD_NAME
+from .inference import activations_in, load_inference_checkpoint
 from .native import load_training_checkpoint, save_plain, save_training_checkpoint
 
 META_KEY = 'latent_statistics'
-RECORD_FILE = 'latent_statistics.json'
 
 
 def write_statistics(model, statistics, record=None):
@@ -24,7 +26,7 @@ def write_statistics(model, statistics, record=None):
     | exported folder | config.json: ``latents_mean``, ``latents_std``, ``scaling_factor`` 1, ``shift_factor`` 0 |
     | earlier checkpoint or folder | config.json: ``scale`` and ``shift``, normalised = (raw - shift) * scale |
 
-    Folders keep the record in ``latent_statistics.json``.
+    Folders keep the record in ``latent_statistics.json``, and their README.md follows, unless it was edited.
 
     Args:
         model (TrainedModel): as ``read_model`` gave it; its file must not have been moved since.
@@ -52,8 +54,13 @@ def write_statistics(model, statistics, record=None):
         settings = {'scale': [1.0 / std for std in statistics.std], 'shift': content['mean']}
     path = folder / 'config.json'
     config = json.loads(path.read_text(encoding='utf-8'))
-    write_json(folder / RECORD_FILE, content)
+    write_json(folder / RECORD_NAME, content)
     write_json(path, {**config, **settings})
+    card = folder / CARD_NAME
+    if card.is_file() and MARK in card.read_text(encoding='utf-8'):
+        with atomic_write(card, 'w') as file:
+            file.write(model_card(replace(model, statistics=statistics,
+                                          meta={**model.meta, **activations_in(content, path)})))
     return path
 
 

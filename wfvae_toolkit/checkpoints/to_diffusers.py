@@ -1,13 +1,18 @@
 """A trained model as a folder that diffusers loads (extra ``diffusers``)."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
+from wfvae_toolkit.models.activations import ActivationMonitor
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.files import atomic_folder, write_json
 
+from .card import CARD_NAME, model_card
+from .folders import RECORD_NAME
+from .inference import ACTIVATIONS
 from .native import CheckpointError, plain_data
 from .trained import read_model
 
@@ -15,23 +20,28 @@ EXPORTED = 'WFVAE2Image'
 STATISTICS = ('channels', 'scalar')
 
 
-def write_diffusers(model, output, latent_statistics='channels'):
-    """TrainedModel -> a folder with ``config.json``, safetensors and a modelling file. Returns their paths.
+def write_diffusers(model, output, latent_statistics=None):
+    """TrainedModel -> a folder with ``config.json``, safetensors, a modelling file and a README. Returns their paths.
 
     Args:
         model (TrainedModel): of a WFVAE2Image.
         output (str | Path): the folder.
         latent_statistics (str): ``'channels'`` writes ``latents_mean`` and ``latents_std``; ``'scalar'`` one
-            ``scaling_factor`` and ``shift_factor`` of all channels together, for pipelines that read no others.
+            ``scaling_factor`` and ``shift_factor`` of all channels together, for pipelines that read no others. None:
+            ``'channels'``, or neither for a model whose latents were never measured.
 
     Raises:
-        SettingError: another autoencoder, a part whose source cannot travel, or another ``latent_statistics``.
+        SettingError: another autoencoder, a part whose source cannot travel, another ``latent_statistics``, or one of a
+            model whose latents were never measured.
         CheckpointError: what was written, loaded again, does not give the model's own results.
         MissingLibrary: diffusers is not installed.
     """
     check_exportable(model, 'diffusers')
-    if latent_statistics not in STATISTICS:
+    if latent_statistics not in (None, *STATISTICS):
         raise SettingError(f'latent_statistics={latent_statistics!r}: one of {", ".join(STATISTICS)}')
+    if latent_statistics is not None and model.statistics is None:
+        raise SettingError(f'{model.path} has no latent statistics to write: run tools/measure_latents.py first, or '
+                           'leave --latent-statistics out, and latents stay raw')
     from wfvae_toolkit.models.diffusers_model import AutoencoderWFVAE2
 
     native = model.build()
@@ -45,10 +55,31 @@ def write_diffusers(model, output, latent_statistics='channels'):
                            "toolkit's own parts")
     with atomic_folder(output) as folder:
         exported.save_pretrained(folder)
+        _write_card(model, native, folder)
         _compare(native, AutoencoderWFVAE2.from_pretrained(folder, low_cpu_mem_usage=False), output)
         _compare(native, read_model(folder).build(), output)
         names = sorted(path.name for path in folder.iterdir())
     return [Path(output) / name for name in names]
+
+
+def _write_card(model, native, folder):
+    """README.md and, of a model that was measured, the record of its activations."""
+    activations = model.meta.get(ACTIVATIONS)
+    if activations is None:
+        activations = {**_made_up_activations(native), 'images': 0}
+    else:
+        write_json(folder / RECORD_NAME, {ACTIVATIONS: activations})
+    (folder / CARD_NAME).write_text(model_card(replace(model, meta={**model.meta, ACTIVATIONS: activations})),
+                                    encoding='utf-8')
+
+
+@torch.inference_mode()
+def _made_up_activations(native):
+    """Of noise: too large a value shows that float16 fails, a small one shows nothing."""
+    images, _ = example(native, rows=8, columns=8)
+    with ActivationMonitor(native) as monitor:
+        native(images)
+    return monitor.largest()
 
 
 def check_exportable(model, form):

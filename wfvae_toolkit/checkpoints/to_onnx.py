@@ -52,7 +52,8 @@ def write_onnx(model, output):
         write_json(folder / 'config.json', dict(
             downsample_factor=factor, latent_channels=autoencoder.latent_channels,
             latents_mean=None if statistics is None else list(statistics.mean),
-            latents_std=None if statistics is None else list(statistics.std)))
+            latents_std=None if statistics is None else list(statistics.std),
+            largest_activations=model.meta.get('largest_activations')))
         names = sorted(path.name for path in folder.iterdir())
     return [Path(output) / name for name in names]
 

@@ -13,8 +13,8 @@ from wfvae_toolkit.utils.plugins import load_plugins
 from .diffusers_settings import EXPORTED_CLASS, from_diffusers_settings, rename_old_attention
 from .earlier import convert_earlier_state
 from .earlier_settings import CLASSES, from_earlier_settings
-from .folders import CONFIG_NAME, find_weights, read_config, read_weights
-from .inference import load_inference_checkpoint, statistics_of
+from .folders import CONFIG_NAME, RECORD_NAME, find_weights, read_config, read_weights
+from .inference import activations_in, load_inference_checkpoint, record_of, statistics_of
 from .native import (
     FORMAT,
     INFERENCE_FORMAT,
@@ -44,7 +44,8 @@ class TrainedModel:
         path (Path): the file or folder that was read.
         form (str): ``'native'``, ``'inference'``, ``'diffusers'``, ``'earlier checkpoint'`` or ``'earlier folder'``.
         weights (str): ``'ema'`` or ``'raw'``; a form without the distinction has ``'ema'``.
-        meta (dict): what else the form says, such as ``iteration``; of earlier forms ``class`` and, where the averaged
+        meta (dict): what else the form says, such as ``iteration``; ``largest_activations`` where they were measured
+            (see ``models.activations``, with ``images``, how many); of earlier forms ``class`` and, where the averaged
             weights held the decoder alone, ``encoder_from='gen_model'``.
     """
 
@@ -162,12 +163,13 @@ def _read_file(path):
 def _native(content, path):
     meta = content['meta']
     statistics = statistics_of(meta, path)
+    activations = activations_in(record_of(meta), path)
     models = {}
     for weights in ('ema', 'raw'):
         if weights == 'raw' or content.get('ema_state_dict') is not None:
             config, state = select_weights(content, path, weights)
             models[weights] = TrainedModel(config, state, statistics, path, 'native', weights,
-                                           {'iteration': meta.get('iteration')})
+                                           {'iteration': meta.get('iteration'), **activations})
     others = {name: value for name, value in content['state_dict'].items() if not name.startswith('autoencoder.')}
     return ModelFile(models, others)
 
@@ -179,7 +181,7 @@ def _inference(content, path):
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f'{path}: no readable config of its autoencoder in meta ({error})') from None
     model = TrainedModel(config, content['weights'], statistics_of(meta, path), path, 'inference', meta['weights'],
-                         {'iteration': meta.get('iteration')})
+                         {'iteration': meta.get('iteration'), **activations_in(record_of(meta), path)})
     return ModelFile({meta['weights']: model})
 
 
@@ -205,7 +207,9 @@ def _read_folder(folder, weights_path=None):
     else:
         config, statistics = from_diffusers_settings(settings, config_path)
         state = state if name == EXPORTED_CLASS else rename_old_attention(state)
-        model = TrainedModel(config, state, statistics, folder, 'diffusers', 'ema', {'class': name})
+        record = read_config(folder / RECORD_NAME) if (folder / RECORD_NAME).is_file() else {}
+        model = TrainedModel(config, state, statistics, folder, 'diffusers', 'ema',
+                             {'class': name, **activations_in(record, folder / RECORD_NAME)})
     return ModelFile({'ema': model})
 
 

@@ -210,9 +210,9 @@ class LatentCache:
     def _check_folder(self):
         """LatentCacheError unless the folder is new or holds this very cache."""
         if (self.folder / INDEX).exists():
-            there, now = LatentIndex.read(self.folder).settings, self.index.settings
-            other = [f'{key} is {there.get(key)!r} there and {now.get(key)!r} now'
-                     for key in {**there, **now} if there.get(key) != now.get(key)]
+            there, now = LatentIndex.read(self.folder), self.index
+            other = [_difference(key, there, now) for key in {**there.settings, **now.settings}
+                     if there.settings.get(key) != now.settings.get(key)]
             if other:
                 raise LatentCacheError(f'{self.folder} holds a cache made otherwise: {"; ".join(other)}. Choose '
                                        'another folder, or the same settings')
@@ -250,3 +250,15 @@ class LatentCache:
         if distributed.is_main():
             self.index.write(self.folder)
         distributed.barrier()
+
+
+def _difference(key, there, now):
+    """What differs between the LatentIndex of a folder and the one that is asked for, in words where hashes differ."""
+    if key == 'model':
+        before, after = (f'{index.protocol.get("model")} ({index.protocol.get("weights")} weights)'
+                         for index in (there, now))
+        changed = f'{after} has changed since' if before == after else f'it was made by {before}, now it is {after}'
+        return f'{changed}: config or weights of the model are others'
+    if key == 'names':
+        return f'the list of its {there.settings.get("images")} pictures is another one'
+    return f'{key} is {there.settings.get(key)!r} there and {now.settings.get(key)!r} now'

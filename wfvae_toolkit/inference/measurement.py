@@ -5,12 +5,14 @@ from dataclasses import dataclass
 import torch
 
 from wfvae_toolkit.datasets import BlockSampler, PictureCounts, count_images, describe_pipeline, load_batches
+from wfvae_toolkit.models.activations import HALVES, ActivationMonitor
 from wfvae_toolkit.models.latents import LatentStatistics
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.finite import check_finite
 from wfvae_toolkit.utils.progress import progress
 
+ACTIVATION_IMAGES = 32  # decoding all would take twice the time of the measurement itself
 ACTIVE_VARIANCE = 0.01  # of the posterior's mean over the data: Burda et al. 2016, arXiv 1509.00519
 
 
@@ -160,6 +162,38 @@ def measure_latents(reconstructor, dataset, max_images=None, batch_size=8, num_w
     if not total.positions:
         raise SettingError(f'none of the pictures could be read; the first: {bad[0].path}: {bad[0].reason}')
     return LatentMeasurement.of(total, sum(count for _, count, _ in parts), bad)
+
+
+@torch.inference_mode()
+def measure_activations(reconstructor, dataset, max_images=None, num_workers=0):
+    """Largest activations of encoder and decoder over the first 32 pictures; every rank must call it.
+
+    Args:
+        reconstructor (Reconstructor): the model, in float32: another dtype could not hold what is looked for.
+        dataset, max_images, num_workers: as of `measure_latents`.
+
+    Returns:
+        dict: of `ActivationMonitor.largest`, and ``images``, how many were seen; the same on every rank. None: none of
+            the first 32 could be read.
+
+    Raises:
+        NotFinite: the picture's latents or image hold NaN or infinity.
+    """
+    count = min(count_images(dataset, max_images), ACTIVATION_IMAGES)
+    autoencoder, images = reconstructor.autoencoder, 0
+    batches = BlockSampler(count, 1, distributed.rank(), distributed.world_size())
+    with ActivationMonitor(autoencoder) as monitor:
+        for batch in load_batches(dataset, batches, num_workers):
+            for group in batch.groups():
+                posterior = encode_bytes(reconstructor, _cut(group, autoencoder.downsample_factor), group.paths)
+                image = autoencoder.decode(posterior.mode()).sample
+                check_finite({'decoder': image}, reconstructor.dtype, group.paths)
+                images += len(group)
+    parts = distributed.gather((monitor.largest(), images))
+    if not any(number for _, number in parts):
+        return None
+    return {**{half: max((found[half] for found, _ in parts), key=lambda entry: entry['value']) for half in HALVES},
+            'images': sum(number for _, number in parts)}
 
 
 @torch.inference_mode()

@@ -40,7 +40,7 @@ def add_image_arguments(parser):
     parser.add_argument('--convert-to-srgb', action='store_true',
                         help='convert pictures with another colour profile (default: their numbers as they are)')
     parser.add_argument('--max-images', type=int, metavar='N', help='only the first N images')
-    parser.add_argument('--workers', type=int, default=2, metavar='N',
+    parser.add_argument('--workers', type=whole(0), default=2, metavar='N',
                         help='processes that read pictures, a rank; 0: the main one (default: 2)')
 
 
@@ -52,6 +52,15 @@ def add_model_arguments(parser, dtype_option='--dtype'):
     parser.add_argument(dtype_option, choices=('float32', 'bfloat16', 'float16'), default='float32',
                         help='of weights and activations (default: float32)')
     add_import_argument(parser)
+
+
+def whole(low):
+    """argparse type: an integer from ``low``."""
+    def integer(text):
+        if int(text) < low:
+            raise argparse.ArgumentTypeError(f'{text}: use {low} or more')
+        return int(text)
+    return integer
 
 
 def as_arguments(options):
