@@ -142,6 +142,13 @@ def test_pictures_of_any_size_are_scored_on_their_own_pixels(score, tool, run, t
     assert len(list((tmp_path / 'worst').glob('PSNR_*.png'))) == len(list((tmp_path / 'worst').iterdir())) / 2 == 3
 
 
+def test_a_tilde_is_the_home_of_the_user(tool, run, photos, monkeypatch):
+    monkeypatch.setenv('HOME', str(run.parent))
+    tool('test')(TINY, f'~/{run.name}', '--work-dir', f'~/{run.name}/scores', '--max-images', 1, '--cfg-options',
+                 f'val_dataloader.dataset.data_root={photos}/val')
+    assert read(run / 'scores')[0]['images'] == 1
+
+
 def test_nothing_but_bad_files_is_an_error_whatever_is_accepted(score, run, tmp_path):
     (tmp_path / 'data').mkdir()
     (tmp_path / 'data/a.png').touch()

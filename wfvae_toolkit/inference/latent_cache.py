@@ -97,7 +97,7 @@ class LatentCache:
             raise SettingError(f'{model.path} has no latent statistics: run tools/measure_latents.py first, or cache '
                                'raw latents')
         self.reconstructor, self.dataset, self.settings = reconstructor, dataset, settings
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
         self.names = [printable(dataset.path(index)) for index in range(count_images(dataset, max_images))]
         if len(set(self.names)) < len(self.names):
             twice = next(name for name in self.names if self.names.count(name) > 1)
