@@ -25,6 +25,7 @@ def parse_arguments(arguments=None):
 @friendly_errors()
 def main(arguments=None):
     options = parse_arguments(arguments)
+    work_dir = options.work_dir and Path(options.work_dir).expanduser()
     # Imported late: --help must not wait for torch.
     from wfvae_toolkit.utils import distributed
     from wfvae_toolkit.utils.config import load_config
@@ -41,14 +42,14 @@ def main(arguments=None):
             options.real, options.reconstructed, EVALUATORS.build(evaluator_cfg),
             find_device(options.device), fixed_pipeline(options.resolution, options.crop),
             options.max_images, options.allow_unmatched, options.workers, options.convert_to_srgb,
-            options.work_dir and Path(options.work_dir, 'worst'))
+            work_dir and work_dir / 'worst')
         if distributed.is_main():
             print('\n'.join([format_table(summary), *describe_worst(summary)]))
             for bad in summary.skipped:
                 print(f'not scored: {bad["path"]}: {bad["reason"]}', file=sys.stderr)
-            if options.work_dir:
-                write_results(summary, options.work_dir)
-                print(f'\nwritten to {options.work_dir}/: summary.json, metrics.csv, worst/')
+            if work_dir:
+                write_results(summary, work_dir)
+                print(f'\nwritten to {work_dir}/: summary.json, metrics.csv, worst/')
     if summary.skipped and not options.skip_bad:
         sys.exit(f'{len(summary.skipped)} pairs could not be scored; --skip-bad accepts that')
 

@@ -36,8 +36,9 @@ def main(arguments=None):
         from wfvae_toolkit.evaluation import describe_worst, format_table
         from wfvae_toolkit.inference.evaluation import evaluate_checkpoint
 
-        checkpoint = Path(options.checkpoint)
+        checkpoint = Path(options.checkpoint).expanduser()
         folder = Path(options.work_dir or (checkpoint if checkpoint.is_dir() else checkpoint.parent) / 'evaluation')
+        folder = folder.expanduser()
         skipped = 0
         for resolution in options.resolution or [None]:
             place = folder / f'{resolution}px' if len(options.resolution or ()) > 1 else folder

@@ -1,6 +1,7 @@
 """Train an autoencoder: ``python tools/train.py CONFIG [--work-dir DIR] [--resume [CHECKPOINT]]``."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ def parse_arguments(arguments=None):
     parser = argparse.ArgumentParser(description='Train an autoencoder.')
     add_config_arguments(parser)
     parser.add_argument('--work-dir', help='where everything is written (default: work_dirs/<name of the config>)')
-    parser.add_argument('--resume', nargs='?', const=True, default=False, metavar='CHECKPOINT',
+    parser.add_argument('--resume', nargs='?', const=True, default=False, metavar='CHECKPOINT', type=os.path.expanduser,
                         help='go on from CHECKPOINT, or from the newest one of the work dir; from iteration 0 if none')
     parser.add_argument('--resume-drop', nargs='+', choices=('discriminator', 'optimizers', 'early_stop'), default=[],
                         help='what not to continue')
@@ -28,7 +29,8 @@ def main(arguments=None):
     from wfvae_toolkit.utils.signals import tell_launcher
 
     cfg = load_config(options.config, options.cfg_options)
-    cfg.work_dir = options.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}'
+    cfg.work_dir = os.path.expanduser(
+        options.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}')
     # A command line may say what a config does, and wins.
     cfg.resume = options.resume or cfg.get('resume') or False
     cfg.resume_drop = options.resume_drop or cfg.get('resume_drop') or []

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import pytest
@@ -125,13 +126,14 @@ def test_a_failure_leaves_finished_shards_and_no_half_one(make, photos, tmp_path
     data = tmp_path / 'data'
     shutil.copytree(photos / 'train', data)
     name = sorted(path.name for path in data.iterdir())[4]
-    good = (data / name).read_bytes()
+    good, modified_ns = (data / name).read_bytes(), (data / name).stat().st_mtime_ns
     (data / name).write_bytes(b'')
     with pytest.raises(LatentCacheError, match=f'{name}: zero bytes; --skip-bad leaves such files out'):
         make(data=data)
     folder = tmp_path / 'cache'
     assert sorted(path.name for path in folder.iterdir()) == ['index.json', 'shard_00000.safetensors']
     (data / name).write_bytes(good)
+    os.utime(data / name, ns=(modified_ns, modified_ns))
     assert shards(make(data=data)) == shards(make('whole'))
 
 
@@ -147,6 +149,31 @@ def test_bad_files_are_left_out_and_listed_if_that_is_accepted(make, photos, tmp
     assert list(CachedLatents(folder).names) == names[:2] + names[6:]
     with pytest.raises(LatentCacheError, match='4 files could not be read when it was begun'):
         make(data=data)
+
+
+def test_a_picture_that_was_replaced_under_its_name_is_cached_anew(make, photos, tmp_path, caplog):
+    data = tmp_path / 'data'
+    shutil.copytree(photos / 'train', data)
+    folder, names = make(data=data), sorted(path.name for path in data.iterdir())
+    before = shards(folder)
+    assert shards(make(data=data)) == before
+    assert not caplog.messages
+    shutil.copyfile(data / names[0], data / names[4])
+    make(data=data)
+    assert caplog.messages == [f'{folder}/shard_00001.safetensors is made anew: 1 of its pictures changed since it was '
+                               f'made, the first: {names[4]}']
+    after = shards(folder)
+    assert [name for name in before if after[name] != before[name]] == ['shard_00001.safetensors']
+    stored = CachedLatents(folder, sample_posterior=False)
+    torch.testing.assert_close(stored[names[4]]['latent'], stored[names[0]]['latent'])
+
+
+def test_converted_colours_are_another_cache(make, model, photos, tmp_path):
+    folder, pipeline = make(), fixed_pipeline(16)
+    with pytest.raises(LatentCacheError, match='colours converted to sRGB, ResizeShortSide.* now'):
+        LatentCache(model, Reconstructor(model.build(), device='cpu'),
+                    open_images(photos / 'train', pipeline, convert_to_srgb=True), pipeline, 16, folder,
+                    CacheSettings(shard_size=3))
 
 
 @pytest.mark.parametrize(('changes', 'difference'), [

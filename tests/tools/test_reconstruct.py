@@ -4,7 +4,11 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from tests.datasets.odd_files import display_p3
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / 'tests/data/configs/tiny.py'
@@ -51,6 +55,24 @@ def test_originals_beside_make_the_comparison_free_of_options(tool, trained, pho
         path.rename(originals / path.name.replace('.original', ''))
     tool('compare_folders')(originals, tmp_path / 'out', '--work-dir', tmp_path / 'second', *QUICK)
     assert scores(tmp_path / 'first')[0]['metrics'] == scores(tmp_path / 'second')[0]['metrics']
+
+
+def test_a_reconstruction_keeps_the_profile_that_its_numbers_are_in(tool, trained, tmp_path):
+    (tmp_path / 'data').mkdir()
+    generator = np.random.default_rng(0)
+    picture = Image.fromarray(generator.integers(0, 256, (24, 24, 3), np.uint8))
+    picture.save(tmp_path / 'data/p3.png', icc_profile=display_p3())
+    picture.convert('CMYK').save(tmp_path / 'data/press.jpg', icc_profile=display_p3())  # fits no CMYK
+    picture.save(tmp_path / 'data/plain.png')
+    tool('reconstruct')(trained, tmp_path / 'data', tmp_path / 'kept', '--beside', *QUICK)
+    tool('reconstruct')(trained, tmp_path / 'data', tmp_path / 'converted', '--convert-to-srgb', *QUICK)
+    profiles = {path.name: Image.open(path).info.get('icc_profile') for path in (tmp_path / 'kept').iterdir()}
+    assert {name for name, icc in profiles.items() if icc} == {'p3.png', 'p3.original.png'}
+    assert profiles['p3.png'] == display_p3()
+    assert Image.open(tmp_path / 'kept/p3.png').tobytes() == Image.open(tmp_path / 'kept/plain.png').tobytes()
+    converted = Image.open(tmp_path / 'converted/p3.png')
+    assert 'icc_profile' not in converted.info
+    assert converted.tobytes() != Image.open(tmp_path / 'converted/plain.png').tobytes()
 
 
 def test_a_bad_file_is_named_and_the_exit_is_not_zero(tool, trained, photos, tmp_path, capsys):

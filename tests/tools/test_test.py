@@ -4,6 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -115,6 +116,44 @@ def test_a_bad_file_is_listed_and_not_accepted_in_silence(score, run, photos, tm
     assert [bad['path'] for bad in summary['skipped']] == ['05.png']
     assert summary['skipped'][0]['reason']
     assert read(score(run, '--skip-bad', data=data))[0] == summary
+
+
+def test_pictures_of_any_size_are_scored_on_their_own_pixels(score, tool, run, tmp_path, capsys):
+    """As by reconstruct.py and compare_folders.py, which read and write files."""
+    data = tmp_path / 'data'
+    data.mkdir()
+    generator = np.random.default_rng(0)
+    for name, size in (('a', (33, 47)), ('b', (32, 24)), ('c', (21, 50)), ('dot', (1, 1))):
+        Image.fromarray(generator.integers(0, 256, (*size, 3), np.uint8)).save(data / f'{name}.png')
+    options = {'val_dataloader.dataset.pipeline': [], 'val_dataloader.batch_size': 2}
+    with pytest.raises(SystemExit, match='1 files could not be scored; --skip-bad accepts that'):
+        score(run, data=data, **options)
+    printed = capsys.readouterr()
+    assert 'not scored: dot.png: 1x1 px: SSIM takes images of at least 11x11 px' in printed.err
+    assert 'scored are the original pixels (3 of 4 pictures)' in printed.out
+    assert 'worst PSNR: ' in printed.out
+    summary, rows = read(tmp_path)
+    tool('reconstruct')(run, data, tmp_path / 'out', '--workers', 0)
+    tool('compare_folders')(data, tmp_path / 'out', '--work-dir', tmp_path / 'compared', '--workers', 0, '--skip-bad')
+    _, compared = read(tmp_path / 'compared')
+    assert [row['path'] for row in compared] == [row['path'] for row in rows] == ['a.png', 'b.png', 'c.png']
+    for ours, theirs in zip(rows, compared, strict=True):
+        assert float(ours['PSNR']) == pytest.approx(float(theirs['PSNR']), rel=1e-6)
+    assert len(list((tmp_path / 'worst').glob('PSNR_*.png'))) == len(list((tmp_path / 'worst').iterdir())) / 2 == 3
+
+
+def test_a_tilde_is_the_home_of_the_user(tool, run, photos, monkeypatch):
+    monkeypatch.setenv('HOME', str(run.parent))
+    tool('test')(TINY, f'~/{run.name}', '--work-dir', f'~/{run.name}/scores', '--max-images', 1, '--cfg-options',
+                 f'val_dataloader.dataset.data_root={photos}/val')
+    assert read(run / 'scores')[0]['images'] == 1
+
+
+def test_nothing_but_bad_files_is_an_error_whatever_is_accepted(score, run, tmp_path):
+    (tmp_path / 'data').mkdir()
+    (tmp_path / 'data/a.png').touch()
+    with pytest.raises(SystemExit, match='^error: val_dataloader.dataset: none of the 1 pictures could be scored; a'):
+        score(run, '--skip-bad', data=tmp_path / 'data')
 
 
 @pytest.mark.parametrize(('checkpoint', 'message'), [

@@ -114,7 +114,7 @@ def read_model(path, weights='ema'):
 def read_model_file(path):
     """``read_model`` with every set of weights that the MODEL holds. Returns a ModelFile."""
     load_plugins()
-    content = _recognise(Path(path))
+    content = _recognise(Path(path).expanduser())
     for model in content.models.values():
         if not isinstance(model.config, dict):
             raise CheckpointError(f'{model.path}: its config is no dict, but {model.config!r}')

@@ -35,7 +35,7 @@ class CachedLatents(Dataset):
     """
 
     def __init__(self, folder, sample_posterior=None, random_flip=None, normalize=None, seed=0):
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
         index = LatentIndex.read(self.folder)
         if not index.complete:
             raise LatentCacheError(f'{self.folder}: the cache is not finished; run tools/cache_latents.py again')

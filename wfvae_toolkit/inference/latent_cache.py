@@ -1,11 +1,14 @@
 """Pictures -> named latents in safetensors shards: what ``tools/cache_latents.py`` runs.
 
 Which pictures a shard holds, and every batch in it, follow from the pictures' numbers alone: any number of ranks
-writes the same bytes, and a run that was stopped goes on with the shards that are missing.
+writes the same bytes, and a run that was stopped goes on with the shards that are missing. A shard is made anew if one
+of its pictures has another size in bytes, or another time of modification, than when it was cached.
 """
 
 import hashlib
 import json
+import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,7 +98,7 @@ class LatentCache:
             raise SettingError(f'{model.path} has no latent statistics: run tools/measure_latents.py first, or cache '
                                'raw latents')
         self.reconstructor, self.dataset, self.settings = reconstructor, dataset, settings
-        self.folder = Path(folder)
+        self.folder = Path(folder).expanduser()
         self.names = [printable(dataset.path(index)) for index in range(count_images(dataset, max_images))]
         if len(set(self.names)) < len(self.names):
             twice = next(name for name in self.names if self.names.count(name) > 1)
@@ -132,7 +135,7 @@ class LatentCache:
             NotFinite: a latent is NaN or infinite, as computed or in the dtype of the files; finished shards stay.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        if distributed.is_main() and not (self.folder / INDEX).is_file():
+        if distributed.is_main() and (self._remove_outdated() or not (self.folder / INDEX).is_file()):
             self.index.write(self.folder)
         distributed.barrier()
         missing = [number for number in range(self.shard_count) if not self._path(number).is_file()]
@@ -172,7 +175,8 @@ class LatentCache:
                 tensors.update({self.names[index]: latent for index, latent in
                                 zip(batch.indices, latents, strict=True)})
             if numbers[-1] == self._numbers(shard)[-1]:
-                metadata = {_METADATA: json.dumps({'settings': self._digest(), 'skipped': skipped}, sort_keys=True)}
+                metadata = {_METADATA: json.dumps({
+                    'settings': self._digest(), 'skipped': skipped, 'files': self._file_states(shard)}, sort_keys=True)}
                 with atomic_write(self._path(shard)) as file:
                     file.write(save(tensors, metadata))
                 tensors, skipped = {}, []
@@ -220,13 +224,35 @@ class LatentCache:
             if self._path(number).exists() and self._header(number)[0] != self._digest():
                 raise LatentCacheError(f'{self._path(number)} belongs to another cache: choose another folder')
 
+    def _file_states(self, shard):
+        """[size in bytes, time of modification in ns] of each picture of a shard; None where there is no file."""
+        return [_file_state(self.dataset.data_root / self.dataset.path(index)) for index in self._numbers(shard)]
+
+    def _remove_outdated(self):
+        """Remove the shards of pictures that were replaced since, and say which; returns whether there were any."""
+        found = False
+        for shard in range(self.shard_count):
+            # Earlier versions wrote no states: such a shard stays.
+            states = self._header(shard)[3] if self._path(shard).is_file() else None
+            if states is None:
+                continue
+            changed = [self.names[index] for index, then, now in zip(
+                self._numbers(shard), states, self._file_states(shard), strict=True) if then != now]
+            if changed:
+                logging.getLogger('wfvae_toolkit').warning(
+                    f'{self._path(shard)} is made anew: {len(changed)} of its pictures changed since it was made, the '
+                    f'first: {changed[0]}')
+                self._path(shard).unlink()
+                found = True
+        return found
+
     def _header(self, number):
-        """(digest of settings, skipped, names) of a finished shard."""
+        """(digest of settings, skipped, names, states of the files or None) of a finished shard."""
         path = self._path(number)
         try:
             with safe_open(path, 'pt') as file:
                 content = json.loads(file.metadata()[_METADATA])
-                return content['settings'], content['skipped'], set(file.keys())
+                return content['settings'], content['skipped'], set(file.keys()), content.get('files')
         except (SafetensorError, OSError, ValueError, TypeError, LookupError) as error:
             raise LatentCacheError(f'{path}: damaged ({error}); remove it and run again') from None
 
@@ -234,7 +260,7 @@ class LatentCache:
         """Fill the index from the shards' own headers; rank 0 writes it."""
         self.index.shards, self.index.skipped = [], []
         for number in range(self.shard_count):
-            _, skipped, held = self._header(number)
+            _, skipped, held, _ = self._header(number)
             names = [self.names[index] for index in self._numbers(number)]
             left_out = {entry['path'] for entry in skipped}
             names = [name for name in names if name not in left_out]
@@ -262,3 +288,11 @@ def _difference(key, there, now):
     if key == 'names':
         return f'the list of its {there.settings.get("images")} pictures is another one'
     return f'{key} is {there.settings.get(key)!r} there and {now.settings.get(key)!r} now'
+
+
+def _file_state(path):
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return [status.st_size, status.st_mtime_ns]

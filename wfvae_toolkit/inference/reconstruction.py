@@ -84,7 +84,7 @@ def plan_outputs(dataset, output, suffix, max_images=None, existing='error', bes
     """
     if existing not in EXISTING:
         raise SettingError(f'existing={existing!r}: use one of {", ".join(EXISTING)}')
-    output = Path(output)
+    output = Path(output).expanduser()
     if isinstance(dataset, ImageFolder) and Path(os.path.abspath(output)).is_relative_to(
             os.path.abspath(dataset.data_root)):
         raise SettingError(f'{output} lies in {dataset.data_root}, where the next run would take it for pictures: '
