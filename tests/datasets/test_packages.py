@@ -125,7 +125,9 @@ def test_zoo_data_from_a_package(tool, deb, tmp_path, capsys, monkeypatch):
 
     drawing = SyntheticImages(size=300, kinds=dict(edges=1)).load(0)
     root = tmp_path / 'made-up'
-    for name, image in (('kept_for_scores', Image.fromarray(data.chelsea())), ('drawing', drawing), ('double', Image.fromarray(data.coffee()))):
+    pictures = dict(kept_for_scores=Image.fromarray(data.chelsea()), drawing=drawing,
+                    double=Image.fromarray(data.coffee()))
+    for name, image in pictures.items():
         (root / f'usr/share/{name}.jpg').write_bytes(jpeg(image))
     subprocess.run(['dpkg-deb', '--build', '--root-owner-group', str(root), str(deb)], check=True,
                    capture_output=True)
