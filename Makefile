@@ -40,7 +40,7 @@ demo: env demo-data  ## train the demo's autoencoder on the CPU, evaluate it, pr
 # one process, because they share what they train.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-zoo-data: env  ## photographs in data/zoo, from Debian packages that are fetched and not installed (1.1 GB, deleted again)
+zoo-data: env  ## photographs in data/zoo, from Debian packages that are fetched and not installed (0.8 GB, deleted again)
 	@echo 'zoo-data: writing photographs to data/zoo'
 	@$(BIN)/python tools/make_zoo_data.py configs/zoo/packages.csv data/zoo
 
