@@ -7,7 +7,8 @@ BIN := $(VENV)/bin
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help env demo-data demo test test-all test-kernels test-oldest test-fork bench fuzz kill lint wheel clean
+.PHONY: help env demo-data demo zoo-data zoo test test-all test-kernels test-oldest test-fork bench fuzz kill lint \
+	wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "make %-12s %s\n", $$1, $$2}'
@@ -45,6 +46,15 @@ demo: env demo-data  ## train the demo's autoencoder on the CPU, evaluate it, pr
 
 # A file's tests stay in one process, because they share what they train.
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+zoo-data: env  ## photographs in data/zoo, from Debian packages that are fetched and not installed (0.8 GB, deleted again)
+	@echo 'zoo-data: writing photographs to data/zoo'
+	@$(BIN)/python tools/make_zoo_data.py configs/zoo/packages.csv data/zoo
+
+zoo: env zoo-data  ## train the shipped model (hours); started again, it goes on
+	@echo 'zoo: training configs/zoo/wfvae2_tiny.py, then wfvae2_tiny_256.py'
+	@OMP_NUM_THREADS=1 $(BIN)/python tools/train.py configs/zoo/wfvae2_tiny.py --resume
+	@OMP_NUM_THREADS=1 $(BIN)/python tools/train.py configs/zoo/wfvae2_tiny_256.py --resume
 
 test: env  ## the test suite without slow and GPU tests; coverage of 85% or more
 	@echo 'test: running the quick tests'

@@ -52,6 +52,7 @@ def collect(table, cache):
 @friendly_errors()
 def main(arguments=None):
     options = parse_arguments(arguments)
+    from wfvae_toolkit.datasets import to_rgb
     from wfvae_toolkit.datasets.packages import read_table
     from wfvae_toolkit.datasets.photographs import SeenPictures, shrink
 
@@ -71,7 +72,7 @@ def main(arguments=None):
         for package, path, image, objection in collect(read_table(table), cache):
             target = ''
             if not objection:
-                picture = shrink(image.convert('RGB'), VAL_SIDE if package.split == 'val' else TRAIN_SIDE)
+                picture = shrink(to_rgb(image), VAL_SIDE if package.split == 'val' else TRAIN_SIDE)
                 earlier = seen.find(picture)
                 seen.add(path, picture)
                 objection = 'same as another' if earlier else '' if package.split else 'kept for scores'

@@ -70,17 +70,24 @@ def download(package, folder):
 
 def read_pictures(deb, package):
     """Yield (path, bytes) of a package file's pictures, in its order; paths are relative, archives' members after //.
+
+    Raises:
+        SettingError: the file is damaged.
     """
-    with subprocess.Popen(['dpkg-deb', '--fsys-tarfile', str(deb)], stdout=subprocess.PIPE) as process, \
-            tarfile.open(fileobj=process.stdout, mode='r|') as files:
-        for member in files:
-            path = member.name.removeprefix('./')
-            if member.isfile() and package.wants(path):
-                yield path, files.extractfile(member).read()
-            elif member.isfile() and package.opens(path):
-                for name, data in _members(path, files.extractfile(member).read()):
-                    if package.wants(f'{path}//{name}'):
-                        yield f'{path}//{name}', data
+    with subprocess.Popen(['dpkg-deb', '--fsys-tarfile', str(deb)], stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL) as process:
+        try:
+            with tarfile.open(fileobj=process.stdout, mode='r|') as files:
+                for member in files:
+                    path = member.name.removeprefix('./')
+                    if member.isfile() and package.wants(path):
+                        yield path, files.extractfile(member).read()
+                    elif member.isfile() and package.opens(path):
+                        for name, data in _members(path, files.extractfile(member).read()):
+                            if package.wants(f'{path}//{name}'):
+                                yield f'{path}//{name}', data
+        except tarfile.ReadError as error:
+            raise SettingError(f'{deb} is no whole package: delete it, and it is fetched anew') from error
 
 
 def _members(path, data):
