@@ -12,11 +12,12 @@ import wfvae_toolkit
 from . import distributed
 
 _PACKAGES = ('torch', 'torchvision', 'mmengine', 'numpy', 'pillow')
+_FORKS = {'mmengine': 'onedl-mmengine'}  # of the same import name
 
 
 def describe_environment():
     """Name -> text, in the order to print."""
-    versions = ', '.join(f'{name} {_version(name)}' for name in _PACKAGES)
+    versions = ', '.join(map(_version, _PACKAGES))
     if torch.cuda.is_available():
         device = f'{torch.cuda.device_count()} x {torch.cuda.get_device_name()}'
     else:
@@ -43,7 +44,9 @@ def git_state(folder):
 
 
 def _version(name):
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return 'not installed'
+    for candidate in (name, _FORKS.get(name, name)):
+        try:
+            return f'{candidate} {metadata.version(candidate)}'
+        except metadata.PackageNotFoundError:
+            continue
+    return f'{name} not installed'
