@@ -7,11 +7,11 @@ BIN := $(VENV)/bin
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help env demo-data demo zoo-data zoo test test-all test-kernels test-oldest test-fork bench fuzz kill lint \
-	wheel clean
+.PHONY: help env demo-data demo zoo-data zoo test test-all test-kernels test-oldest test-oldest-torch test-fork \
+	bench fuzz kill lint wheel clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "make %-17s %s\n", $$1, $$2}'
 
 env: .venv/.installed  ## environment in .venv (PYTHON=... picks the interpreter), refreshed when requirements change
 
@@ -69,13 +69,17 @@ test-kernels: env  ## the numeric tests with every kind of CPU kernel that this 
 	@$(BIN)/python -m tests.kernels
 
 # Each makes its environment, runs the quick tests in it and says with which versions.
-test-oldest test-fork: test-%: .venv-%/.installed  ## the quick tests with the lowest versions; with onedl-mmengine
+test-oldest test-fork: BIN = .venv-$*/bin
+test-oldest: .venv-oldest/.installed  ## the quick tests with the lowest versions that setup.cfg admits
+test-fork: .venv-fork/.installed  ## the quick tests with onedl-mmengine in place of mmengine
+test-oldest test-fork: test-%:
 	@echo 'test-$*: running the quick tests in .venv-$*'
-	@$(MAKE) quick-tests BIN=.venv-$*/bin
-	@.venv-$*/bin/python -m tests.versions test-$*
-
-quick-tests:
 	@$(PYTEST) -m 'not slow and not gpu'
+	@.venv-$*/bin/python -c "from wfvae_toolkit.utils.environment import describe_environment as describe; \
+		print('test-$*: passed with', describe()['packages'])"
+
+test-oldest-torch:  ## the quick tests with torch 2.6.0, in a Debian 13 system in .venv-debian (needs root, debootstrap)
+	@tests/oldest_torch.sh .venv-debian
 
 bench: env  ## a short form of the benchmark: our networks, the plain formulation, diffusers' AutoencoderKL
 	@echo 'bench: 256 px on the CPU'

@@ -1,5 +1,6 @@
 """Versions, code state and devices, for logs and result files."""
 
+import contextlib
 import os
 import platform
 import subprocess
@@ -13,11 +14,12 @@ import wfvae_toolkit
 from . import distributed
 
 _PACKAGES = ('torch', 'torchvision', 'mmengine', 'numpy', 'pillow')
+_FORKS = {'mmengine': 'onedl-mmengine'}  # of the same import name
 
 
 def describe_environment():
     """Name -> text, in the order to print."""
-    versions = ', '.join(f'{name} {version_of(name)}' for name in _PACKAGES)
+    versions = ', '.join(map(_named_version, _PACKAGES))
     machine = describe_machine()
     device = f'{machine["cpu"]}, kernels {machine["kernels"]}, {machine["threads"]} threads a process'
     if 'gpu' in machine:
@@ -67,8 +69,12 @@ def git_state(folder):
 
 
 def version_of(name):
-    """Of an installed package, else 'not installed'."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return 'not installed'
+    """Version of an installed package or of the fork that replaces it, else 'not installed'."""
+    return _named_version(name).partition(' ')[2]
+
+
+def _named_version(name):
+    for candidate in (name, _FORKS.get(name, name)):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return f'{candidate} {metadata.version(candidate)}'
+    return f'{name} not installed'
