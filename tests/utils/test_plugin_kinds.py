@@ -81,8 +81,9 @@ def use(kind, build, photos, folder):
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_part_of_every_kind(way, kind, photos, tmp_path):
     type_of, lines = way
-    (tmp_path / 'config.py').write_text(f'{lines}part = dict(type={type_of(KINDS[kind])!r})\n')
-    part = load_config(tmp_path / 'config.py').part
+    (tmp_path / 'config.py').write_text(lines)
+    load_config(tmp_path / 'config.py')
+    part = dict(type=type_of(KINDS[kind]))
     registry = getattr(registries, kind)
     assert use(kind, lambda **settings: registry.build(dict(part, **settings)), photos, tmp_path)
 

@@ -1,5 +1,6 @@
 """Configs: where they are, how they inherit from packages, which options they take, and that every key counts."""
 
+import difflib
 import importlib.util
 from pathlib import Path
 
@@ -119,8 +120,11 @@ def _assign(cfg, key, value, options):
         if not isinstance(child, (dict, list)):
             if child is None and needs_type(cfg, place) and f'{place}.type' not in options:
                 known = isinstance(node, list) or part in node
-                what = f'{place} is None' if known else f'{place.rpartition(".")[0] or "the config"} has no {part}'
-                raise UnknownName(f'--cfg-options {key}: {what}; give {place}.type as well')
+                parent = place.rpartition('.')[0]
+                what = f'{place} is None' if known else f'{parent} has no {part}'
+                near = [] if known else difflib.get_close_matches(part, node, n=1)
+                advice = f'did you mean {parent}.{near[0]}?' if near else f'give {place}.type as well'
+                raise UnknownName(f'--cfg-options {key}: {what}; {advice}')
             child = list(child) if isinstance(child, tuple) else {}
             node[int(part) if isinstance(node, list) else part] = child
         node = child

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
-from wfvae_toolkit.registry import BY_NAME, find_part, is_own
+from wfvae_toolkit.registry import BY_NAME, find_part, is_own, registered_names
 
 from . import conventions
 from .errors import SettingError, UnknownName, UnknownSetting, UserError, located
@@ -215,12 +215,10 @@ class Schema:
         if node is not None and (own or isinstance(value, (dict, list, tuple))):
             return replace(node, default=parameter.default)
         if isinstance(value, dict) and isinstance(value.get('type'), str):
-            for registry in BY_NAME.values():
-                try:
-                    find_part(value['type'], registry)
-                except UnknownName:
-                    continue
-                return Part(registry, default=parameter.default)
+            # A part that the table does not know, of another package: the one registry that holds its name.
+            holders = [registry for registry in BY_NAME.values() if value['type'] in registered_names(registry)]
+            if len(holders) == 1:
+                return Part(holders[0], default=parameter.default)
         return Setting(parameter, own)
 
     def _check(self, node, value, path, cfg):
@@ -302,7 +300,7 @@ def _has_members(node, value):
 
 def _part_of(node, value, path):
     name = value['type']
-    with located(f'{path}.type'):
+    with located(path):
         if isinstance(name, str):
             name = find_part(name, node.registry)
         if not callable(name):
