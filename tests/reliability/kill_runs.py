@@ -34,7 +34,7 @@ from wfvae_toolkit.utils.files import write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / 'tests/data/plugins'))
-from run_files import assert_equal_state, assert_same_run  # noqa: E402
+from run_files import assert_equal_state, assert_same_run, read_state  # noqa: E402
 
 TRAIN = runpy.run_path(str(ROOT / 'tools/train.py'))['main']
 LENGTH, INTERVAL = 20, 2
@@ -161,7 +161,7 @@ def same(folder, whole):
     """Whether checkpoints, the best included, and logs are equal to the last bit."""
     try:
         assert_same_run(folder, whole, LENGTH)
-        assert_equal_state(*(load_training_checkpoint(run / 'best_PSNR.pth') for run in (folder, whole)))
+        assert_equal_state(*(read_state(run / 'best_PSNR.pth') for run in (folder, whole)))
     except AssertionError as difference:
         print(f'{folder}: {difference}')
         return False
