@@ -11,7 +11,7 @@ from typing import Any
 from wfvae_toolkit.registry import BY_NAME, find_part, is_own, registered_names
 
 from . import conventions
-from .errors import SettingError, UnknownName, UnknownSetting, UserError, located
+from .errors import SettingError, UnknownSetting, UserError, located
 from .kinds import describe, fits, misfit_of, parameters_of, takes_any_name
 
 REQUIRED = inspect.Parameter.empty
