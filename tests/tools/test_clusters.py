@@ -137,3 +137,11 @@ def test_gpus_that_nodes_do_not_divide(launch, slurm):
     done = launch('tools/slurm_train.sh', 'p', 'j', TINY, check=False, env={**slurm, **sizes})
     assert done.returncode == 2
     assert 'GPUS=12: a multiple of GPUS_PER_NODE=8 is needed' in done.stderr
+
+
+@pytest.mark.slow
+def test_torchrun_says_the_reason_last(launch):
+    done = launch('tools/dist_train.sh', 'nope.py', '2', check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == 'error: no config file nope.py'
+    assert 'Traceback' not in done.stderr

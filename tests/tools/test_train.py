@@ -274,3 +274,24 @@ def test_a_new_run_sets_an_earlier_one_aside(train, tmp_path, capsys):
     assert (aside / 'log.jsonl').read_text(encoding='utf-8') == rows
     assert not (tmp_path / 'iter_4.pth').exists()
     assert (tmp_path / 'last_checkpoint').read_text(encoding='utf-8').strip() == 'iter_2.pth'
+
+
+@pytest.mark.parametrize(('lines', 'arguments', 'expected'), [
+    ('', [], (False, [], 'none')),
+    ("resume = True\nresume_drop = ['optimizers']\n", [], (True, ['optimizers'], 'none')),
+    ('resume = True\n', ['--resume', 'a.pth'], ('a.pth', [], 'none')),
+])
+def test_a_config_may_say_what_the_command_line_does(tool, tmp_path, monkeypatch, lines, arguments, expected):
+    from wfvae_toolkit.training import TrainingRunner
+
+    class Stop(Exception):
+        pass
+
+    def from_cfg(cfg):
+        assert (cfg.resume, cfg.resume_drop, cfg.launcher) == expected
+        raise Stop
+
+    monkeypatch.setattr(TrainingRunner, 'from_cfg', from_cfg)
+    (tmp_path / 'config.py').write_text(f"_base_ = 'wfvae_toolkit::wfvae2_demo.py'\n{lines}")
+    with pytest.raises(Stop):
+        tool('train')(str(tmp_path / 'config.py'), *arguments)

@@ -2,7 +2,8 @@ import argparse
 
 import pytest
 
-from wfvae_toolkit.utils.options import add_config_arguments, parse_value
+from wfvae_toolkit.utils.errors import MissingFile
+from wfvae_toolkit.utils.options import add_config_arguments, friendly_errors, parse_value
 
 
 @pytest.fixture
@@ -46,3 +47,19 @@ def test_an_option_without_key_or_value(parse, capsys, item):
     with pytest.raises(SystemExit):
         parse('a.py', '--cfg-options', item)
     assert f'--cfg-options {item}: expected KEY=VALUE' in capsys.readouterr().err
+
+
+def test_torchrun_gets_the_reason_of_a_failed_process(tmp_path, monkeypatch):
+    """So that `utils/launch.py` can say it last."""
+    from types import SimpleNamespace
+
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+    from wfvae_toolkit.utils.launch import reason_of
+
+    monkeypatch.setenv('TORCHELASTIC_ERROR_FILE', str(tmp_path / 'error.json'))
+    with pytest.raises(SystemExit, match=r'error: no config file nope\.py'), friendly_errors():
+        raise MissingFile('no config file nope.py')
+    failure = ProcessFailure(local_rank=1, pid=0, exitcode=1, error_file=str(tmp_path / 'error.json'))
+    assert reason_of(failure) == 'no config file nope.py'
+    assert 'process 1 ended with status 3' in reason_of(SimpleNamespace(message='', local_rank=1, exitcode=3))

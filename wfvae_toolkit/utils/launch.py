@@ -22,10 +22,10 @@ def main(arguments=None):
         if failure.exitcode in {128 + number for number in SIGNALS}:
             sys.exit(failure.exitcode)
         # torchrun's own traceback would bury the reason, which the processes have printed already.
-        sys.exit(f'error: {_reason(failure)}')
+        sys.exit(f'error: {reason_of(failure)}')
 
 
-def _reason(failure):
+def reason_of(failure):
     if isinstance(failure.message, dict):  # of `friendly_errors`
         return failure.message['message']
     return f'process {failure.local_rank} ended with status {failure.exitcode}; what it printed above says why'
