@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.config_mistakes import mistakes
-from wfvae_toolkit.schema import FOREIGN, SECTIONS, check_config, effective_settings
+from wfvae_toolkit.schema import SECTIONS, check_config, effective_settings
+from wfvae_toolkit.utils import conventions
 from wfvae_toolkit.utils.config import load_config
 from wfvae_toolkit.utils.errors import UserError
 
@@ -138,7 +139,7 @@ def test_a_plug_in_passes_settings_to_its_parent(demo):
 
 
 def test_sentences_for_foreign_keys_are_about_keys_that_are_refused():
-    for pattern in FOREIGN:
+    for pattern in conventions.KEYS:
         assert pattern.partition('.')[0] not in SECTIONS or '.' in pattern or SECTIONS[pattern].misfit({}), pattern
 
 
