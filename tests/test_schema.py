@@ -15,7 +15,9 @@ CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 SHIPPED = sorted(path for path in CONFIGS.rglob('*.py') if path.parent.name != '_base_')
 DEMO = 'wfvae_toolkit::wfvae2_demo.py'
 # What a run checks itself, since anything may be given: tests/tools/test_wrong_settings.py.
-BY_THE_RUN = {('wrong type', 'default_hooks.checkpoint.save_best')}
+KINDS = 'train_dataloader.dataset.sources.text.dataset.kinds'
+BY_THE_RUN = {('wrong type', 'default_hooks.checkpoint.save_best'),
+              ('wrong type', KINDS), ('wrong type', f'{KINDS}.text'), ('misspelt', f'{KINDS}.text')}
 
 
 def message_of(cfg):
@@ -93,11 +95,11 @@ def test_a_key_that_nothing_reads_is_refused_with_what_to_use(demo, change, word
     ('optim_wrapper.type', 'AmpOptimWrapper', "use model.precision='bf16'"),
     ('optim_wrapper.autoencoder.optimizer.lr', '1e-4', "'1e-4': a number is needed, such as 0.001"),
     ('optim_wrapper.autoencoder.lr', 1e-4, 'did you mean optim_wrapper.autoencoder.optimizer.lr?'),
-    ('train_cfg.by_epoch', False, 'training is counted in updates of weights'),
+    ('train_cfg.by_epoch', False, 'the loop counts iterations, updates of weights'),
     ('default_hooks.checkpoint.interval', '1k', 'a whole number is needed, such as 1000'),
     ('model.autoencoder.mid_blocks.0.channels', 8, 'model.autoencoder.mid_blocks.0 has no channels'),
     ('model.losses.weight', 1e-6, "model.losses.weight: 1e-06: use dict(type='Name', ...)"),
-    ('train_cfg.type', 'IterBasedTrainLoop', "'UpdateLoop' or a child of it is needed"),
+    ('train_cfg.type', 'IterBasedTrainLoop', "UpdateLoop's iteration is one update of weights"),
 ])
 def test_so_is_one_at_any_depth(key, value, words):
     with pytest.raises(UserError) as caught:

@@ -128,8 +128,7 @@ def registered_names(registry):
 def with_registered_names(config):
     """A config whose parts given as classes or by dotted paths are called by the names that they are registered under.
 
-    Raises:
-        UnknownName: a part is registered under no name.
+    A part that is registered under no name stays a dotted path; see `unregistered_types`.
     """
     if isinstance(config, dict):
         config = {key: with_registered_names(value) for key, value in config.items()}
@@ -150,8 +149,7 @@ def _registered_name(kind):
         for name in registered_names(registry):
             if registry.module_dict[name] is cls:
                 return name
-    raise UnknownName(f'type={kind!r} is registered under no name; register it, such as by '
-                      '@MID_BLOCKS.register_module(): checkpoints name their parts so')
+    return kind if isinstance(kind, str) else f'{kind.__module__}.{kind.__qualname__}'
 
 
 def unregistered_types(config, registries=None):

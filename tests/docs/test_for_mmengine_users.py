@@ -152,8 +152,6 @@ def test_what_changes_nothing_is_accepted(read, lines):
      'begin=7: the run ends before, at train_cfg.max_iters=2'),
     (ROW.format("paramwise_cfg=dict(custom_keys={'encodr': dict(lr_mult=0.1)})"), "'encodr' is part of no name"),
     ("default_hooks = dict(checkpoint=dict(save_best='PSNR', best_is_higher=False))", 'higher is better'),
-    ("model = dict(autoencoder=dict(norm=dict(type='wfvae_toolkit.models.layers.norms._ChannelNorm')))",
-     'is registered under no name; register it'),
     ("default_hooks = dict(checkpoint=dict(save_best='acc'))", "'acc' is never measured"),
     ("custom_hooks = [dict(type='EarlyStoppingHook', monitor='PSNR', rule='less')]", 'greater is better, but rule='),
     ("custom_hooks = [dict(type='EarlyStoppingHook', monitor='acc')]", "'acc' is never measured"),

@@ -109,4 +109,8 @@ default_hooks = dict(discriminator=dict(start_iter=0), strange=dict({part['HOOKS
     assert all(0 <= row['exact'] <= 1 for row in rows if row['phase'] == 'val')
     if not part['WAVELETS'].count('.'):  # a file may name registered parts only
         assert type(read_model(run).build()).__name__ == 'StrangeAutoencoder'
+    else:
+        assert 'is registered under no name. The run trains and resumes' in next(run.glob('*/*.log')).read_text()
+        train(tmp_path / 'child.py', run, '--resume', **{'train_cfg.max_iters': 8})
+        assert (run / 'iter_8.pth').is_file()
 

@@ -1,6 +1,7 @@
 """Configs of autoencoders with every default written out, so that two of them compare."""
 
 from wfvae_toolkit.models.autoencoders.wfvae2 import layers_per_stage
+from wfvae_toolkit.registry import unregistered_types
 from wfvae_toolkit.schema import defaults_of
 
 # They change how a network trains, not what it computes.
@@ -31,12 +32,13 @@ def complete(config):
 
 
 def with_defaults(node):
-    """A config, or a part of one, with the constructor defaults of every part that it names."""
+    """A config, or a part of one, with the constructor defaults of every registered part that it names."""
     if isinstance(node, (list, tuple)):
         return [with_defaults(value) for value in node]
     if not isinstance(node, dict):
         return node
-    defaults = defaults_of(node['type']) if 'type' in node else {}
+    named = 'type' in node and not unregistered_types(dict(type=node['type']))
+    defaults = defaults_of(node['type']) if named else {}
     return {key: with_defaults(value) for key, value in {**node, **defaults, **node}.items()}
 
 

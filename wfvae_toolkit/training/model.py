@@ -14,7 +14,14 @@ from torch import nn
 
 from wfvae_toolkit.checkpoints import plain_data
 from wfvae_toolkit.losses import AdversarialLoss, Loss, balanced_weight, mean_score
-from wfvae_toolkit.registry import AUTOENCODERS, DISCRIMINATORS, LOSSES, MODELS, with_registered_names
+from wfvae_toolkit.registry import (
+    AUTOENCODERS,
+    DISCRIMINATORS,
+    LOSSES,
+    MODELS,
+    unregistered_types,
+    with_registered_names,
+)
 from wfvae_toolkit.utils.distributed import average_over_ranks
 from wfvae_toolkit.utils.errors import SettingError, located
 
@@ -82,6 +89,10 @@ class AutoencoderTraining(BaseModel):
             # Checked now, written with every checkpoint, whose readers take registered names alone.
             self.autoencoder_config = plain_data(with_registered_names(autoencoder))
             self.autoencoder = AUTOENCODERS.build(autoencoder)
+        for name in unregistered_types(self.autoencoder_config):
+            print_log(f'model.autoencoder: {name} is registered under no name. The run trains and resumes, but no tool '
+                      'can read its checkpoints; register the class, such as by @WAVELETS.register_module()',
+                      'current', logging.WARNING)
         self.losses = nn.ModuleDict()
         for name, cfg in (losses or {}).items():
             if cfg is not None:
