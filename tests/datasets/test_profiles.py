@@ -54,7 +54,8 @@ def test_what_is_clear_stays_clear(tmp_path):
 
 
 @pytest.mark.parametrize(('icc', 'name'), [
-    (None, None), (PROFILE, None), (b'no profile', DAMAGED), (P3[:300], DAMAGED)])
+    (None, None), (PROFILE, None), (b'no profile', DAMAGED), (P3[:300], DAMAGED)],
+    ids=['none', 'sRGB', 'no_profile', 'cut'])  # a profile holds the second in which it was made
 def test_srgb_and_damaged_profiles_change_nothing(picture, icc, name):
     for to_srgb in (False, True):
         image = load_rgb(picture(icc=icc), to_srgb=to_srgb)
