@@ -4,10 +4,10 @@ import io
 import os
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
 from ..utils.errors import MissingLibrary
-from .images import DECODER_ERRORS, FOREIGN_PROFILE, MAX_PIXELS, load_rgb
+from .images import DECODER_ERRORS, FOREIGN_PROFILE, MAX_PIXELS, load_rgb, orientation
 from .profiles import describe_profile, foreign_profile
 
 REDUCTIONS = (8, 4, 2)
@@ -58,7 +58,7 @@ def _ordinary_jpeg(path, max_pixels):
         with Image.open(io.BytesIO(data), formats=['JPEG']) as image:
             ordinary = (
                 image.format == 'JPEG' and image.mode == 'RGB' and image.width * image.height <= max_pixels
-                and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+                and orientation(image) == 1
                 # OpenCV fills what is missing of a truncated file with grey.
                 and data.endswith(b'\xff\xd9'))
             return (data, image.size, foreign_profile(image)) if ordinary else (None, None, None)

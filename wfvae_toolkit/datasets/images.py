@@ -19,6 +19,7 @@
 import contextlib
 import functools
 import os
+import re
 import stat
 import struct
 import warnings
@@ -138,7 +139,7 @@ def read_size(path, max_pixels=MAX_PIXELS):
     """
     with _opened(path, max_pixels) as image:
         width, height = image.size
-        return (height, width) if image.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9) else (width, height)
+        return (height, width) if orientation(image) in range(5, 9) else (width, height)
 
 
 @contextlib.contextmanager
@@ -229,8 +230,18 @@ def _to_8_bits(image):
     return grey
 
 
+def orientation(image):
+    """EXIF's orientation, 1 to 8, of an open picture. What XMP alone says counts too, as in Pillow's later versions."""
+    exif, xmp = image.getexif(), image.info.get('xmp')
+    said = re.search(rb'tiff:Orientation(="|>)([1-8])', xmp) if isinstance(xmp, bytes) else None
+    if said and ExifTags.Base.Orientation not in exif:
+        exif[ExifTags.Base.Orientation] = int(said[2])  # where exif_transpose looks
+    return exif.get(ExifTags.Base.Orientation, 1)
+
+
 def _turn_upright(image):
     try:
+        orientation(image)
         ImageOps.exif_transpose(image, in_place=True)
     except DECODER_ERRORS:
         # The pixels are decoded already: only the metadata is damaged, or could not be written back.
