@@ -133,7 +133,9 @@ def work(folder, make, seed, start, number, counts):
 def fuzz(folder, seconds, seed, make=make_targets, hang_s=HANG_S):
     """Try inputs for some seconds -> {target: {count: number}}; what went wrong is kept in ``folder/found``."""
     context = multiprocessing.get_context('spawn')
-    counts, number = context.Array('q', len(NAMES) * len(COUNTS)), context.Array('q', [-1, 0])
+    # Without locks: a child that is killed while it holds one would stop the parent for ever. The parent writes only
+    # when no child runs.
+    counts, number = context.RawArray('q', len(NAMES) * len(COUNTS)), context.RawArray('q', [-1, 0])
     end, child = None, None
     while end is None or time.monotonic() < end:
         if child is None:
@@ -147,10 +149,10 @@ def fuzz(folder, seconds, seed, make=make_targets, hang_s=HANG_S):
             seen, since = number[0], time.monotonic()
         hangs = time.monotonic() - since > hang_s
         if hangs or not child.is_alive():
-            _keep(folder, number)
-            counts[number[1] * len(COUNTS) + (4 if hangs else 3)] += 1
             child.kill()
             child.join()
+            _keep(folder, number)
+            counts[number[1] * len(COUNTS) + (4 if hangs else 3)] += 1
             if number[0] < 0:
                 raise RuntimeError(f'the child process ended with status {child.exitcode} before its first input')
             child = None
