@@ -12,6 +12,7 @@ def default_model():
     return load_config('wfvae_toolkit::wfvae2_1024.py').model.to_dict()
 
 
+@pytest.mark.slow
 def test_memory_kept_for_backward_of_every_further_pixel(default_model):
     # Between two sizes what does not grow with the image drops out: the discriminator's normalised weights, the
     # kernels of the upsampling. The attention matrix of the plain formulation grows faster still at 1024 px.

@@ -45,6 +45,7 @@ def test_joint_turns_and_other_precisions():
     assert bf16 == joint
 
 
+@pytest.mark.slow
 def test_peak_memory_is_of_weights_and_activations():
     row, = run_benchmark(Bench(MODEL, size=512), ['encode'], ['ours'], rounds=1, limit=False)
     # Eight float32 channels at half the size, twice: input and output of a convolution.
