@@ -1,6 +1,8 @@
 """Processes: start, sums over ranks, orderly end."""
 
+import atexit
 import contextlib
+import gc
 import os
 import subprocess
 
@@ -101,6 +103,9 @@ def process_group(launcher=None):
 
 
 def _join(backend):
+    # What still holds the group, a model in a reference cycle, goes while Python is whole: gloo's threads, ended with
+    # the interpreter, once aborted a process (status -6) after everything was written.
+    atexit.register(gc.collect)
     # torchrun keeps one store over all its restarts: without a prefix, processes started again can read the addresses
     # of those before them and are refused (2 of 3 tries with gloo).
     store, rank, world_size = next(distributed.rendezvous('env://'))
