@@ -73,8 +73,8 @@ def run(aten, onednn, threads, arguments):
     start = time.monotonic()
     workers = max(1, len(os.sched_getaffinity(0)) // threads)
     done = subprocess.run(
-        [sys.executable, '-m', 'pytest', '--disable-warnings', '-n', str(workers), '--dist', 'loadfile', '-m', 'not slow and not gpu',
-         *arguments, *(f'tests/{name}' for name in TESTS)],
+        [sys.executable, '-m', 'pytest', '--disable-warnings', '-n', str(workers), '--dist', 'loadfile',
+         '-m', 'not slow and not gpu', *arguments, *(f'tests/{name}' for name in TESTS)],
         cwd=ROOT, env=environment(aten, onednn, threads), capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines() or done.stderr.splitlines()
     print(f'kernels: ATEN_CPU_CAPABILITY={aten} ONEDNN_MAX_CPU_ISA={onednn} OMP_NUM_THREADS={threads}: {lines[-1]} '
