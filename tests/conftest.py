@@ -22,6 +22,8 @@ from wfvae_toolkit.losses import Step
 from wfvae_toolkit.models.posterior import DiagonalGaussian
 from wfvae_toolkit.training import AutoencoderTraining, TurnOptimizers
 
+# Above the number of cores torch takes as many only when it is told.
+torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
 pytest.register_assert_rewrite('run_files')
 DATA = Path(__file__).parent / 'data'
 ROOT = Path(__file__).resolve().parents[1]

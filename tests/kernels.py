@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # Where tests compare numbers of networks. What needs no other kernel, and what is slow, runs in `make test`.
 TESTS = ('models', 'losses', 'inference', 'evaluation', 'checkpoints', 'training/test_model.py',
          'training/test_options.py', 'training/test_optimizers.py', 'training/test_rows_with_autoencoder.py',
-         'training/test_distributed.py', 'analysis/benchmark/test_plain.py', 'hooks', 'tools/test_resume.py',
-         'tools/test_latents.py', 'tools/test_reconstruct.py')
+         'analysis/benchmark/test_plain.py', 'hooks')
+# These start processes, in which torch takes no more threads than there are cores.
+STARTING = ('training/test_distributed.py', 'tools/test_resume.py', 'tools/test_latents.py', 'tools/test_reconstruct.py')
 # Name -> what the processor must have, lowest first.
 ATEN = {'default': (), 'avx2': ('avx2', 'fma'), 'avx512': ('avx512f', 'avx512vl', 'avx512bw', 'avx512dq', 'fma')}
 ONEDNN = {'SSE41': ('sse4_1',), 'AVX2': ('avx2',), 'AVX512_CORE': ('avx512f', 'avx512vl', 'avx512bw', 'avx512dq'),
@@ -25,7 +26,8 @@ ONEDNN = {'SSE41': ('sse4_1',), 'AVX2': ('avx2',), 'AVX512_CORE': ('avx512f', 'a
 THREADS = (1, 2, 4)
 # Prints what torch uses, and oneDNN's own line about a convolution.
 PROBE = '''
-import torch
+import os, torch
+torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
 print(torch.backends.cpu.get_cpu_capability().lower(), torch.get_num_threads())
 with torch.no_grad(), torch.backends.mkldnn.verbose(torch.backends.mkldnn.VERBOSE_ON):
     torch.nn.Conv2d(16, 16, 3)(torch.ones(4, 16, 64, 64))
@@ -71,10 +73,12 @@ def run(aten, onednn, threads, arguments):
     """True if the numeric tests pass with these kernels; prints a line, and pytest's end where they do not."""
     probe(aten, onednn, threads)
     start = time.monotonic()
-    workers = max(1, len(os.sched_getaffinity(0)) // threads)
+    cores = len(os.sched_getaffinity(0))
+    workers = max(1, cores // threads)
+    tests = TESTS if threads > cores else TESTS + STARTING
     done = subprocess.run(
         [sys.executable, '-m', 'pytest', '--disable-warnings', '-n', str(workers), '--dist', 'loadfile',
-         '-m', 'not slow and not gpu', *arguments, *(f'tests/{name}' for name in TESTS)],
+         '-m', 'not slow and not gpu', *arguments, *(f'tests/{name}' for name in tests)],
         cwd=ROOT, env=environment(aten, onednn, threads), capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines() or done.stderr.splitlines()
     print(f'kernels: ATEN_CPU_CAPABILITY={aten} ONEDNN_MAX_CPU_ISA={onednn} OMP_NUM_THREADS={threads}: {lines[-1]} '
@@ -90,7 +94,8 @@ def main(arguments):
     (aten, no_aten), (onednn, no_onednn) = split(ATEN, have), split(ONEDNN, have)
     runs = combinations(aten, onednn)
     failed = [' '.join(map(str, one)) for one in runs if not run(*one, arguments)]
-    missing = [f'ATEN_CPU_CAPABILITY={name}' for name in no_aten] + [f'ONEDNN_MAX_CPU_ISA={name}' for name in no_onednn]
+    few = [f'{", ".join(STARTING)} with {count} threads' for count in THREADS if count > len(os.sched_getaffinity(0))]
+    missing = few + [f'ATEN_CPU_CAPABILITY={name}' for name in no_aten] + [f'ONEDNN_MAX_CPU_ISA={name}' for name in no_onednn]
     cannot = f'this processor could not run {", ".join(missing)}' if missing else 'this processor runs every kind'
     print(f'kernels: {len(runs) - len(failed)} of {len(runs)} combinations passed; {cannot}')
     return int(bool(failed))

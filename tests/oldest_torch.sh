@@ -20,11 +20,11 @@ if [ ! -e "$folder/.complete" ]; then
     touch "$folder/.complete"
 fi
 mkdir -p "$folder/checkout"
-# Mounts of a private namespace end with it.
+# Mounts of a private namespace end with it. USE_LIBUV=0: Debian builds torch without libuv.
 unshare --mount bash -euc '
     mount --bind "$1" "$0/checkout"; mount --bind /proc "$0/proc"; mount --rbind /dev "$0/dev"
     folder="$0"; shift
-    exec chroot "$folder" env -i PATH=/usr/bin:/bin HOME=/root PYTHONPATH=/checkout PYTHONDONTWRITEBYTECODE=1 \
+    exec chroot "$folder" env -i PATH=/usr/bin:/bin HOME=/root PYTHONPATH=/checkout PYTHONDONTWRITEBYTECODE=1 USE_LIBUV=0 \
         bash -c "cd /checkout && exec /opt/venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile \
                  -m \"not slow and not gpu\" \"\$@\"" pytest "$@"' "$folder" "$checkout" "$@"
 version="$(chroot "$folder" /opt/venv/bin/python -c 'import torch; print(torch.__version__)')"

@@ -141,8 +141,9 @@ def test_an_unchanged_config_restores_every_value(make_model):
 def test_changes_of_a_group_are_listed(make_model):
     model = make_model()
     state = stepped(both(model, ADAMW), factor=0.5)
-    assert both(model, NEW).changes(state) == [
-        ('lr', 1e-3, 1e-4), ('betas', (0.9, 0.999), (0.5, 0.9)), ('weight_decay', 0.1, 0.3)]
+    assert {name: (before, now if name != 'betas' else tuple(now))  # a list in older versions of torch
+            for name, before, now in both(model, NEW).changes(state)} == {
+        'lr': (1e-3, 1e-4), 'betas': ((0.9, 0.999), (0.5, 0.9)), 'weight_decay': (0.1, 0.3)}
     assert both(model, ADAMW).changes(state) == []
 
 

@@ -11,11 +11,17 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from .signals import SIGNALS
 
+# Options of torchrun that came after torch 2.6 -> what its torchrun does.
+_NEWER = {
+    '--shutdown-timeout': 'after a signal the processes get 30 s, whatever STOP_TIMEOUT says',
+    '--signals-to-handle': 'it passes on SIGTERM, SIGINT, SIGHUP and SIGQUIT; send SIGUSR1 to the processes themselves',
+}
+
 
 def main(arguments=None):
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        torchrun.main(arguments if knows_timeout() else without_timeout(arguments))
+        torchrun.main(known_arguments(arguments))
     except SignalException as error:
         sys.exit(128 + error.sigval)
     except ChildFailedError as error:
@@ -26,17 +32,16 @@ def main(arguments=None):
         sys.exit(f'error: {reason_of(failure)}')
 
 
-def knows_timeout():
-    """Whether this torchrun takes ``--shutdown-timeout``; that of torch 2.6 does not."""
-    return '--shutdown-timeout' in torchrun.get_args_parser().format_help()
-
-
-def without_timeout(arguments):
-    """The arguments without ``--shutdown-timeout SECONDS``; says what holds in its place."""
-    where = arguments.index('--shutdown-timeout')
-    print(f'this torchrun has no --shutdown-timeout: after a signal the processes get its own 30 s, not '
-          f'{arguments[where + 1]} s (STOP_TIMEOUT)', file=sys.stderr)
-    return arguments[:where] + arguments[where + 2:]
+def known_arguments(arguments):
+    """The arguments without the options that this torchrun lacks; says what holds in their place."""
+    help_text = torchrun.get_args_parser().format_help()
+    arguments = list(arguments)
+    for option, instead in _NEWER.items():
+        if option in arguments and option not in help_text:
+            where = arguments.index(option)
+            print(f'this torchrun has no {option} {arguments[where + 1]}: {instead}', file=sys.stderr)
+            del arguments[where:where + 2]
+    return arguments
 
 
 def reason_of(failure):
