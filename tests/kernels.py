@@ -18,7 +18,8 @@ TESTS = ('models', 'losses', 'inference', 'evaluation', 'checkpoints', 'training
          'training/test_options.py', 'training/test_optimizers.py', 'training/test_rows_with_autoencoder.py',
          'analysis/benchmark/test_plain.py', 'hooks')
 # These start processes, in which torch takes no more threads than there are cores.
-STARTING = ('training/test_distributed.py', 'tools/test_resume.py', 'tools/test_latents.py', 'tools/test_reconstruct.py')
+STARTING = ('training/test_distributed.py', 'tools/test_resume.py', 'tools/test_latents.py',
+            'tools/test_reconstruct.py')
 # Name -> what the processor must have, lowest first.
 ATEN = {'default': (), 'avx2': ('avx2', 'fma'), 'avx512': ('avx512f', 'avx512vl', 'avx512bw', 'avx512dq', 'fma')}
 ONEDNN = {'SSE41': ('sse4_1',), 'AVX2': ('avx2',), 'AVX512_CORE': ('avx512f', 'avx512vl', 'avx512bw', 'avx512dq'),
@@ -95,7 +96,8 @@ def main(arguments):
     runs = combinations(aten, onednn)
     failed = [' '.join(map(str, one)) for one in runs if not run(*one, arguments)]
     few = [f'{", ".join(STARTING)} with {count} threads' for count in THREADS if count > len(os.sched_getaffinity(0))]
-    missing = few + [f'ATEN_CPU_CAPABILITY={name}' for name in no_aten] + [f'ONEDNN_MAX_CPU_ISA={name}' for name in no_onednn]
+    missing = [*(f'ATEN_CPU_CAPABILITY={name}' for name in no_aten),
+               *(f'ONEDNN_MAX_CPU_ISA={name}' for name in no_onednn), *few]
     cannot = f'this processor could not run {", ".join(missing)}' if missing else 'this processor runs every kind'
     print(f'kernels: {len(runs) - len(failed)} of {len(runs)} combinations passed; {cannot}')
     return int(bool(failed))
