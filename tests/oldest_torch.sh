@@ -17,10 +17,13 @@ if [ ! -e "$folder/.complete" ]; then
     # Only wheels: nothing here can build Rust packages, and no other torch may come.
     PIP_CERT=/etc/ssl/certs/ca-certificates.crt chroot "$folder" /opt/venv/bin/python -m pip install -q \
         --only-binary :all: -r /tmp/oldest_torch.txt
+    # Debian builds torch without libuv, which torchrun's store asks for.
+    sed -i 's/multi_tenant=True,/multi_tenant=True, use_libuv=False,/' \
+        "$folder/usr/lib/python3/dist-packages/torch/distributed/elastic/rendezvous/static_tcp_rendezvous.py"
     touch "$folder/.complete"
 fi
 mkdir -p "$folder/checkout"
-# Mounts of a private namespace end with it. USE_LIBUV=0: Debian builds torch without libuv.
+# Mounts of a private namespace end with it. USE_LIBUV=0: the same for the processes' own store.
 unshare --mount bash -euc '
     mount --bind "$1" "$0/checkout"; mount --bind /proc "$0/proc"; mount --rbind /dev "$0/dev"
     folder="$0"; shift

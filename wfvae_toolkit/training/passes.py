@@ -1,6 +1,7 @@
 """The two forward passes that need gradients, each one module so that DDP can wrap it."""
 
 import contextlib
+import inspect
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -41,10 +42,15 @@ class DiscriminatorPass(nn.Module):
         return self.discriminator(real), self.discriminator(fake)
 
 
+# Its name in older versions of torch is broadcast_buffers.
+_SYNC_BUFFERS = next(name for name in ('forward_sync_buffers', 'broadcast_buffers')
+                     if name in inspect.signature(DistributedDataParallel).parameters)
+
+
 def distribute(network_pass, **options):
     """Wrap a pass in DDP: gradients averaged over ranks after backward, buffers left alone."""
     # Buffers (power iteration) see the same weights on every rank and stay equal by themselves.
-    return DistributedDataParallel(network_pass, forward_sync_buffers=False, gradient_as_bucket_view=True, **options)
+    return DistributedDataParallel(network_pass, gradient_as_bucket_view=True, **{_SYNC_BUFFERS: False}, **options)
 
 
 def gradient_sync(network_pass, last_micro_batch):
