@@ -6,6 +6,7 @@ checkout="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 mkdir -p "$1"
 folder="$(cd "$1" && pwd)"
 shift
+distributed="$folder/usr/lib/python3/dist-packages/torch/distributed"
 if [ ! -e "$folder/.complete" ]; then
     packages=ca-certificates,python3-torch,python3-torchvision,python3-venv,python3-dev,g++,git,make
     packages+=,libgl1,libglib2.0-0t64  # for opencv-python
@@ -17,9 +18,9 @@ if [ ! -e "$folder/.complete" ]; then
     # Only wheels: nothing here can build Rust packages, and no other torch may come.
     PIP_CERT=/etc/ssl/certs/ca-certificates.crt chroot "$folder" /opt/venv/bin/python -m pip install -q \
         --only-binary :all: -r /tmp/oldest_torch.txt
-    # Debian builds torch without libuv, which torchrun's store asks for.
-    sed -i 's/multi_tenant=True,/multi_tenant=True, use_libuv=False,/' \
-        "$folder/usr/lib/python3/dist-packages/torch/distributed/elastic/rendezvous/static_tcp_rendezvous.py"
+    # Debian builds torch without libuv, which both ends of torchrun's store ask for.
+    sed -i 's/multi_tenant=True,/multi_tenant=True, use_libuv=False,/' "$distributed/elastic/rendezvous/static_tcp_rendezvous.py"
+    sed -i 's/is_master=False,/is_master=False, use_libuv=False,/' "$distributed/rendezvous.py"
     touch "$folder/.complete"
 fi
 mkdir -p "$folder/checkout"
