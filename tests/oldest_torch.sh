@@ -31,5 +31,5 @@ unshare --mount bash -euc '
     exec chroot "$folder" env -i PATH=/usr/bin:/bin HOME=/root PYTHONPATH=/checkout PYTHONDONTWRITEBYTECODE=1 USE_LIBUV=0 \
         bash -c "cd /checkout && exec /opt/venv/bin/python -m pytest -n auto --maxprocesses 4 --dist loadfile \
                  -m \"not slow and not gpu\" \"\$@\"" pytest "$@"' "$folder" "$checkout" "$@"
-version="$(chroot "$folder" /opt/venv/bin/python -c 'import torch; print(torch.__version__)')"
+version="$(chroot "$folder" /opt/venv/bin/python -c 'import torch; print(torch.__version__)' 2> /dev/null | tail -n 1)"
 echo "test-oldest-torch: passed with torch $version"

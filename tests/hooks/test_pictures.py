@@ -1,11 +1,14 @@
 import copy
+import logging
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
-from wfvae_toolkit.hooks.pictures import patch_scores
+from wfvae_toolkit.hooks.pictures import PicturesHook, patch_scores
 from wfvae_toolkit.models.discriminators import MultiScaleDiscriminator, PatchDiscriminator
 
 SHORT = {'train_cfg.max_iters': 6, 'train_cfg.val_interval': 2, 'default_hooks.curves': None,
@@ -78,3 +81,20 @@ def test_one_score_an_image_covers_all_of_it(make_images):
     images = make_images(2, 8, 8)
     assert patch_scores(Whole(), images).shape == (2, 1, 1, 1)
     torch.testing.assert_close(patch_scores(Whole(), images).flatten(), 2 * images.mean((1, 2, 3)))
+
+
+def test_images_of_another_size_stay_out_and_the_log_says_so_once(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    hook = PicturesHook(count=3)
+    runner = SimpleNamespace(iter=5, work_dir=tmp_path, logger=logging.getLogger(), visualizer=MagicMock(),
+                             model=SimpleNamespace(discriminator=None))
+    for _ in range(2):
+        hook.before_val_epoch(runner)
+        for height in (16, 24, 16):
+            images = torch.zeros(1, 3, height, 32)
+            hook.after_val_iter(runner, 0, outputs={'target': images, 'reconstructions': {'': images}})
+        hook.after_val_epoch(runner)
+    assert caplog.messages == ['PicturesHook: shows 2 of the first 3 validation images: the others have another size '
+                               'than the first, 32x16']
+    with Image.open(tmp_path / 'pictures/iter_5.png') as picture:
+        assert picture.height == 2 * 16 + 4

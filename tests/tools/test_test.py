@@ -69,6 +69,15 @@ def test_pictures_show_input_reconstruction_and_error(score, run, photos):
         assert picture.crop((0, 0, 32, 32)).tobytes() == photo.convert('RGB').tobytes()
 
 
+def test_pictures_that_differ_in_their_suffix_have_a_file_each(score, run, photos, tmp_path):
+    data = tmp_path / 'data'
+    shutil.copytree(photos / 'val', data)
+    with Image.open(data / '05.png') as photo:
+        photo.save(data / '05.bmp')
+    folder = score(run / 'iter_2.pth', data=data)
+    assert sorted(path.name for path in (folder / 'pictures').iterdir()) == ['01.png', '05.bmp.png', '05.png.png', '09.png']
+
+
 def test_a_metric_without_its_weights_is_named_and_the_others_are_there(score, run, tmp_path, capsys):
     missing = dict(type='LPIPS', trunk_weights=str(tmp_path / 'alexnet.pth'))
     folder = score(run, **{'val_evaluator.metrics.LPIPS': {**missing, 'optional': True}})

@@ -18,7 +18,8 @@ class PicturesHook(Hook):
 
     The error column shows |difference| times 4. Once the discriminator has started, two more columns show its patch
     scores over input and reconstruction: red for real, blue for reconstructed, strongest at the highest magnitude in
-    the picture, which the log states. The same picture goes to the visualizer (TensorBoard and so on).
+    the picture, which the log states. Images of another size than the first stay out; the log says once how many. The
+    same picture goes to the visualizer (TensorBoard and so on).
 
     Args:
         count (int): images, the first of the validation set that rank 0 sees.
@@ -28,6 +29,7 @@ class PicturesHook(Hook):
         if count < 0:
             raise SettingError(f'PicturesHook: count={count}; 0 or more is needed')
         self.count = count
+        self._said = False
 
     def before_val_epoch(self, runner):
         self._rows = []
@@ -39,10 +41,14 @@ class PicturesHook(Hook):
             self._rows += list(zip(target.cpu(), reconstruction[:wanted].cpu(), strict=True))
 
     def after_val_epoch(self, runner, metrics=None):
-        # One picture has one size: images of another one than the first stay out.
         rows = [row for row in getattr(self, '_rows', []) if row[0].shape == self._rows[0][0].shape]
         if not rows:
             return
+        if len(rows) < len(self._rows) and not self._said:
+            height, width = rows[0][0].shape[1:]
+            runner.logger.info(f'PicturesHook: shows {len(rows)} of the first {len(self._rows)} validation images: the '
+                               f'others have another size than the first, {width}x{height}')
+            self._said = True
         target, reconstruction = (torch.stack(column) for column in zip(*rows, strict=True))
         path = Path(runner.work_dir) / 'pictures' / f'iter_{runner.iter}.png'
         overlays = []

@@ -1,5 +1,6 @@
 """Scores of a checkpoint: what ``tools/test.py`` runs."""
 
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -58,7 +59,7 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
         'precision': 'float32', 'data_root': str(loader_cfg['dataset'].get('data_root')),
         'images_of': len(loader.dataset), 'pipeline': describe_pipeline(loader_cfg['dataset'].get('pipeline', ())),
         'software': describe_environment()['packages']}
-    pictures = _Pictures(Path(folder) / 'pictures', max_pictures)
+    pictures = _Pictures(Path(folder) / 'pictures', loader.dataset, max_pictures)
     summary = evaluate(autoencoders, loader, evaluator, device, on_batch=pictures, protocol=protocol)
     with located('val_dataloader.dataset'):
         check_scored(summary)
@@ -78,15 +79,20 @@ def _pair(autoencoder, image):
 
 
 class _Pictures:
-    """Writes input, reconstruction and error of the first images, named like their files."""
+    """Writes input, reconstruction and error of the first images, named like their files.
 
-    def __init__(self, folder, count):
+    Files that differ in their suffix alone keep it: ``a.jpg.png`` beside ``a.png.png``.
+    """
+
+    def __init__(self, folder, dataset, count):
         self.folder, self.count = folder, count
+        self.names = Counter(Path(dataset.path(index)).with_suffix('') for index in range(min(count, len(dataset))))
 
     def __call__(self, number, batch, target, reconstructions):
         for row, (index, name) in enumerate(zip(batch.indices, batch.paths, strict=True)):
             if index < self.count:
-                path = self.folder / Path(name).with_suffix('.png')
+                stem = Path(name).with_suffix('')
+                path = self.folder / f'{stem if self.names[stem] == 1 else name}.png'
                 path.parent.mkdir(parents=True, exist_ok=True)
                 one = slice(row, row + 1)
                 write_picture(comparison_grid(target[one], reconstructions[''][one]), path)
