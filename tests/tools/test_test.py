@@ -75,7 +75,8 @@ def test_pictures_that_differ_in_their_suffix_have_a_file_each(score, run, photo
     with Image.open(data / '05.png') as photo:
         photo.save(data / '05.bmp')
     folder = score(run / 'iter_2.pth', data=data)
-    assert sorted(path.name for path in (folder / 'pictures').iterdir()) == ['01.png', '05.bmp.png', '05.png.png', '09.png']
+    written = sorted(path.name for path in (folder / 'pictures').iterdir())
+    assert written == ['01.png', '05.bmp.png', '05.png.png', '09.png']
 
 
 def test_a_metric_without_its_weights_is_named_and_the_others_are_there(score, run, tmp_path, capsys):
