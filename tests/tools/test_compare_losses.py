@@ -24,7 +24,7 @@ def test_equal_logs_do_not_differ(compare_losses):
     assert compare_losses.differences(log, [dict(one) for one in log], 0.0) == []
 
 
-@pytest.mark.parametrize('other, found', [
+@pytest.mark.parametrize(('other', 'found'), [
     ([row(loss=math.nextafter(0.1, 1))], ['train 3: loss 0.1, 0.10000000000000002']),
     ([row(loss=0.1, kl=1.0)], ['train 3: kl None, 1.0']),
     ([row(loss=math.nan)], ['train 3: loss 0.1, nan']),

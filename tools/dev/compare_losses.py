@@ -47,7 +47,8 @@ VARIANTS = {
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description='Compare every logged number of two commits.')
-    parser.add_argument('revisions', nargs='+', metavar='REV', help='two commits, or one to compare the files here with')
+    parser.add_argument('revisions', nargs='+', metavar='REV',
+                        help='two commits, or one to compare the files here with')
     parser.add_argument('--iterations', type=int, default=12, metavar='N', help='of each training (default: 12)')
     parser.add_argument('--variants', nargs='+', choices=VARIANTS, default=list(VARIANTS), metavar='NAME',
                         help=f'trainings to compare: {", ".join(VARIANTS)} (default: all)')
@@ -89,8 +90,8 @@ def train(path, folder, variant, iterations):
     command = [sys.executable, str(path / 'tools/train.py'), str(config), '--work-dir', str(folder / 'run')]
     if VARIANTS[variant]:
         command += ['--cfg-options', *VARIANTS[variant]]
-    done = subprocess.run(command, cwd=path, env={**os.environ, 'PYTHONPATH': str(path)}, capture_output=True, text=True,
-                          check=False)
+    environment = {**os.environ, 'PYTHONPATH': str(path)}
+    done = subprocess.run(command, cwd=path, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f'{path}: {variant}: status {done.returncode}\n{done.stderr[-3000:]}')
     lines = (folder / 'run/log.jsonl').read_text(encoding='utf-8').splitlines()
