@@ -6,6 +6,7 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 
+from wfvae_toolkit.checkpoints import read_model
 from wfvae_toolkit.visualization.records import RecordWriter
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,3 +104,15 @@ def test_plot_log_draws_a_panel_a_name(tool, capsys, tmp_path):
     assert 'val/PSNR, val/SSIM' in capsys.readouterr().out
     with pytest.raises(SystemExit, match="^error: no run has logged 'x'; there are: val/PSNR, val/SSIM"):
         tool('analysis_tools/plot_log')(tmp_path / 'one', '--names', 'x')
+
+
+def test_linear_code_scores_the_code_and_writes_weights_that_begin_there(tool, tmp_path, capsys):
+    made_up = {f'{part}_dataloader.dataset': f"dict(type='SyntheticImages', size=64, length={length}, seed={length})"
+               for part, length in (('train', 12), ('val', 3))}
+    tool('analysis_tools/linear_code')(
+        'wfvae_toolkit::wfvae2_demo.py', '--start', tmp_path / 'start.pth', '--cfg-options',
+        'model.autoencoder.latent_shortcuts=True',
+        *(f'{key}={value}' for key, value in made_up.items()))
+    linear, begin = (float(line.split(': ')[1].split(' dB')[0]) for line in capsys.readouterr().out.splitlines()[:2])
+    assert begin > linear - 1
+    assert read_model(tmp_path / 'start.pth').build().encoder.latent_shortcuts
