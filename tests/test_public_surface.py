@@ -10,7 +10,9 @@ import torch
 from tests import public_surface
 from wfvae_toolkit.checkpoints import read_model
 
-RUN_0_1_0 = Path(__file__).parent / 'data/run_0_1_0'
+DATA = Path(__file__).parent / 'data'
+# Checkpoints of a version and of the commit that trains the shipped model, each with the log of how that went on.
+RUNS = ('run_0_1_0', 'run_zoo')
 # Time and memory of a machine.
 MEASURED = {'seconds_per_iteration', 'images_per_second', 'data_wait_share', 'peak_memory_gib'}
 
@@ -38,12 +40,13 @@ def test_every_kind_is_compared(now, recorded):
     assert all(recorded.values())
 
 
-def test_a_run_of_version_0_1_0_goes_on(tool, tmp_path):
-    """As version 0.1.0 itself went on; rounding of float32 differs between processors, and grows over two updates."""
-    shutil.copy(RUN_0_1_0 / 'iter_2.pth', tmp_path)
-    tool('train')(RUN_0_1_0 / 'run.py', '--work-dir', tmp_path, '--resume')
+@pytest.mark.parametrize('run', RUNS)
+def test_an_earlier_run_goes_on(tool, tmp_path, run):
+    """As the code of its day went on; rounding of float32 differs between processors, and grows over two updates."""
+    shutil.copy(DATA / run / 'iter_2.pth', tmp_path)
+    tool('train')(DATA / run / 'run.py', '--work-dir', tmp_path, '--resume')
     before, now = ([json.loads(line) for line in (folder / 'log.jsonl').read_text(encoding='utf-8').splitlines()]
-                   for folder in (RUN_0_1_0, tmp_path))
+                   for folder in (DATA / run, tmp_path))
     before = [row for row in before if row['iteration'] > 2]
     assert [(row['phase'], row['iteration']) for row in now] == [('train', 3), ('train', 4), ('val', 4)]
     for old, new in zip(before, now, strict=True):
@@ -51,7 +54,8 @@ def test_a_run_of_version_0_1_0_goes_on(tool, tmp_path):
             assert new[name] == pytest.approx(old[name], rel=1e-3, abs=1e-6), name
 
 
-def test_a_model_of_version_0_1_0_is_read(tmp_path):
-    model = read_model(RUN_0_1_0 / 'iter_2.pth')
+@pytest.mark.parametrize('run', RUNS)
+def test_an_earlier_model_is_read(run):
+    model = read_model(DATA / run / 'iter_2.pth')
     assert (model.weights, model.meta['iteration'], model.config['type']) == ('ema', 2, 'WFVAE2Image')
     assert all(torch.isfinite(value).all() for value in model.build().state_dict().values())

@@ -10,6 +10,7 @@ from pathlib import Path
 from wfvae_toolkit.utils.options import friendly_errors
 
 TRAIN_SIDE, VAL_SIDE = 768, 1024  # px, short side at most: training crops from it, scores need 512 px
+NO_LICENCE = ('motorcycle_left.png', 'moon.png')  # of scikit-image, which states none for them
 
 
 def parse_arguments(arguments=None):
@@ -33,8 +34,8 @@ def collect(table, cache):
     def demo(split, wanted):
         for source, files in PHOTOS[split].items():
             for file in files:
-                yield Package(source, '', wanted, 'scenes', 'see docs/demo.md', ''), file, Image.open(
-                    find_photo(source, file)), ''
+                yield Package(source, '', wanted, 'scenes', 'see configs/zoo/credits.csv', ''), file, Image.open(
+                    find_photo(source, file)), 'no licence stated' if file in NO_LICENCE else ''
 
     rule = PhotographRule()
     yield from demo('val', '')  # only compared with

@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,17 @@ def test_the_counts_add_up():
     assert f'{totals["training"]} pictures to train on, {totals["scores"]} for scores' in PAGE
     assert totals['training'] >= 500
     assert totals['scores'] >= 60
+
+
+def test_every_picture_is_credited_under_a_free_licence():
+    with open(ROOT / 'configs/zoo/credits.csv', encoding='utf-8', newline='') as file:
+        rows = list(csv.DictReader(file))
+    credited = Counter()
+    for row in rows:
+        assert int(row['count']) == len(row['pictures'].split())
+        assert row['credit']
+        assert re.fullmatch(r'CC0-1\.0|CC-BY(-SA)?-[1-4]\.\d|GPL-[23]\+?|GFDL-1\.2|Expat|public domain|'
+                            'free use( with credit)?|no known copyright restrictions', row['licence'])
+        credited[row['package'].replace('scikit-learn', 'scikit-image')] += int(row['count'])
+    told = re.findall(r'^\| `?([a-z0-9.-]+)`?.* \| (?:training|scores).* \| \d+ \| (\d+) \|', PAGE, re.MULTILINE)
+    assert credited == {package: int(kept) for package, kept in told}

@@ -1,5 +1,5 @@
 """Latent shortcuts, and weights that begin at the best linear code; tools/analysis_tools/linear_code.py writes them."""
 
-_base_ = '../wfvae2_tiny.py'
+_base_ = 'plain.py'
 load_from = 'work_dirs/linear_start.pth'
 model = dict(autoencoder=dict(latent_shortcuts=True))

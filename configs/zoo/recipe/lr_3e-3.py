@@ -1,4 +1,4 @@
 """Twice the learning rate."""
 
-_base_ = '../wfvae2_tiny.py'
+_base_ = 'plain.py'
 optim_wrapper = dict(autoencoder=dict(optimizer=dict(lr=3e-3)))
