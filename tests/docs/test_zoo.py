@@ -75,3 +75,18 @@ def test_every_picture_is_credited_under_a_free_licence():
         credited[row['package'].replace('scikit-learn', 'scikit-image')] += int(row['count'])
     told = re.findall(r'^\| `?([a-z0-9.-]+)`?.* \| (?:training|scores).* \| \d+ \| (\d+) \|', PAGE, re.MULTILINE)
     assert credited == {package: int(kept) for package, kept in told}
+
+
+def test_the_page_counts_the_licences_of_the_training_pictures():
+    kinds = {'ask for nothing': ('CC0', 'public', 'no known', 'free use', 'Expat'), 'ask for credit (': ('CC-BY-',),
+             'ask for credit and': ('CC-BY-SA',), 'ask for the same': ('GPL', 'GFDL')}
+    counts = Counter()
+    with open(ROOT / 'configs/zoo/credits.csv', encoding='utf-8', newline='') as file:
+        for row in csv.DictReader(file):
+            if re.search(rf'^\| `?{row["package"]}`?.* \| training', PAGE, re.MULTILINE) or 'scikit' in row['package']:
+                kind = max((start, kind) for kind, starts in kinds.items() for start in starts
+                           if row['licence'].startswith(start))[1]
+                counts['ask for credit (' if row['licence'].endswith('with credit') else kind] += int(row['count'])
+    for kind, count in counts.items():
+        assert f'- {count} {kind}' in PAGE
+    assert f'{sum(counts.values())} pictures to train on' in PAGE
