@@ -14,6 +14,7 @@ from wfvae_toolkit.losses import AdversarialLoss, Loss
 from wfvae_toolkit.registry import (
     AUTOENCODERS,
     DISCRIMINATORS,
+    LATENT_TRANSFORMS,
     LOSSES,
     MODELS,
     unregistered_types,
@@ -48,6 +49,8 @@ class AutoencoderTraining(BaseModel):
         precision (str): ``'fp32'``, ``'bf16'`` or ``'fp16'`` (autocast) of both turns; evaluation is float32. With
             fp16 the loss rows stay in float32 and each optimizer has its own gradient scaler.
         freeze (list[str]): patterns of parameter names that do not train, such as ``'autoencoder.encoder.*'``.
+        latent_transforms (list[dict]): LATENT_TRANSFORMS configs, applied in order to the latents that the decoder gets
+            in both turns; evaluation decodes without them.
         compile (dict): options of ``torch.compile`` for encoder and decoder (``{}``: its defaults); None: eager.
 
     Raises:
@@ -55,7 +58,8 @@ class AutoencoderTraining(BaseModel):
     """
 
     def __init__(self, autoencoder, losses, discriminator=None, turns='alternate', normalize=False, logvar=0.0,
-                 learn_logvar=False, precision='fp32', freeze=(), compile=None, data_preprocessor=None):
+                 learn_logvar=False, precision='fp32', freeze=(), compile=None, data_preprocessor=None,
+                 latent_transforms=()):
         super().__init__(_preprocessor(data_preprocessor))
         for name, value, known in (('precision', precision, PRECISIONS), ('turns', turns, TURNS)):
             if value not in known:
@@ -99,7 +103,7 @@ class AutoencoderTraining(BaseModel):
         self.discriminator_trains = True
         _freeze(self, freeze)
         # Not submodules: their state is autoencoder's and discriminator's.
-        object.__setattr__(self, '_plain_pass', AutoencoderPass(self.autoencoder))
+        object.__setattr__(self, '_plain_pass', AutoencoderPass(self.autoencoder, _build_transforms(latent_transforms)))
         object.__setattr__(self, '_passes', {'autoencoder': self._plain_pass})
         if self.discriminator is not None:
             self._passes['discriminator'] = DiscriminatorPass(self.discriminator)
@@ -205,6 +209,14 @@ def _preprocessor(cfg):
             raise SettingError(f'{cfg!r}: ImagePreprocessor or a child of it is needed, which takes uint8 to [-1, 1]; '
                                'it has no mean and std')
     return preprocessor
+
+
+def _build_transforms(configs):
+    transforms = []
+    for number, cfg in enumerate(configs or ()):
+        with located(f'latent_transforms.{number}'):
+            transforms.append(LATENT_TRANSFORMS.build(cfg))
+    return transforms
 
 
 def _build_loss(cfg, name):
