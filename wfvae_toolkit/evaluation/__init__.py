@@ -22,6 +22,7 @@ __all__ = [
     'LPIPS', 'PSNR', 'PSNRByChannels', 'SSIM', 'STLPIPS', 'ActiveChannels', 'EvaluationBatch', 'EvaluationSummary',
     'LatentChannels', 'LatentKL', 'LatentNoise', 'LatentSpectrum', 'Metric', 'NothingScored',
     'ReconstructionEvaluator', 'RotationEquivariance', 'ScaleEquivariance', 'UnfitPicture', 'check_scored',
-    'compare_folders', 'describe_worst', 'evaluate', 'format_table', 'psnr', 'reconstruct', 'ssim', 'worst_images', 'write_worst',
+    'compare_folders', 'describe_worst', 'evaluate', 'format_table', 'psnr', 'reconstruct', 'ssim', 'worst_images',
+    'write_worst',
     'write_results',
 ]
