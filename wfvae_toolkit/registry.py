@@ -191,6 +191,7 @@ UPSAMPLERS = _own('upsampler', 'models.layers', context=('channels', 'next_chann
 CHANNEL_ATTENTIONS = _own('channel attention', 'models.layers', context=('channels',))
 LATENT_TRANSFORMS = _own('latent transform', 'models.latent_transforms')
 DISCRIMINATORS = _own('discriminator', 'models.discriminators')
+AUGMENTATIONS = _own('augmentation', 'models.discriminators')
 LOSSES = _own('loss', 'losses', 'training.distillation')
 
 # children of MMEngine's
@@ -212,5 +213,5 @@ VISUALIZERS = _child(engine.VISUALIZERS, 'mmengine.visualization', offers=('save
 
 BY_NAME = {registry.name: registry for registry in (
     AUTOENCODERS, WAVELETS, NORM_LAYERS, MID_BLOCKS, DOWNSAMPLERS, UPSAMPLERS, CHANNEL_ATTENTIONS,
-    LATENT_TRANSFORMS, DISCRIMINATORS, LOSSES, DATASETS, TRANSFORMS, METRICS, EVALUATORS, MODELS, LOOPS, OPTIMIZERS,
-    OPTIM_WRAPPERS, OPTIM_WRAPPER_CONSTRUCTORS, PARAM_SCHEDULERS, RUNNERS, HOOKS, VISBACKENDS, VISUALIZERS)}
+    LATENT_TRANSFORMS, DISCRIMINATORS, AUGMENTATIONS, LOSSES, DATASETS, TRANSFORMS, METRICS, EVALUATORS, MODELS, LOOPS,
+    OPTIMIZERS, OPTIM_WRAPPERS, OPTIM_WRAPPER_CONSTRUCTORS, PARAM_SCHEDULERS, RUNNERS, HOOKS, VISBACKENDS, VISUALIZERS)}

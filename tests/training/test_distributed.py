@@ -17,6 +17,12 @@ OPTIONS = {
     'default_hooks.curves': None, 'default_hooks.pictures': None,
     # A row that runs the autoencoder again: its gradient enters the one backward pass that DDP reduces.
     'model.losses.again': dict(type='run_probes.MirroredLoss', weight=0.1),
+    # What else is random, or keeps a state, or differentiates twice.
+    'model.latent_transforms': [dict(type='NoisyLatents', max_std=0.1)],
+    'model.discriminator_augmentation': dict(type='DiffAugment'),
+    'model.losses.r1': dict(type='R1Penalty', weight=0.1), 'model.losses.r2': dict(type='R2Penalty', weight=0.1),
+    'model.losses.lecam': dict(type='LeCamLoss', weight=0.01),
+    'model.losses.kl.balance': ('pixel',), 'model.losses.kl.balance_at': 'encoder.conv_out',
     'custom_hooks': [dict(type='run_probes.RankRecord')]}
 
 
@@ -54,7 +60,7 @@ def read_csv(path):
         return list(csv.DictReader(file))
 
 
-@pytest.mark.parametrize('part', ['autoencoder', 'discriminator', 'average'])
+@pytest.mark.parametrize('part', ['autoencoder', 'discriminator', 'losses', 'average'])
 def test_two_ranks_train_the_weights_of_one_process(runs, part):
     states = []
     for run in ('one', 'two'):
@@ -76,8 +82,8 @@ def test_two_ranks_log_the_losses_of_one_process(runs):
     one, two = (read_csv(runs / run / 'train.csv') for run in ('one', 'two'))
     assert [row['iteration'] for row in two] == ['5', '10', '15', '20']
     for row, expected in zip(two, one, strict=True):
-        for name in ('pixel', 'kl', 'wavelet', 'adversarial', 'discriminator', 'adaptive_weight', 'scores/real',
-                     'gradient_norm/autoencoder', 'gradient_norm/discriminator'):
+        for name in ('pixel', 'kl', 'wavelet', 'adversarial', 'discriminator', 'adaptive_weight', 'adaptive_weight/kl',
+                     'r1', 'r2', 'lecam', 'scores/real', 'gradient_norm/autoencoder', 'gradient_norm/discriminator'):
             assert float(row[name]) == pytest.approx(float(expected[name]), rel=1e-3, abs=1e-5), name
 
 

@@ -415,5 +415,5 @@ def test_balance_names_other_rows_only(make_model, balance, message):
 def test_balance_against_what_does_not_touch_the_image(make_model, make_images):
     model = make_model(losses=dict(pixel=dict(type='L1Loss'), kl=dict(type='KLLoss'),
                                    adversarial=dict(type='AdversarialLoss', balance=('kl',))))
-    with pytest.raises(ValueError, match='none of these rows depends on the reconstruction'):
+    with pytest.raises(ValueError, match='none of the rows kl depends on the reconstruction'):
         model.autoencoder_turn(make_images(2))

@@ -42,10 +42,17 @@ class Loss(nn.Module):
     ``forward(step)`` gives a scalar: the sum over an image, averaged over the batch, without
     ``weight``, a finite number which the training model applies.
 
+    trains: the network whose objective the row is part of, ``'autoencoder'`` or ``'discriminator'``.
+    balance, balance_at, max_ratio: keys of the row in a config, which the training model reads: see
+        ``training/balance.py``.
     needs_discriminator: rows that look at ``step.discriminator`` wait until it has started.
     needs_autoencoder: rows that run ``step.autoencoder`` again, such as ``decode`` on changed latents.
     """
 
+    trains = 'autoencoder'
+    balance = ()
+    balance_at = None
+    max_ratio = 1e6
     needs_discriminator = False
     needs_autoencoder = False
 

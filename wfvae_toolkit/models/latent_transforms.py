@@ -58,7 +58,7 @@ class NoisyLatents(LatentTransform):
 
 @LATENT_TRANSFORMS.register_module()
 class InterpolatedLatents(LatentTransform):
-    """(1 - t) * z + t * ``std`` * noise, t uniform in [0, 1] for each image (l-DeTok, arXiv 2507.15856, section 3.2).
+    """(1 - t) * z + t * ``std`` * noise, t uniform in [0, 1] for each image (l-DeTok, arXiv 2507.15856).
 
     Args:
         std (float): of the noise, gamma in the paper.

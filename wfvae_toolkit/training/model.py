@@ -10,18 +10,23 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from wfvae_toolkit.checkpoints import plain_data
-from wfvae_toolkit.losses import AdversarialLoss, Loss
+from wfvae_toolkit.losses import AdversarialLoss, DiscriminatorStep, Loss
+from wfvae_toolkit.models.discriminators import AugmentedDiscriminator
 from wfvae_toolkit.registry import (
+    AUGMENTATIONS,
     AUTOENCODERS,
     DISCRIMINATORS,
     LATENT_TRANSFORMS,
     LOSSES,
     MODELS,
+    find_part,
     unregistered_types,
     with_registered_names,
 )
 from wfvae_toolkit.utils.errors import SettingError, located
+from wfvae_toolkit.utils.kinds import parameters_of
 
+from .balance import KEYS, check_balance
 from .objective import Outputs, autoencoder_objective, discriminator_objective
 from .passes import AutoencoderPass, DiscriminatorPass, distribute
 from .preprocessor import ImagePreprocessor
@@ -39,6 +44,8 @@ class AutoencoderTraining(BaseModel):
         autoencoder (dict): AUTOENCODERS config.
         losses (dict[str, dict | None]): named LOSSES configs; None leaves a row out.
         discriminator (dict): DISCRIMINATORS config, needed by an AdversarialLoss.
+        discriminator_augmentation (dict): AUGMENTATIONS config: what is done to images and reconstructions before the
+            discriminator sees them; None: nothing.
         turns (str): ``'alternate'``: an iteration trains one network; ``'joint'``: both on the same images, the
             discriminator on the autoencoder's reconstruction.
         normalize (bool): divide the autoencoder's total by C*H*W. The ratios of the terms stay, but
@@ -59,7 +66,7 @@ class AutoencoderTraining(BaseModel):
 
     def __init__(self, autoencoder, losses, discriminator=None, turns='alternate', normalize=False, logvar=0.0,
                  learn_logvar=False, precision='fp32', freeze=(), compile=None, data_preprocessor=None,
-                 latent_transforms=()):
+                 latent_transforms=(), discriminator_augmentation=None):
         super().__init__(_preprocessor(data_preprocessor))
         for name, value, known in (('precision', precision, PRECISIONS), ('turns', turns, TURNS)):
             if value not in known:
@@ -83,12 +90,20 @@ class AutoencoderTraining(BaseModel):
                     loss.check_student(self.autoencoder_config, self.autoencoder)
         if not self.losses:
             raise SettingError('losses: at least one row is needed, such as pixel=dict(type="L1Loss")')
-        self.adversarial = _adversarial_row(self.losses, known_rows=set(losses))
+        self.adversarial = _adversarial_row(self.losses)
         if self.adversarial and discriminator is None:
             raise SettingError(f'losses.{self.adversarial} needs model.discriminator, such as '
                                "dict(type='PatchDiscriminator'); set the row to None to train without")
         with located('discriminator'):
             self.discriminator = DISCRIMINATORS.build(discriminator) if self.adversarial else None
+            self.discriminator_augmentation = (
+                AUGMENTATIONS.build(discriminator_augmentation) if discriminator_augmentation is not None else None)
+            if discriminator_augmentation is not None and self.discriminator is None:
+                raise SettingError('discriminator_augmentation needs a discriminator that trains: add an '
+                                   'AdversarialLoss row')
+        for name, row in self.discriminator_rows().items():
+            with located(f'losses.{name}'):
+                row.check(self.discriminator)
         self.likelihood_rows = self.losses[self.adversarial].balance if self.adversarial else ('pixel', 'perceptual')
         if learn_logvar:
             self.logvar = nn.Parameter(torch.tensor(float(logvar)))
@@ -102,6 +117,7 @@ class AutoencoderTraining(BaseModel):
         self.discriminator_started = True
         self.discriminator_trains = True
         _freeze(self, freeze)
+        check_balance(self, known_rows=set(losses))
         # Not submodules: their state is autoencoder's and discriminator's.
         object.__setattr__(self, '_plain_pass', AutoencoderPass(self.autoencoder, _build_transforms(latent_transforms)))
         object.__setattr__(self, '_passes', {'autoencoder': self._plain_pass})
@@ -162,9 +178,12 @@ class AutoencoderTraining(BaseModel):
             sample_posterior (bool): decode a sample of the posterior, else its mode.
         """
         again = self.autoencoder if any(loss.needs_autoencoder for loss in self.losses.values()) else None
+        critic = self.discriminator
+        if self.discriminator_augmentation is not None:
+            critic = AugmentedDiscriminator(critic, self.discriminator_augmentation.drawn(images, seeds))
         with self.autocast():
             return Outputs(self._passes['autoencoder'](images, sample_posterior, seeds), images,
-                           discriminator=self.discriminator, autoencoder=again,
+                           discriminator=critic, autoencoder=again,
                            seeds=None if seeds is None else tuple(seeds))
 
     def reconstruct_without_gradient(self, images, seeds=None, sample_posterior=True):
@@ -172,10 +191,29 @@ class AutoencoderTraining(BaseModel):
         with torch.no_grad(), self.autocast():
             return self._plain_pass(images, sample_posterior, seeds)[0]
 
-    def judge(self, images, reconstruction):
-        """Scores of real images and of their reconstructions, with gradients of the discriminator."""
+    def judge(self, images, reconstruction, seeds=None):
+        """Scores of images and of their reconstructions, with gradients of the discriminator.
+
+        Args:
+            images, reconstruction (Tensor): (B, 3, H, W), about [-1, 1].
+            seeds (list[int]): one an image, fixing its augmentation; None: torch's generator.
+
+        Returns:
+            DiscriminatorStep: what the rows of the discriminator see.
+        """
+        if self.discriminator_augmentation is not None:
+            augment = self.discriminator_augmentation.drawn(images, seeds)
+            images, reconstruction = augment(images), augment(reconstruction)
+        if any(row.needs_image_gradient for row in self.discriminator_rows().values()):
+            images, reconstruction = (x.detach().requires_grad_() for x in (images, reconstruction))
         with self.autocast():
-            return self._passes['discriminator'](images, reconstruction)
+            scores = self._passes['discriminator'](images, reconstruction)
+        return DiscriminatorStep(images, reconstruction, *scores, self.discriminator, self.precision == 'fp32',
+                                 None if seeds is None else tuple(seeds))
+
+    def discriminator_rows(self):
+        """Rows that train the discriminator beside the adversarial row, by name."""
+        return {name: loss for name, loss in self.losses.items() if loss.trains == 'discriminator'}
 
     def autoencoder_turn(self, images, sample_posterior=True, sample_seeds=None):
         """(loss, log) of the autoencoder on (B, 3, H, W) in [-1, 1]; no update. See ``autoencoder_objective``."""
@@ -186,7 +224,7 @@ class AutoencoderTraining(BaseModel):
         if self.discriminator is None:
             raise RuntimeError('discriminator_turn: this model has no adversarial loss row')
         fake = self.reconstruct_without_gradient(images, sample_seeds, sample_posterior)
-        return discriminator_objective(self, self.judge(images, fake))
+        return discriminator_objective(self, self.judge(images, fake, sample_seeds))
 
     def autocast(self, rows=False):
         """Context of the networks' arithmetic, or of the loss rows'."""
@@ -220,10 +258,15 @@ def _build_transforms(configs):
 
 
 def _build_loss(cfg, name):
-    loss = LOSSES.build(cfg)
+    kind = cfg.get('type')
+    own = parameters_of(find_part(kind, LOSSES) if isinstance(kind, str) else kind) if kind else ()
+    read_here = {key: cfg[key] for key in KEYS if key in cfg and key not in own}
+    loss = LOSSES.build({key: value for key, value in cfg.items() if key not in read_here})
     if not isinstance(loss, Loss):
         raise SettingError(f'{type(loss).__name__} is no loss row: derive it from wfvae_toolkit.losses.Loss, whose '
                            'forward(step) returns a scalar, and whose weight a config sets')
+    for key, value in read_here.items():
+        setattr(loss, key, tuple(value) if key == 'balance' else value)
     frozen = sum(parameter.numel() for parameter in loss.parameters() if not parameter.requires_grad)
     if frozen:
         print_log(f'losses.{name}: {frozen:,} frozen weights of {type(loss).__name__} go into every checkpoint; '
@@ -249,14 +292,10 @@ def _freeze(model, patterns):
             raise SettingError(f'freeze={pattern!r} matches no parameter; names start with {", ".join(parts)}')
         for name in matches:
             names[name].requires_grad_(False)
-    if model.adversarial and model.losses[model.adversarial].balance and (
-            not model.autoencoder.last_layer.requires_grad):
-        raise SettingError("freeze covers the decoder's last layer, at which the adversarial weight is balanced; leave "
-                           f'it out, or set losses.{model.adversarial}.balance=()')
 
 
-def _adversarial_row(losses, known_rows):
-    """Name of the adversarial row or None; checks its ``balance``."""
+def _adversarial_row(losses):
+    """Name of the adversarial row or None; SettingError where a row needs one and there is none."""
     rows = [name for name, loss in losses.items() if isinstance(loss, AdversarialLoss)]
     if len(rows) > 1:
         raise SettingError(f'losses: {" and ".join(rows)} are both adversarial; keep one')
@@ -265,12 +304,4 @@ def _adversarial_row(losses, known_rows):
         if waiting:
             raise SettingError(f'losses.{waiting[0]} needs a discriminator that trains: add an AdversarialLoss row')
         return None
-    balance = losses[rows[0]].balance
-    unknown = set(balance) - known_rows | set(balance) & set(rows)
-    if unknown:
-        raise SettingError(f'losses.{rows[0]}.balance names {", ".join(sorted(unknown))}; rows: '
-                           f'{", ".join(sorted(known_rows - set(rows)))}')
-    if balance and not set(balance) & set(losses):
-        raise SettingError(f'losses.{rows[0]}.balance={balance}: every row in it is None; name one that is there, '
-                           'or balance=() for a constant weight')
     return rows[0]

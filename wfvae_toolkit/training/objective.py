@@ -1,11 +1,14 @@
 """What each network minimises. The autoencoder's objective is differentiated row by row at the network's outputs."""
 
+import inspect
+
 import torch
 
-from wfvae_toolkit.losses import Step, balanced_weight, mean_score
+from wfvae_toolkit.losses import Step, mean_score
 from wfvae_toolkit.models.posterior import DiagonalGaussian
-from wfvae_toolkit.utils.distributed import average_over_ranks
 from wfvae_toolkit.utils.errors import SettingError
+
+from .balance import row_weights, weighted_sum
 
 ACTIVE_KL_NATS = 0.01  # a latent channel with less carries nothing
 
@@ -55,9 +58,8 @@ def autoencoder_objective(model, outputs):
     # networks behind the rows run backward once.
     rows = {name: Row(name, loss, outputs, parameters, model.autocast(rows=True))
             for name, loss in model.losses.items()
-            if model.discriminator_started or not loss.needs_discriminator}
-    log = {}
-    weights = _weights(model, outputs, rows, log)
+            if loss.trains == 'autoencoder' and (model.discriminator_started or not loss.needs_discriminator)}
+    weights, log = row_weights(model, outputs, rows)
     size = outputs.step.values_per_image
     scale = 1.0 / size if model.normalize else 1.0
     total = sum(weights[name] * row.value for name, row in rows.items()) + model.logvar.detach() * size
@@ -82,24 +84,37 @@ def autoencoder_objective(model, outputs):
     return loss, log
 
 
-def discriminator_objective(model, judged):
-    """Loss and log of the discriminator.
+def discriminator_objective(model, step):
+    """Loss and log of the discriminator: the adversarial row's ``discriminator_loss`` and weight * row of its own rows.
 
     Args:
-        model (AutoencoderTraining): its adversarial row.
-        judged (tuple): scores of real images and of reconstructions, as of ``model.judge``.
+        model (AutoencoderTraining): its rows.
+        step (DiscriminatorStep): of ``model.judge``.
 
     Returns:
-        tuple: scalar loss; dict of detached scalars: ``discriminator``, ``scores/real``, ``scores/fake``.
+        tuple: scalar loss; dict of detached scalars: ``discriminator`` (of the adversarial row), each row of the
+        discriminator without its weight, ``scores/real``, ``scores/fake``.
 
     Raises:
-        SettingError: the row returned no scalar with a gradient.
+        SettingError: a row returned no scalar with a gradient.
     """
-    real_scores, fake_scores = judged
-    loss = model.losses[model.adversarial].discriminator_loss(real_scores, fake_scores)
+    adversarial = model.losses[model.adversarial]
+    loss = (adversarial.discriminator_loss(step.real_scores, step.fake_scores) if _takes_scores(adversarial)
+            else adversarial.discriminator_loss(step))
     check_loss_value(loss, f'losses.{model.adversarial}: discriminator_loss')
-    return loss, {'discriminator': loss.detach(), 'scores/real': mean_score(real_scores).detach(),
-                  'scores/fake': mean_score(fake_scores).detach()}
+    log = {'discriminator': loss.detach(), 'scores/real': mean_score(step.real_scores).detach(),
+           'scores/fake': mean_score(step.fake_scores).detach()}
+    for name, row in model.discriminator_rows().items():
+        value = row(step)
+        check_loss_value(value, f'losses.{name}: {type(row).__name__}')
+        loss = loss + row.weight * value
+        log[name] = value.detach()
+    return loss, log
+
+
+def _takes_scores(row):
+    """Whether a plug-in's ``discriminator_loss(real_scores, fake_scores)`` is of version 0.1.0."""
+    return len(inspect.signature(row.discriminator_loss).parameters) == 2
 
 
 def count_active(kl_channel):
@@ -140,52 +155,6 @@ def check_loss_value(value, name):
         return
     raise SettingError(f'{name} returned {found}; a scalar with a gradient is needed, such as '
                        'error.flatten(1).sum(1).mean()')
-
-
-def _weights(model, outputs, rows, log):
-    """Factor of every row in the objective; an adaptive one enters ``log``."""
-    precision = torch.exp(-model.logvar.detach())
-    weights = {name: model.losses[name].weight * (precision if name in model.likelihood_rows else 1.0)
-               for name in rows}
-    if model.adversarial in rows:
-        weights[model.adversarial] = log['adaptive_weight'] = _adaptive_weight(model, outputs, rows, weights)
-    return weights
-
-
-def _adaptive_weight(model, outputs, rows, weights):
-    """Factor of the adversarial row, from both gradients at the decoder's last conv; equal on every rank."""
-    row = model.losses[model.adversarial]
-    if not row.balance:
-        return torch.tensor(float(row.weight), device=outputs.reconstruction.device)
-    balance = weighted_sum([(weights[name], rows[name].at_reconstruction) for name in row.balance if name in rows])
-    if balance is None:
-        raise SettingError(f'losses.{model.adversarial}.balance={row.balance}: none of these rows depends on the '
-                           'reconstruction; balance=() gives a constant weight')
-    at_last_layer = [_at_last_layer(model, outputs.reconstruction, gradient)
-                     for gradient in (balance, rows[model.adversarial].at_reconstruction)]
-    # Averaged before the norm: then two ranks equal one process.
-    average_over_ranks(at_last_layer)
-    return row.weight * balanced_weight(*at_last_layer, row.max_ratio)
-
-
-def _at_last_layer(model, reconstruction, gradient):
-    """Gradient at the reconstruction -> at the weight of the decoder's last conv."""
-    weight = model.autoencoder.last_layer
-    if model.precision != 'fp16':
-        return torch.autograd.grad(reconstruction, weight, gradient, retain_graph=True)[0]
-    # The weight's gradient is a sum over all pixels: at 672 px it was 3.5 times float16's limit, and the clamp of
-    # the ratio hid the infinity. A power of two, so that it cancels without rounding.
-    scale = torch.exp2((1024 / gradient.abs().sum().clamp(min=1e-20)).log2().floor())
-    return torch.autograd.grad(reconstruction, weight, gradient * scale, retain_graph=True)[0] / scale
-
-
-def weighted_sum(terms):
-    """[(factor, tensor or None)] -> sum of the tensors there are, or None."""
-    total = None
-    for factor, tensor in terms:
-        if tensor is not None:
-            total = tensor * factor if total is None else total.add_(tensor * factor)
-    return total
 
 
 class KnownGradient(torch.autograd.Function):

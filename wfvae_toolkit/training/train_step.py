@@ -39,7 +39,7 @@ def train_step(model, turns, micro_batches, optimizers):
             with gradient_sync(model.network_pass('discriminator'), last):
                 if reconstruction is None:
                     reconstruction = model.reconstruct_without_gradient(images, batch.seeds)
-                loss, scores = discriminator_objective(model, model.judge(images, reconstruction))
+                loss, scores = discriminator_objective(model, model.judge(images, reconstruction, batch.seeds))
                 optimizers['discriminator'].backward(loss / share)
             log.update(scores)
         logs.append(log)
@@ -82,11 +82,14 @@ def _apply(model, turns, logs, optimizers):
     finite = bool(torch.isfinite(torch.stack(list(norms.values()))).all())
     for turn in turns:
         optimizers[turn].finish(finite)
+    if finite and 'discriminator' in turns:
+        for row in model.discriminator_rows().values():
+            row.after_update(log)
     return Update(turns, log, None if finite else _first_not_finite(log))
 
 
 def _first_not_finite(log):
     """Name of the first term of a log that is not finite; a gradient's name if all terms are."""
     # The weight follows from the rows' gradients, though it is logged before them.
-    terms = sorted(log, key=lambda name: (name.startswith('gradient_norm/'), name == 'adaptive_weight'))
+    terms = sorted(log, key=lambda name: (name.startswith('gradient_norm/'), name.startswith('adaptive_weight')))
     return next(name for name in terms if not math.isfinite(log[name].sum().item()))

@@ -11,7 +11,7 @@ import copy
 import torch
 import torch.nn.functional as F
 
-from wfvae_toolkit.losses import Step, balanced_weight
+from wfvae_toolkit.losses import DiscriminatorStep, Step, balanced_weight
 from wfvae_toolkit.models.autoencoders.wfvae2 import Decoder, Encoder, EncoderStage, add_low
 from wfvae_toolkit.models.discriminators import PatchDiscriminator
 from wfvae_toolkit.models.layers import LayerNorm2d, NearestUpsample, ResidualBlock, SpatialAttention
@@ -172,6 +172,7 @@ class PlainTurns:
         with self.autocast():
             self.discriminator.requires_grad_(True)
             scores = self.discriminator(images.contiguous()), self.discriminator(fake.contiguous())
-        return self.losses[self.adversarial].discriminator_loss(*scores)
+        return self.losses[self.adversarial].discriminator_loss(
+            DiscriminatorStep(images, fake, *scores, self.discriminator))
 
 
