@@ -3,11 +3,10 @@
 import torch
 
 from wfvae_toolkit.losses import Step, balanced_weight, mean_score
+from wfvae_toolkit.models.latent_statistics import active_channels
 from wfvae_toolkit.models.posterior import DiagonalGaussian
 from wfvae_toolkit.utils.distributed import average_over_ranks
 from wfvae_toolkit.utils.errors import SettingError
-
-ACTIVE_KL_NATS = 0.01  # a latent channel with less carries nothing
 
 
 class Outputs:
@@ -103,8 +102,8 @@ def discriminator_objective(model, judged):
 
 
 def count_active(kl_channel):
-    """Number of latent channels that carry something: over 0.01 nats a position."""
-    return (kl_channel > ACTIVE_KL_NATS).sum().float()
+    """Number of active latent channels, a 0-dim tensor; see `active_channels`."""
+    return active_channels(kl_channel).sum().float()
 
 
 class Row:
