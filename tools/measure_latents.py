@@ -19,8 +19,8 @@ def parse_arguments(arguments=None):
     parser.add_argument('data', metavar='DATA', help='a folder with its subfolders or a manifest')
     parser.add_argument('--dry-run', action='store_true', help='print only, write nothing')
     parser.add_argument('--batch-size', type=whole(1), default=8, metavar='N',
-                        help='pictures at once, a rank (default: 8)')
-    parser.add_argument('--allow-outside', action='store_true', help="pictures outside of the manifest's folder")
+                        help='pictures per batch and rank (default: 8)')
+    parser.add_argument('--allow-outside', action='store_true', help="allow pictures outside the manifest's folder")
     parser.add_argument('--skip-bad', action='store_true', help='write and exit 0 although files could not be read')
     add_image_arguments(parser)
     add_launcher_argument(parser)

@@ -160,8 +160,8 @@ def test_a_picture_that_was_replaced_under_its_name_is_cached_anew(make, photos,
     assert not caplog.messages
     shutil.copyfile(data / names[0], data / names[4])
     make(data=data)
-    assert caplog.messages == [f'{folder}/shard_00001.safetensors is made anew: 1 of its pictures changed since it was '
-                               f'made, the first: {names[4]}']
+    assert caplog.messages == [f'{folder}/shard_00001.safetensors is written again: 1 of its pictures have changed '
+                               f'since, the first: {names[4]}']
     after = shards(folder)
     assert [name for name in before if after[name] != before[name]] == ['shard_00001.safetensors']
     stored = CachedLatents(folder, sample_posterior=False)
