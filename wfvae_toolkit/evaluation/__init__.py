@@ -9,7 +9,7 @@ from .evaluator import (
     write_results,
 )
 from .folders import compare_folders
-from .latents import ActiveChannels, LatentChannels, LatentKL, LatentNoise
+from .latent_metrics import ActiveChannels, LatentChannels, LatentKL, LatentNoise
 from .metric import EvaluationBatch, Metric, UnfitPicture
 from .perceptual import LPIPS, STLPIPS
 from .psnr import PSNR, psnr

@@ -4,7 +4,7 @@ from wfvae_toolkit.models.latent_transforms import keep_channels
 from wfvae_toolkit.registry import METRICS
 from wfvae_toolkit.utils.errors import SettingError, is_number
 
-from .latents import decode_pictures
+from .latent_metrics import decode_pictures
 from .metric import Metric
 from .psnr import psnr
 

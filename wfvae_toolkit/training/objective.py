@@ -5,12 +5,11 @@ import inspect
 import torch
 
 from wfvae_toolkit.losses import Step, mean_score
+from wfvae_toolkit.models.latent_statistics import active_channels
 from wfvae_toolkit.models.posterior import DiagonalGaussian
 from wfvae_toolkit.utils.errors import SettingError
 
 from .balance import row_weights, weighted_sum
-
-ACTIVE_KL_NATS = 0.01  # a latent channel with less carries nothing
 
 
 class Outputs:
@@ -118,8 +117,8 @@ def _takes_scores(row):
 
 
 def count_active(kl_channel):
-    """Number of latent channels that carry something: over 0.01 nats a position."""
-    return (kl_channel > ACTIVE_KL_NATS).sum().float()
+    """Number of active latent channels, a 0-dim tensor; see `active_channels`."""
+    return active_channels(kl_channel).sum().float()
 
 
 class Row:

@@ -1,4 +1,4 @@
-"""Mean, std, KL and activity of a model's latents over many pictures: what ``tools/measure_latents.py`` runs."""
+"""Measure mean, std and KL of every latent channel over many pictures, as ``tools/measure_latents.py`` does."""
 
 from dataclasses import dataclass
 
@@ -6,21 +6,22 @@ import torch
 
 from wfvae_toolkit.datasets import BlockSampler, PictureCounts, count_images, describe_pipeline, load_batches
 from wfvae_toolkit.models.activations import HALVES, ActivationMonitor
-from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.models.latent_statistics import LatentStatistics, active_channels
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.finite import check_finite
 from wfvae_toolkit.utils.progress import progress
 
 ACTIVATION_IMAGES = 32  # decoding all would take twice the time of the measurement itself
-ACTIVE_VARIANCE = 0.01  # of the posterior's mean over the data: Burda et al. 2016, arXiv 1509.00519
 
 
-class LatentMoments:
-    """Streaming per-channel sums of posteriors in float64; parts merge to the whole (Chan et al. 1979).
+class LatentSums:
+    """Running sums over posteriors, one per channel, in float64. Sums of parts merge to the sums of the whole.
+
+    The update of mean and squares is that of Chan et al. 1979, "Updating formulae and a pairwise algorithm".
 
     Args:
-        channels (int): of the latent.
+        channels (int): latent channels.
     """
 
     def __init__(self, channels):
@@ -28,10 +29,10 @@ class LatentMoments:
         self.mean, self.squares, self.variances, self.kl = torch.zeros(4, channels, dtype=torch.float64)
 
     def add(self, posterior):
-        """Take in a DiagonalGaussian over (B, C, h, w)."""
+        """Add a posterior over (B, C, h, w); its ``mean``, ``var`` and ``kl()`` are read."""
         dimensions = (0, 2, 3)
         means = posterior.mean.double()
-        part = LatentMoments(means.shape[1])
+        part = LatentSums(means.shape[1])
         part.positions = means.numel() // means.shape[1]
         mean = means.mean(dimensions, keepdim=True)
         part.mean = mean.flatten().cpu()
@@ -41,7 +42,7 @@ class LatentMoments:
         self.merge(part)
 
     def merge(self, other):
-        """Take in what another LatentMoments holds."""
+        """Add what another LatentSums holds."""
         positions = self.positions + other.positions
         if not positions:
             return
@@ -55,18 +56,18 @@ class LatentMoments:
 
 @dataclass(frozen=True)
 class LatentMeasurement:
-    """Per-channel numbers of latents, over all positions of all pictures.
+    """Statistics of each latent channel over all positions of all pictures.
 
     Attributes:
-        mean, std (tuple[float]): of samples of the posterior, exactly: Var = Var[mean] + E[variance]. Diffusion
-            models train on samples; and a channel that carries nothing has means near 0 under a variance near 1,
-            which the std of the means alone would blow up to noise.
-        std_of_means (tuple[float]): without the second term.
-        kl (tuple[float]): from the standard normal, in nats a position.
-        active (tuple[bool]): whether the variance of the means is above 0.01.
-        global_mean, global_std (float): of all channels as one: a single shift, and 1 / a single scale.
+        mean, std (tuple[float]): of samples of the posterior, computed and not drawn: Var = Var[mean] + E[variance].
+            Diffusion models train on samples. A channel that carries nothing has means near 0 and a variance near 1;
+            dividing it by the std of its means would amplify noise.
+        std_of_means (tuple[float]): of the posterior's mean: without the term E[variance].
+        kl (tuple[float]): from the standard normal, in nats per position.
+        active (tuple[bool]): see `active_channels`.
+        global_mean, global_std (float): of the values of all channels together.
         positions (int): latent positions measured.
-        images (int): pictures measured.
+        images (int): number of pictures measured.
         bad (list[BadFile]): pictures that could not be read.
     """
 
@@ -82,19 +83,21 @@ class LatentMeasurement:
     bad: list
 
     @classmethod
-    def of(cls, moments, images, bad):
-        """LatentMoments -> LatentMeasurement."""
-        variance_of_means = moments.squares / moments.positions
-        variance = variance_of_means + moments.variances / moments.positions
-        # Channels have as many positions each: the variance of all is the mean variance and that of the means.
-        global_variance = variance.mean() + moments.mean.var(correction=0)
+    def of(cls, sums, images, bad):
+        """LatentSums -> LatentMeasurement."""
+        variance_of_means = sums.squares / sums.positions
+        variance = variance_of_means + sums.variances / sums.positions
+        kl = sums.kl / sums.positions
+        # Every channel has the same number of positions, so the variance of all values is the
+        # mean of the variances plus the variance of the means.
+        global_variance = variance.mean() + sums.mean.var(correction=0)
         return cls(
-            mean=tuple(moments.mean.tolist()), std=tuple(variance.sqrt().tolist()),
+            mean=tuple(sums.mean.tolist()), std=tuple(variance.sqrt().tolist()),
             std_of_means=tuple(variance_of_means.sqrt().tolist()),
-            kl=tuple((moments.kl / moments.positions).tolist()),
-            active=tuple((variance_of_means > ACTIVE_VARIANCE).tolist()),
-            global_mean=float(moments.mean.mean()), global_std=float(global_variance.sqrt()),
-            positions=moments.positions, images=images, bad=bad)
+            kl=tuple(kl.tolist()),
+            active=tuple(active_channels(kl).tolist()),
+            global_mean=float(sums.mean.mean()), global_std=float(global_variance.sqrt()),
+            positions=sums.positions, images=images, bad=bad)
 
     @property
     def statistics(self):
@@ -102,7 +105,7 @@ class LatentMeasurement:
         return LatentStatistics(self.mean, self.std)
 
     def record(self, **protocol):
-        """What is kept in the model beside mean and std: plain data."""
+        """What a model file keeps beside mean and std: a dict of plain data. ``protocol`` is added to it."""
         return {
             'std_of': 'samples of the posterior', 'std_of_means': list(self.std_of_means),
             'kl_nats_per_position': list(self.kl), 'active': list(self.active),
@@ -110,30 +113,30 @@ class LatentMeasurement:
             'images': self.images, 'positions': self.positions, **protocol}
 
     def table(self):
-        """Plain text: a line a channel, then all of them as one."""
+        """Plain text: one line per channel, then all channels together."""
         lines = [f'{"channel":>7} {"mean":>11} {"std":>11} {"std of means":>12} {"KL (nats)":>11}  active']
         rows = zip(self.mean, self.std, self.std_of_means, self.kl, self.active, strict=True)
         lines += [f'{number:>7} {mean:>11.5f} {std:>11.5f} {of_means:>12.5f} {kl:>11.5f}  {"yes" if active else "no"}'
                   for number, (mean, std, of_means, kl, active) in enumerate(rows)]
         return '\n'.join([
             *lines, '',
-            f'{sum(self.active)} of {len(self.active)} channels active, {sum(self.kl):.4f} nats a position',
+            f'{sum(self.active)} of {len(self.active)} channels active, {sum(self.kl):.4f} nats per position',
             f'all channels as one: shift {self.global_mean:.6f}, scale {1 / self.global_std:.6f}',
             f'{self.images} images, {self.positions} positions, {len(self.bad)} images could not be read'])
 
 
 @torch.inference_mode()
 def measure_latents(reconstructor, dataset, max_images=None, batch_size=8, num_workers=0):
-    """Measure the posterior over the pictures of a dataset; every rank must call it and has the same result.
+    """Measure the posterior over the pictures of a dataset. Every rank must call it; all get the same result.
 
-    Pictures are cut, right and below, to multiples of the model's factor.
+    The right and bottom edges of a picture are cut so that the model's factor divides both sides.
 
     Args:
         reconstructor (Reconstructor): the model.
         dataset (ImageDataset): of `open_images`.
         max_images (int): only the first ones.
-        batch_size (int): pictures that the network sees at once, where they have one size.
-        num_workers (int): processes that read.
+        batch_size (int): largest number of pictures in a batch; a batch holds pictures of one size.
+        num_workers (int): processes that read pictures.
 
     Returns:
         LatentMeasurement
@@ -144,18 +147,18 @@ def measure_latents(reconstructor, dataset, max_images=None, batch_size=8, num_w
     """
     autoencoder = reconstructor.autoencoder
     batches = BlockSampler(count_images(dataset, max_images), batch_size, distributed.rank(), distributed.world_size())
-    moments, images, bad = LatentMoments(autoencoder.latent_channels), 0, []
+    sums, images, bad = LatentSums(autoencoder.latent_channels), 0, []
     counts = PictureCounts()
     loader = load_batches(dataset, batches, num_workers)
     for batch in progress(loader, len(batches), 'batches measured') if distributed.is_main() else loader:
         bad += batch.bad
         counts.add(batch)
         for group in batch.groups():
-            moments.add(encode_bytes(reconstructor, _cut(group, autoencoder.downsample_factor), group.paths))
+            sums.add(encode_bytes(reconstructor, _cut(group, autoencoder.downsample_factor), group.paths))
             images += len(group)
     counts.say()
-    parts = distributed.gather((moments, images, bad))
-    total = LatentMoments(autoencoder.latent_channels)
+    parts = distributed.gather((sums, images, bad))
+    total = LatentSums(autoencoder.latent_channels)
     for part, _, _ in parts:
         total.merge(part)
     bad = sorted(file for *_, files in parts for file in files)
@@ -169,7 +172,7 @@ def measure_activations(reconstructor, dataset, max_images=None, num_workers=0):
     """Largest activations of encoder and decoder over the first 32 pictures; every rank must call it.
 
     Args:
-        reconstructor (Reconstructor): the model, in float32: another dtype could not hold what is looked for.
+        reconstructor (Reconstructor): the model, in float32: another dtype may not hold the values.
         dataset, max_images, num_workers: as of `measure_latents`.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Cached latents as a dataset: what diffusion models train on, without the autoencoder."""
+"""Cached latents as a PyTorch dataset: a diffusion model trains on it without the autoencoder."""
 
 import operator
 from pathlib import Path
@@ -7,31 +7,32 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch.utils.data import Dataset
 
-from ..utils.errors import SettingError, UnknownName
-from ..utils.seeding import mix_seed, standard_normal
-from .latent_index import LatentCacheError, LatentIndex
-from .paths import PathList
+from wfvae_toolkit.datasets import PathList
+from wfvae_toolkit.utils.errors import SettingError, UnknownName
+from wfvae_toolkit.utils.seeding import mix_seed, standard_normal
+
+from .index import LatentCacheError, LatentIndex
 
 
 class CachedLatents(Dataset):
-    """Latents that ``tools/cache_latents.py`` wrote, by number or by name.
+    """Latents that ``tools/cache_latents.py`` wrote, found by number or by name.
 
     An item is a dict that PyTorch's default collate stacks: ``latent`` (C, h, w) float32, ``name`` (relative path of
-    the picture) and ``number``. What is random about it is a function of (``seed``, epoch, number): the same for any
-    number of workers and ranks.
+    the picture) and ``number``. Samples and flips are functions of (``seed``, epoch, number), so they do not depend on
+    the number of workers and ranks.
 
     Args:
-        folder (str | Path): of the cache. Shards are opened, memory-mapped, when first needed.
-        sample_posterior (bool): draw from the posterior; False gives its mean. None: draw where ``moments`` are
-            cached; a cache of ``mean`` or ``sample`` gives what it holds.
-        random_flip (bool): the mirror image's latent half of the time. None: where the cache has them.
-        normalize (bool): to mean 0 and std 1 a channel by the cache's statistics; off, latents are as the
-            autoencoder's ``encode`` gives them. None: where there are statistics.
-        seed (int): of samples and flips.
+        folder (str | Path): the cache. A shard is memory-mapped when it is first needed.
+        sample_posterior (bool): True draws a sample of the posterior, False gives its mean. None draws if ``moments``
+            are cached. A cache of ``mean`` or ``sample`` gives what it holds.
+        random_flip (bool): True gives the latent of the mirror image half of the time. None: if the cache has them.
+        normalize (bool): True gives every channel mean 0 and std 1 by the statistics of the cache. False gives the
+            raw latents of the autoencoder. None: if the cache has statistics.
+        seed (int): seed of samples and flips.
 
     Raises:
-        LatentCacheError: no finished cache, damaged, or with a shard missing.
-        SettingError: asks for what is not cached.
+        LatentCacheError: the cache is not finished, is damaged, or a shard is missing.
+        SettingError: an argument asks for something that is not cached.
     """
 
     def __init__(self, folder, sample_posterior=None, random_flip=None, normalize=None, seed=0):
@@ -52,7 +53,7 @@ class CachedLatents(Dataset):
         for file in self._files:
             if not (self.folder / file).is_file():
                 raise LatentCacheError(f'{self.folder / file}: no such file, although the index names it')
-        # Shared, so that workers that live on see the epoch change.
+        # In shared memory, so that persistent workers see a new epoch.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._numbers, self._open = None, {}
 
@@ -60,11 +61,11 @@ class CachedLatents(Dataset):
         return len(self.names)
 
     def set_epoch(self, epoch):
-        """Draw other samples and flips from now on; before each pass over a loader, workers included."""
+        """Draw new samples and flips from now on, in workers too. Call it before each pass over a loader."""
         self._epoch.fill_(epoch)
 
     def number(self, name):
-        """Number of a picture by its relative path; UnknownName (a KeyError) if it is not cached."""
+        """Relative path of a picture -> its number. Raises UnknownName (a KeyError) if it is not cached."""
         if self._numbers is None:
             self._numbers = {name: number for number, name in enumerate(self.names)}
         if name not in self._numbers:
@@ -76,7 +77,7 @@ class CachedLatents(Dataset):
 
         Raises:
             IndexError: no such number.
-            KeyError: no such name.
+            UnknownName: no such name; it is a KeyError.
             LatentCacheError: the shard does not hold what the index says.
         """
         number = self.number(key) if isinstance(key, str) else operator.index(key)
@@ -91,7 +92,7 @@ class CachedLatents(Dataset):
         return {'latent': latent, 'name': self.names[number], 'number': number}
 
     def stored(self, number):
-        """The tensor of the file, (views, parts * C, h, w) in the cache's dtype; see ``datasets/latent_index.py``."""
+        """The tensor of the file, (views, parts * C, h, w) in the cache's dtype; see ``latents/index.py``."""
         shard = int(torch.searchsorted(self._ends, number, right=True))
         name = self.names[number]
         path = self.folder / self._files[shard]
@@ -116,7 +117,7 @@ class CachedLatents(Dataset):
             if self.sample_posterior:
                 latent = latent + (logvar / 2).exp() * standard_normal(latent.shape, [noise_seed])[0]
         if self.normalize == self.settings['normalized']:
-            return latent.clone()  # not a view that keeps logvar alive
+            return latent.clone()  # a view would keep logvar in memory
         mean, std = (torch.tensor(self.statistics[key])[:, None, None] for key in ('mean', 'std'))
         return (latent - mean) / std if self.normalize else latent * std + mean
 
@@ -133,5 +134,5 @@ class CachedLatents(Dataset):
         return there if asked is None else asked
 
     def __getstate__(self):
-        # Open files are each process' own.
+        # Every process opens the files itself.
         return {**self.__dict__, '_open': {}}

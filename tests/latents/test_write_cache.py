@@ -8,10 +8,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from wfvae_toolkit.checkpoints import TrainedModel
-from wfvae_toolkit.datasets import CachedLatents, LatentCacheError, LatentIndex, fixed_pipeline, open_images
+from wfvae_toolkit.datasets import fixed_pipeline, open_images
 from wfvae_toolkit.inference import Reconstructor
-from wfvae_toolkit.inference.latent_cache import CacheSettings, LatentCache
-from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.latents import CachedLatents, CacheSettings, LatentCache, LatentCacheError, LatentIndex
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
 from wfvae_toolkit.utils.errors import NotFinite, SettingError
 
 CONFIG = dict(type='WFVAE2Image', latent_channels=3, widths=[8, 12], flow_width=4)
@@ -160,8 +160,8 @@ def test_a_picture_that_was_replaced_under_its_name_is_cached_anew(make, photos,
     assert not caplog.messages
     shutil.copyfile(data / names[0], data / names[4])
     make(data=data)
-    assert caplog.messages == [f'{folder}/shard_00001.safetensors is made anew: 1 of its pictures changed since it was '
-                               f'made, the first: {names[4]}']
+    assert caplog.messages == [f'{folder}/shard_00001.safetensors is written again: 1 of its pictures have changed '
+                               f'since, the first: {names[4]}']
     after = shards(folder)
     assert [name for name in before if after[name] != before[name]] == ['shard_00001.safetensors']
     stored = CachedLatents(folder, sample_posterior=False)

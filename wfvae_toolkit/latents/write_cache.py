@@ -1,8 +1,8 @@
-"""Pictures -> named latents in safetensors shards: what ``tools/cache_latents.py`` runs.
+"""Write the latents of a dataset into safetensors shards, as ``tools/cache_latents.py`` does.
 
-Which pictures a shard holds, and every batch in it, follow from the pictures' numbers alone: any number of ranks
-writes the same bytes, and a run that was stopped goes on with the shards that are missing. A shard is made anew if one
-of its pictures has another size in bytes, or another time of modification, than when it was cached.
+The numbers of the pictures alone decide which pictures a shard holds and how they form batches. So any number of ranks
+writes the same bytes, and a run that was stopped continues with the missing shards. A shard is written again if the
+size in bytes or the modification time of one of its pictures has changed.
 """
 
 import hashlib
@@ -17,15 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from wfvae_toolkit.checkpoints import fingerprint
-from wfvae_toolkit.datasets import (
-    LatentCacheError,
-    LatentIndex,
-    PictureCounts,
-    count_images,
-    describe_pipeline,
-    load_batches,
-)
-from wfvae_toolkit.datasets.latent_index import DTYPES, INDEX, WHAT, shard_name
+from wfvae_toolkit.datasets import PictureCounts, count_images, describe_pipeline, load_batches
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.environment import describe_environment
 from wfvae_toolkit.utils.errors import SettingError
@@ -34,9 +26,10 @@ from wfvae_toolkit.utils.finite import check_finite
 from wfvae_toolkit.utils.progress import progress
 from wfvae_toolkit.utils.seeding import mix_seed, standard_normal
 
-from .measurement import encode_bytes
+from .index import DTYPES, INDEX, WHAT, LatentCacheError, LatentIndex, shard_name
+from .measure import encode_bytes
 
-_METADATA = 'shard'  # a single key: safetensors keeps no order of several
+_METADATA = 'shard'  # one key only: safetensors does not keep the order of several
 
 
 @dataclass(frozen=True)
@@ -44,15 +37,16 @@ class CacheSettings:
     """What is cached of each picture.
 
     Args:
-        what (str): ``'moments'`` (mean and logvar: a new sample each epoch), ``'mean'``, or one ``'sample'``.
-        flips (bool): the mirror image too.
+        what (str): ``'moments'`` (mean and logvar, so that each epoch can draw a new sample), ``'mean'``, or one
+            ``'sample'``.
+        flips (bool): cache the mirror image too.
         dtype (str): of the files: ``'float32'``, ``'float16'`` or ``'bfloat16'``.
         normalized (bool): store (raw - mean) / std by the model's statistics instead of raw latents.
-        seed (int): of samples.
-        shard_size (int): pictures a file.
+        seed (int): seed of samples.
+        shard_size (int): pictures per shard.
 
     Raises:
-        SettingError: none of the choices.
+        SettingError: a value that is not allowed.
     """
 
     what: str = 'moments'
@@ -71,22 +65,23 @@ class CacheSettings:
 
 
 class LatentCache:
-    """The cache of a dataset's latents in a folder, begun, continued or finished.
+    """The cache of a dataset's latents in a folder, which may be new, unfinished or finished.
 
     Args:
-        model (TrainedModel): what ``reconstructor`` was built from.
-        reconstructor (Reconstructor): the model.
+        model (TrainedModel): the file that ``reconstructor`` was built from.
+        reconstructor (Reconstructor): encodes the pictures.
         dataset (ImageDataset): of `open_images`, with a pipeline that gives ``edge`` x ``edge`` px.
-        pipeline (sequence of dict): the dataset's, for the index.
+        pipeline (sequence of dict): the dataset's pipeline; the index describes it.
         edge (int): px, a multiple of the model's factor.
         folder (str | Path): the cache.
         settings (CacheSettings): what is cached.
-        max_images (int): only the first ones.
-        data (str): the dataset's name, for the index.
+        max_images (int): cache only the first ones.
+        data (str): name of the dataset in the index.
 
     Raises:
-        SettingError: a size that does not fit, statistics asked for and not there, a name listed twice.
-        LatentCacheError: the folder holds a cache made otherwise; the message says in what.
+        SettingError: the model's factor does not divide ``edge``, normalised latents of a model without statistics, or
+            a name that is listed twice.
+        LatentCacheError: the folder holds a cache with other settings; the message lists the differences.
     """
 
     def __init__(self, model, reconstructor, dataset, pipeline, edge, folder, settings, max_images=None, data=''):
@@ -120,26 +115,26 @@ class LatentCache:
         self._check_folder()
 
     def fill(self, batch_size=8, skip_bad=False, num_workers=0):
-        """Write the shards that are missing, this rank's share, then the index; every rank must call it.
+        """Write this rank's share of the missing shards, then the index. Every rank must call it.
 
         Args:
-            batch_size (int): pictures that the network sees at once. Another one rounds differently, by about 1e-7.
-            skip_bad (bool): leave files out that cannot be read, and list them in the index.
-            num_workers (int): processes that read.
+            batch_size (int): pictures per batch. Another batch size changes rounding, by about 1e-7.
+            skip_bad (bool): leave out files that cannot be read, and list them in the index.
+            num_workers (int): processes that read pictures.
 
         Returns:
             LatentIndex: as written.
 
         Raises:
             LatentCacheError: a picture cannot be read, and ``skip_bad`` is off.
-            NotFinite: a latent is NaN or infinite, as computed or in the dtype of the files; finished shards stay.
+            NotFinite: a latent is NaN or infinite, as computed or in the dtype of the files; finished shards are kept.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if distributed.is_main() and (self._remove_outdated() or not (self.folder / INDEX).is_file()):
             self.index.write(self.folder)
         distributed.barrier()
         missing = [number for number in range(self.shard_count) if not self._path(number).is_file()]
-        # Each rank lists the missing ones before one writes the first.
+        # Every rank must list the missing shards before any rank writes one.
         distributed.barrier()
         mine = missing[distributed.rank()::distributed.world_size()]
         self._write_shards(mine, batch_size, skip_bad, num_workers)
@@ -159,8 +154,10 @@ class LatentCache:
         return range(shard * self.settings.shard_size, min((shard + 1) * self.settings.shard_size, len(self.names)))
 
     def _write_shards(self, shards, batch_size, skip_bad, num_workers):
-        blocks = [(shard, list(numbers[start:start + batch_size])) for shard in shards
-                  for numbers in [self._numbers(shard)] for start in range(0, len(numbers), batch_size)]
+        blocks = []  # (shard, numbers of the pictures of one batch)
+        for shard in shards:
+            numbers = self._numbers(shard)
+            blocks += [(shard, list(numbers[start:start + batch_size])) for start in range(0, len(numbers), batch_size)]
         loader = load_batches(self.dataset, [numbers for _, numbers in blocks], num_workers)
         batches = progress(loader, len(blocks), 'batches cached') if distributed.is_main() else loader
         tensors, skipped, counts = {}, [], PictureCounts()
@@ -192,7 +189,7 @@ class LatentCache:
         dtype = getattr(torch, self.settings.dtype)
         stored = torch.stack(parts, dim=1).cpu().to(dtype).contiguous()
         check_finite({'rounding of latents for the files': stored}, dtype, names)
-        # Each its own memory: safetensors refuses to save what is shared.
+        # Clones, because safetensors refuses to save tensors that share memory.
         return [latent.clone() for latent in stored]
 
     def _parts(self, images, indices, view, names):
@@ -212,7 +209,7 @@ class LatentCache:
         return hashlib.sha256(json.dumps(self.index.settings, sort_keys=True).encode()).hexdigest()
 
     def _check_folder(self):
-        """LatentCacheError unless the folder is new or holds this very cache."""
+        """Raise LatentCacheError unless the folder is new or holds this cache."""
         if (self.folder / INDEX).exists():
             there, now = LatentIndex.read(self.folder), self.index
             other = [_difference(key, there, now) for key in {**there.settings, **now.settings}
@@ -225,14 +222,14 @@ class LatentCache:
                 raise LatentCacheError(f'{self._path(number)} belongs to another cache: choose another folder')
 
     def _file_states(self, shard):
-        """[size in bytes, time of modification in ns] of each picture of a shard; None where there is no file."""
+        """[size in bytes, modification time in ns] of each picture of a shard; None for a picture without a file."""
         return [_file_state(self.dataset.data_root / self.dataset.path(index)) for index in self._numbers(shard)]
 
     def _remove_outdated(self):
-        """Remove the shards of pictures that were replaced since, and say which; returns whether there were any."""
+        """Remove and log every shard of which a picture has changed. Returns True if there was any."""
         found = False
         for shard in range(self.shard_count):
-            # Earlier versions wrote no states: such a shard stays.
+            # Earlier versions wrote no states of files; such a shard is kept.
             states = self._header(shard)[3] if self._path(shard).is_file() else None
             if states is None:
                 continue
@@ -240,14 +237,14 @@ class LatentCache:
                 self._numbers(shard), states, self._file_states(shard), strict=True) if then != now]
             if changed:
                 logging.getLogger('wfvae_toolkit').warning(
-                    f'{self._path(shard)} is made anew: {len(changed)} of its pictures changed since it was made, the '
-                    f'first: {changed[0]}')
+                    f'{self._path(shard)} is written again: {len(changed)} of its pictures have changed since, '
+                    f'the first: {changed[0]}')
                 self._path(shard).unlink()
                 found = True
         return found
 
     def _header(self, number):
-        """(digest of settings, skipped, names, states of the files or None) of a finished shard."""
+        """(digest of settings, skipped, names, states of files or None) of a finished shard."""
         path = self._path(number)
         try:
             with safe_open(path, 'pt') as file:
@@ -257,7 +254,7 @@ class LatentCache:
             raise LatentCacheError(f'{path}: damaged ({error}); remove it and run again') from None
 
     def _finish(self, skip_bad):
-        """Fill the index from the shards' own headers; rank 0 writes it."""
+        """Fill the index from the headers of the shards; rank 0 writes it."""
         self.index.shards, self.index.skipped = [], []
         for number in range(self.shard_count):
             _, skipped, held, _ = self._header(number)
@@ -279,7 +276,7 @@ class LatentCache:
 
 
 def _difference(key, there, now):
-    """What differs between the LatentIndex of a folder and the one that is asked for, in words where hashes differ."""
+    """One difference between the index of a folder and the one that is asked for, in words if the values are hashes."""
     if key == 'model':
         before, after = (f'{index.protocol.get("model")} ({index.protocol.get("weights")} weights)'
                          for index in (there, now))

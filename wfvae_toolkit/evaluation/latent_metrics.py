@@ -1,7 +1,8 @@
-"""What the latents of an image carry: statistics of their channels, KL, decoding under noise."""
+"""Metrics of the latents of one image: statistics of their channels, KL, and PSNR when noise is added to them."""
 
 import zlib
 
+from wfvae_toolkit.models.latent_statistics import ACTIVE_KL_NATS, active_channels
 from wfvae_toolkit.registry import METRICS
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.seeding import mix_seed, standard_normal
@@ -9,19 +10,18 @@ from wfvae_toolkit.utils.seeding import mix_seed, standard_normal
 from .metric import Metric
 from .psnr import psnr
 
-ACTIVE_KL_NATS = 0.01
-
 
 @METRICS.register_module()
 class LatentChannels(Metric):
-    """Columns ``mean.00``, ``std.00``, ``kl.00`` and so on, one of each a latent channel.
+    """Columns ``mean.00``, ``std.00``, ``kl.00`` and so on, one of each per latent channel.
 
-    Mean and population standard deviation of the posterior's mean over an image's positions; KL from the standard
-    normal in nats a position. The standard deviation over a whole data set is larger: it has the images' means in it.
+    ``mean`` and ``std`` (population) describe the posterior's mean over the positions of one image. ``kl`` is the KL
+    from the standard normal, in nats per position. The standard deviation over a whole data set is larger, because
+    the means of its images differ.
     """
 
     higher_is_better = None
-    description = "mean and std of the posterior's mean over positions, KL in nats a position, each channel's"
+    description = "mean and std of the posterior's mean over positions, KL in nats per position, for each channel"
 
     def measure(self, batch):
         latents = batch.need('latents').double()
@@ -31,10 +31,10 @@ class LatentChannels(Metric):
 
 @METRICS.register_module()
 class LatentKL(Metric):
-    """KL of the posterior from the standard normal, nats a position: mean over positions of the sum over channels."""
+    """KL of the posterior from the standard normal in nats per position, summed over channels."""
 
     higher_is_better = None
-    description = 'KL from the standard normal, nats a position, summed over channels'
+    description = 'KL from the standard normal, nats per position, summed over channels'
 
     def measure(self, batch):
         return _channel_kl(batch).sum(1)
@@ -42,28 +42,30 @@ class LatentKL(Metric):
 
 @METRICS.register_module()
 class ActiveChannels(Metric):
-    """How many channels have a KL of more than ``threshold`` nats a position in an image; the rest carry nothing."""
+    """Number of active channels of an image: KL above ``threshold`` nats per position; see `active_channels`."""
 
     higher_is_better = None
 
     def __init__(self, threshold=ACTIVE_KL_NATS):
         super().__init__()
         self.threshold = threshold
-        self.description = f'latent channels of more than {threshold} nats KL a position'
+        self.description = f'latent channels with a KL above {threshold} nats per position'
 
     def measure(self, batch):
-        return (_channel_kl(batch) > self.threshold).sum(1).double()
+        return active_channels(_channel_kl(batch), threshold=self.threshold).sum(1).double()
 
 
 @METRICS.register_module()
 class LatentNoise(Metric):
-    """PSNR in dB of what is decoded from z + sigma * std * n, one column a sigma, such as ``LatentNoise.0.1``.
+    """PSNR in dB of what is decoded from z + sigma * std * n, one column per sigma, such as ``LatentNoise.0.1``.
 
-    std is each channel's over the positions of the image, so sigma means the same in every model; n is standard normal
-    and depends on the image's path alone, so models with latents of one shape see the same noise.
+    std is that of each channel over the positions of the image, so that a sigma means the same for every model. n is
+    standard normal and depends only on the image's path, so that models whose latents have the same shape see the
+    same noise.
 
     Args:
-        sigmas (Sequence[float]): noise levels relative to the latents' std; 0 is PSNR without rounding to 8 bits.
+        sigmas (Sequence[float]): noise levels relative to the std of the latents; 0 gives the PSNR of the
+            reconstruction without rounding to 8 bits.
 
     Raises:
         SettingError: no sigmas, or a negative one.
@@ -84,7 +86,7 @@ class LatentNoise(Metric):
         seeds = [mix_seed('evaluation', zlib.crc32(path.encode())) for path in batch.paths]
         noise = standard_normal(latents.shape[1:], seeds).to(latents)
         noise = noise * latents.std((2, 3), correction=0, keepdim=True)
-        height, width = batch.target.shape[-2:]  # the latents may be of an image that was filled up
+        height, width = batch.target.shape[-2:]  # the image may have been padded before it was encoded
         return {f'{sigma:g}': psnr(decode_pictures(batch, latents + sigma * noise)[..., :height, :width], batch.target)
                 for sigma in self.sigmas}
 
@@ -95,5 +97,5 @@ def decode_pictures(batch, latents):
 
 
 def _channel_kl(batch):
-    """(B, C) float64, nats a position."""
+    """(B, C) float64, nats per position."""
     return batch.need('latent_dist').kl().double().mean((2, 3))

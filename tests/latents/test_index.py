@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from wfvae_toolkit.datasets import LatentCacheError, LatentIndex
+from wfvae_toolkit.latents import LatentCacheError, LatentIndex
 
 
 def index(**changes):
@@ -42,14 +42,14 @@ def test_what_is_written_is_read(tmp_path):
 ])
 def test_an_index_that_contradicts_itself_is_refused(tmp_path, changes):
     index(**changes).write(tmp_path)
-    with pytest.raises(LatentCacheError, match='index.json: no index of cached latents'):
+    with pytest.raises(LatentCacheError, match='index.json: not an index of cached latents'):
         LatentIndex.read(tmp_path)
 
 
 @pytest.mark.parametrize('text', ['', '[]', '{}', 'null', '{"format": "another"}', '[' * 100_000])
 def test_what_is_no_index_is_refused(tmp_path, text):
     (tmp_path / 'index.json').write_text(text)
-    with pytest.raises(LatentCacheError, match='index.json: no index of cached latents'):
+    with pytest.raises(LatentCacheError, match='index.json: not an index of cached latents'):
         LatentIndex.read(tmp_path)
 
 

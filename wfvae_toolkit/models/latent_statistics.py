@@ -1,4 +1,4 @@
-"""Scale and shift between a model's raw latents and the normalised ones that diffusion models train on."""
+"""Statistics of latent channels: which of them are active, and the mean and std by which latents are normalised."""
 
 import math
 from dataclasses import dataclass
@@ -6,6 +6,22 @@ from dataclasses import dataclass
 import torch
 
 from wfvae_toolkit.utils.errors import SettingError
+
+ACTIVE_KL_NATS = 0.01
+
+
+def active_channels(kl, least_kl=0.0, threshold=ACTIVE_KL_NATS):
+    """(..., C) KL divergence of channels -> (..., C) bool: whether a channel is active.
+
+    A channel is active if its KL is more than ``threshold`` above the least that its posterior can have. Every other
+    channel carries nothing about the image. This is the only definition; training, metrics and measurement use it.
+
+    Args:
+        kl (Tensor): from the standard normal, in nats per position, averaged over positions.
+        least_kl (float | Tensor): KL of a channel that carries nothing; 0 for a Gaussian of free variance.
+        threshold (float): in nats per position.
+    """
+    return kl - least_kl > threshold
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from PIL import Image
 from tests import tolerances
 from wfvae_toolkit.datasets import fixed_pipeline, open_images
 from wfvae_toolkit.inference import Reconstructor
-from wfvae_toolkit.inference.measurement import LatentMeasurement, LatentMoments, measure_activations, measure_latents
+from wfvae_toolkit.latents.measure import LatentMeasurement, LatentSums, measure_activations, measure_latents
 from wfvae_toolkit.models.posterior import DiagonalGaussian
 from wfvae_toolkit.utils.errors import NotFinite, SettingError
 
@@ -22,8 +22,8 @@ def posterior():
     return DiagonalGaussian(mean, logvar)
 
 
-def moments(posterior, sizes):
-    total = LatentMoments(3)
+def sums_of(posterior, sizes):
+    total = LatentSums(3)
     for mean, logvar in zip(posterior.mean.split(sizes), posterior.logvar.split(sizes), strict=True):
         total.add(DiagonalGaussian(mean, logvar))
     return total
@@ -34,30 +34,30 @@ def numbers(measured):
 
 
 def test_measurement_is_what_all_latents_at_once_give(posterior):
-    measured = LatentMeasurement.of(moments(posterior, [5, 1, 6]), 12, [])
+    measured = LatentMeasurement.of(sums_of(posterior, [5, 1, 6]), 12, [])
     mean, logvar = posterior.mean.double(), posterior.logvar.double()
     flat = mean.transpose(0, 1).flatten(1)
     variance = flat.var(1, correction=0) + posterior.var.double().mean((0, 2, 3))
     kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean((0, 2, 3))
     expected = torch.stack([flat.mean(1), variance.sqrt(), flat.std(1, correction=0), kl])
     torch.testing.assert_close(numbers(measured), expected, rtol=1e-6, atol=0)
-    assert measured.active == (True, True, False)
+    assert measured.active == tuple((kl > 0.01).tolist()) == (True, True, False)
     assert (measured.positions, measured.images) == (12 * 24, 12)
 
 
 def test_std_is_that_of_samples(posterior):
-    measured = LatentMeasurement.of(moments(posterior, [12]), 12, [])
+    measured = LatentMeasurement.of(sums_of(posterior, [12]), 12, [])
     noise = torch.randn(2000, *posterior.mean.shape, generator=torch.Generator().manual_seed(1))
     samples = (posterior.mean + posterior.std * noise).transpose(0, 2).flatten(1).double()
     torch.testing.assert_close(samples.view(3, -1).std(1), torch.tensor(measured.std).double(), rtol=5e-3, atol=0)
-    everything = LatentMeasurement.of(moments(DiagonalGaussian(posterior.mean[:, 1:2].expand(-1, 3, -1, -1),
+    everything = LatentMeasurement.of(sums_of(DiagonalGaussian(posterior.mean[:, 1:2].expand(-1, 3, -1, -1),
                                                                posterior.logvar[:, 1:2].expand(-1, 3, -1, -1)),
                                               [12]), 12, [])
     assert everything.global_std == pytest.approx(everything.std[0])
 
 
 def test_all_channels_as_one(posterior):
-    measured = LatentMeasurement.of(moments(posterior, [12]), 12, [])
+    measured = LatentMeasurement.of(sums_of(posterior, [12]), 12, [])
     mean = posterior.mean.double()
     assert measured.global_mean == pytest.approx(float(mean.mean()))
     assert measured.global_std == pytest.approx(float((mean.var(correction=0) + posterior.var.double().mean()).sqrt()))
@@ -65,12 +65,12 @@ def test_all_channels_as_one(posterior):
 
 @pytest.mark.parametrize('sizes', [[1] * 12, [7, 5], [3, 3, 3, 3]])
 def test_batches_and_ranks_do_not_count(posterior, sizes):
-    whole = moments(posterior, [12])
-    torch.testing.assert_close(numbers(LatentMeasurement.of(moments(posterior, sizes), 12, [])),
+    whole = sums_of(posterior, [12])
+    torch.testing.assert_close(numbers(LatentMeasurement.of(sums_of(posterior, sizes), 12, [])),
                                numbers(LatentMeasurement.of(whole, 12, [])), rtol=1e-9, atol=0)
     # A rank without any picture, then one with all.
-    total = LatentMoments(3)
-    total.merge(LatentMoments(3))
+    total = LatentSums(3)
+    total.merge(LatentSums(3))
     total.merge(whole)
     assert numbers(LatentMeasurement.of(total, 12, [])).equal(numbers(LatentMeasurement.of(whole, 12, [])))
 
@@ -110,7 +110,7 @@ def test_bad_files_are_counted_and_nothing_but_them_is_an_error(reconstructor, t
 
 
 def test_table_and_record_hold_the_numbers(posterior):
-    measured = LatentMeasurement.of(moments(posterior, [12]), 12, [SimpleNamespace(path='x', reason='y')])
+    measured = LatentMeasurement.of(sums_of(posterior, [12]), 12, [SimpleNamespace(path='x', reason='y')])
     table = measured.table()
     assert f'{measured.std[1]:.5f}' in table
     assert '2 of 3 channels active' in table
