@@ -31,7 +31,7 @@ from .preprocessor import ImagePreprocessor
 
 PRECISIONS = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 SCHEMES = ('alternate', 'joint')
-ACTIVE_KL_NATS = 0.01  # a latent channel below it carries nothing
+ACTIVE_KL_NATS = 0.01  # above the least that the posterior can have; a latent channel below it carries nothing
 
 
 @dataclass
@@ -99,9 +99,8 @@ class AutoencoderTraining(BaseModel):
                 with located(f'losses.{name}'):
                     self.losses[name] = _build_loss(cfg, name)
         for name, loss in self.losses.items():
-            if hasattr(loss, 'check_student'):
-                with located(f'losses.{name}'):
-                    loss.check_student(self.autoencoder_config, self.autoencoder)
+            with located(f'losses.{name}'):
+                loss.check_autoencoder(self.autoencoder_config, self.autoencoder)
         if not self.losses:
             raise SettingError('losses: at least one row is needed, such as pixel=dict(type="L1Loss")')
         self.adversarial = _adversarial_row(self.losses, known_rows=set(losses))
@@ -175,7 +174,8 @@ class AutoencoderTraining(BaseModel):
         Returns:
             tuple: scalar loss; dict of detached tensors: unweighted sums over an image under the names of the
             losses, ``per_pixel/NAME`` the same divided by C*H*W, ``adaptive_weight``, ``kl_channel`` (nats a position,
-            one a latent channel), ``active_channels``, ``loss``.
+            one a latent channel) and ``active_channels`` where the posterior has a KL, ``least_kl``, the KL of a
+            channel that carries nothing, where it is not 0, ``loss``.
         """
         loss, log, _ = self._autoencoder_turn(images, sample_posterior, sample_seeds)
         return loss, log
@@ -228,8 +228,7 @@ class AutoencoderTraining(BaseModel):
             log[name] = row.value
             if not self.losses[name].needs_discriminator:
                 log[f'per_pixel/{name}'] = row.value / size
-        log['kl_channel'] = outputs.step.latent_dist.kl().detach().mean((0, 2, 3))
-        log['active_channels'] = _active(log['kl_channel'])
+        log.update(_kl_of_channels(outputs.step.latent_dist))
         log['loss'] = scale * total
         return loss, log, outputs.reconstruction.detach()
 
@@ -277,7 +276,7 @@ class AutoencoderTraining(BaseModel):
             average_over_ranks([parameter.grad for parameter in outside if parameter.grad is not None])
         log = {name: torch.stack([log[name] for log in logs]).mean(0) for name in logs[0]}
         if 'kl_channel' in log:
-            log['active_channels'] = _active(log['kl_channel'])
+            log['active_channels'] = _active(log)
         norms = {f'gradient_norm/{turn}': optim_wrapper[turn].gradient_norm() for turn in turns}
         log.update(norms)
         finite = bool(torch.isfinite(torch.stack(list(norms.values()))).all())
@@ -352,8 +351,18 @@ def _check_compile(options):
                            "dict(mode='max-autotune'), {} for its defaults, or None")
 
 
-def _active(kl_channel):
-    return (kl_channel > ACTIVE_KL_NATS).sum().float()
+def _kl_of_channels(posterior):
+    """``kl_channel`` and what goes with it in the log; nothing of a posterior without a KL."""
+    if posterior.least_kl is None:
+        return {}
+    log = {'kl_channel': posterior.kl().detach().mean((0, 2, 3))}
+    if posterior.least_kl:
+        log['least_kl'] = torch.full_like(log['kl_channel'][0], posterior.least_kl)
+    return {**log, 'active_channels': _active(log)}
+
+
+def _active(log):
+    return (log['kl_channel'] - log.get('least_kl', 0.0) > ACTIVE_KL_NATS).sum().float()
 
 
 def _first_not_finite(log):

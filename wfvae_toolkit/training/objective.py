@@ -3,7 +3,6 @@
 import torch
 
 from wfvae_toolkit.losses import Step
-from wfvae_toolkit.models.posterior import DiagonalGaussian
 from wfvae_toolkit.utils.errors import SettingError
 
 
@@ -14,13 +13,14 @@ class Outputs:
     """
 
     def __init__(self, outputs, images, **seen_by_losses):
-        *single, encoder_bands, decoder_bands = outputs
-        self.tensors = [*single, *encoder_bands, *decoder_bands]
+        reconstruction, posterior_tensors, latents, encoder_bands, decoder_bands, posterior = outputs
+        self.tensors = [reconstruction, *posterior_tensors, latents, *encoder_bands, *decoder_bands]
         self.leaves = [tensor.detach().requires_grad_() for tensor in self.tensors]
-        reconstruction, mean, logvar, latents, *bands = self.leaves
-        self.step = Step(target=images, reconstruction=reconstruction, latent_dist=DiagonalGaussian(mean, logvar),
-                         latents=latents, encoder_bands=tuple(bands[:len(encoder_bands)]),
-                         decoder_bands=tuple(bands[len(encoder_bands):]), **seen_by_losses)
+        leaves = iter(self.leaves)
+        self.step = Step(target=images, reconstruction=next(leaves),
+                         latent_dist=posterior.replace([next(leaves) for _ in posterior_tensors]), latents=next(leaves),
+                         encoder_bands=tuple(next(leaves) for _ in encoder_bands),
+                         decoder_bands=tuple(leaves), **seen_by_losses)
 
     @property
     def reconstruction(self):

@@ -10,7 +10,10 @@ from wfvae_toolkit.utils.seeding import mix_seed, standard_normal
 
 
 class AutoencoderPass(nn.Module):
-    """Images -> (reconstruction, mean, logvar, latents, encoder bands, decoder bands)."""
+    """Images -> (reconstruction, tensors of the posterior, latents, encoder bands, decoder bands, posterior).
+
+    DDP finds the tensors in the tuple; the posterior itself is there to be made anew of others by ``replace``.
+    """
 
     def __init__(self, autoencoder):
         super().__init__()
@@ -28,7 +31,7 @@ class AutoencoderPass(nn.Module):
             seeds = [mix_seed('posterior', seed) for seed in sample_seeds]
             latents = posterior.sample(noise=standard_normal(posterior.mean.shape[1:], seeds))
         decoded = self.autoencoder.decode(latents)
-        return decoded.sample, posterior.mean, posterior.logvar, latents, tuple(encoded.bands), tuple(decoded.bands)
+        return decoded.sample, posterior.tensors, latents, tuple(encoded.bands), tuple(decoded.bands), posterior
 
 
 class DiscriminatorPass(nn.Module):
