@@ -131,7 +131,8 @@ def test_a_kind_reads_what_it_asks_of_the_encoder(name):
     posterior = kind(randn(2, kind.encoder_channels(3), 4, 5).bfloat16())
     latents = posterior.mode(), posterior.sample(), posterior.mean, posterior.var, *posterior.tensors
     assert all((tensor.shape, tensor.dtype) == ((2, 3, 4, 5), torch.float32) for tensor in latents)
-    assert kind.has_kl == (posterior.least_kl is not None)
+    assert type(posterior) is kind.distribution
+    assert (posterior.least_kl is None) == (kind.distribution.least_kl is None)
     assert isinstance(kind, PosteriorKind)
     assert not list(kind.state_dict())
 

@@ -1,6 +1,7 @@
 """Every kind of posterior through the tools: train, resume, export, measure, cache, evaluate."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ import torch
 from run_files import assert_same_run
 
 from wfvae_toolkit import AutoencoderWFVAE2
-from wfvae_toolkit.checkpoints import export_model, read_model
+from wfvae_toolkit.checkpoints import export_model, load_training_checkpoint, read_model
+from wfvae_toolkit.inference import Reconstructor
+from wfvae_toolkit.latents import CachedLatents
 from wfvae_toolkit.visualization.records import read_records
 
 TINY = Path(__file__).resolve().parents[1] / 'data/configs/tiny.py'
@@ -72,7 +75,7 @@ def test_a_resumed_run_equals_one_that_was_never_stopped(run, tmp_path, kind):
 
 
 @pytest.mark.parametrize(('options', 'message'), [
-    ({}, r"posterior.std was 0.2 and is None .*posterior.type was 'FixedVariancePosterior' and is 'GaussianPosterior'"),
+    ({}, r"posterior.type was 'FixedVariancePosterior' and is 'GaussianPosterior' .*posterior.std was 0.2 and is None"),
     ({'model.autoencoder.posterior': {**FIXED, 'std': 0.3}}, r'posterior.std was 0.2 and is 0.3 .it changes what'),
     ({'model.autoencoder.posterior': NONE, 'model.losses.kl': None}, r"is 'DeterministicPosterior'")])
 def test_a_run_does_not_go_on_with_another_posterior(run, tmp_path, options, message):
@@ -117,3 +120,51 @@ def test_an_exported_model_computes_the_same_and_reads_back(run, tmp_path, kind,
 def test_the_earlier_form_has_no_words_for_another_posterior(run, tmp_path):
     with pytest.raises(RuntimeError, match="cannot express posterior={'type': 'DeterministicPosterior'}"):
         export_model(read_model(run('none')), tmp_path / 'out', 'earlier')
+
+
+@pytest.mark.parametrize('kind', ['Gaussian', 'fixed variance', 'none'])
+def test_latents_are_measured(run, tool, photos, tmp_path, capsys, kind):
+    shutil.copytree(run(kind), tmp_path / 'run')
+    tool('measure_latents')(tmp_path / 'run', photos / 'train', '--workers', 0)
+    record = json.loads(load_training_checkpoint(tmp_path / 'run/iter_5.pth')['meta']['latent_statistics'])
+    if kind != 'Gaussian':
+        added = record['std'][0]**2 - record['std_of_means'][0]**2
+        assert added == pytest.approx(0 if kind == 'none' else 0.2**2, abs=1e-6)
+    assert (record['kl_nats_per_position'] is None) == (kind == 'none')
+    printed = capsys.readouterr().out
+    assert ('channels active, no KL' in printed) == (kind == 'none')
+    samples = Reconstructor.from_pretrained(tmp_path / 'run', device='cpu').encode(
+        [photos / f'train/{number:02}.png' for number in (0, 2, 3, 4, 6, 7, 8, 10, 11)], sample=True)
+    torch.testing.assert_close(samples.std((0, 2, 3), correction=0), torch.ones(4), rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize('kind', ['fixed variance', 'none'])
+def test_latents_are_cached(run, tool, photos, tmp_path, kind):
+    arguments = run(kind), photos / 'train', tmp_path / 'out', '--crop', 32, '--workers', 0
+    tool('cache_latents')(*arguments)
+    cache = CachedLatents(tmp_path / 'out')
+    assert cache.settings['what'] == ('mean' if kind == 'none' else 'moments')
+    means = CachedLatents(tmp_path / 'out', sample_posterior=False)
+    noise = torch.stack([cache[number]['latent'] - means[number]['latent'] for number in range(len(cache))])
+    assert noise.std().item() == pytest.approx(0 if kind == 'none' else 0.2, rel=0.1)
+    if kind == 'none':
+        with pytest.raises(SystemExit, match='no mean and variance of a Gaussian to cache; use mean or sample'):
+            tool('cache_latents')(*arguments, '--what', 'moments')
+        tool('cache_latents')(*arguments[:2], tmp_path / 'sample', *arguments[3:], '--what', 'sample')
+
+
+@pytest.mark.parametrize('kind', ['fixed variance', 'none'])
+def test_evaluation_follows_the_posterior(run, tool, tmp_path, kind):
+    def score(metrics):
+        options = {**BASE, **KINDS[kind], 'val_evaluator.metrics.latents': metrics}
+        tool('test')(TINY, run(kind), '--work-dir', tmp_path, '--cfg-options',
+                     *(f'{key}={value}' for key, value in options.items()))
+        return json.loads((tmp_path / 'summary.json').read_text())['metrics']
+
+    assert ('latents.kl.00' in score(dict(type='LatentChannels'))) == (kind != 'none')
+    if kind == 'none':
+        with pytest.raises(SystemExit, match='PointMass has no KL divergence; leave out the loss or metric'):
+            score(dict(type='ActiveChannels'))
+        return
+    assert score(dict(type='LatentKL'))['latents']['mean'] >= 4 * 1.129
+    assert score(dict(type='ActiveChannels', threshold=1e6))['latents']['mean'] == 0

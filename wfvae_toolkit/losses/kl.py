@@ -19,7 +19,7 @@ class KLLoss(Loss):
     def check_autoencoder(self, config, autoencoder):
         """SettingError: the posterior has no KL."""
         kind = getattr(autoencoder, 'posterior_kind', None)
-        if kind is not None and not kind.has_kl:
+        if kind is not None and kind.distribution.least_kl is None:
             raise SettingError(f'{type(kind).__name__} has no KL divergence: set this row to None, or use another '
                                'model.autoencoder.posterior')
 

@@ -145,10 +145,11 @@ class PosteriorKind(nn.Module):
     """Base of the POSTERIORS: (B, encoder_channels(C), h, w) of an encoder -> LatentDistribution over (B, C, h, w).
 
     Attributes:
-        has_kl (bool): whether ``kl()`` of its distributions gives a number; a KL loss is refused otherwise.
+        distribution (type): what ``forward`` returns. One without ``least_kl`` is refused with a KL loss, and of one
+            that is no DiagonalGaussian no mean and variance are cached.
     """
 
-    has_kl = True
+    distribution = LatentDistribution
 
     def encoder_channels(self, latent_channels):
         """How many channels the encoder gives for ``latent_channels`` latent ones."""
@@ -162,6 +163,8 @@ class PosteriorKind(nn.Module):
 @POSTERIORS.register_module()
 class GaussianPosterior(PosteriorKind):
     """The encoder gives mean and log variance of every latent element (Kingma and Welling 2014): the default."""
+
+    distribution = DiagonalGaussian
 
     def encoder_channels(self, latent_channels):
         return 2 * latent_channels
@@ -183,6 +186,8 @@ class FixedVariancePosterior(PosteriorKind):
         SettingError: ``std`` is no number from 1e-6 to 1e4.
     """
 
+    distribution = FixedVarianceGaussian
+
     def __init__(self, std=0.1):
         super().__init__()
         if not is_number(std, *STD_RANGE):
@@ -198,7 +203,7 @@ class FixedVariancePosterior(PosteriorKind):
 class DeterministicPosterior(PosteriorKind):
     """The encoder gives the latents themselves: a plain autoencoder, as MAETok (arXiv 2502.03444). No KL."""
 
-    has_kl = False
+    distribution = PointMass
 
     def forward(self, encoded):
         return PointMass(at_least_float32(encoded))

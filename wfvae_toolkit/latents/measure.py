@@ -6,7 +6,7 @@ import torch
 
 from wfvae_toolkit.datasets import BlockSampler, PictureCounts, count_images, describe_pipeline, load_batches
 from wfvae_toolkit.models.activations import HALVES, ActivationMonitor
-from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.finite import check_finite
@@ -28,7 +28,7 @@ class LatentMoments:
         self.mean, self.squares, self.variances, self.kl = torch.zeros(4, channels, dtype=torch.float64)
 
     def add(self, posterior):
-        """Take in a DiagonalGaussian over (B, C, h, w)."""
+        """Take in a LatentDistribution over (B, C, h, w)."""
         dimensions = (0, 2, 3)
         means = posterior.mean.double()
         part = LatentMoments(means.shape[1])
@@ -37,7 +37,7 @@ class LatentMoments:
         part.mean = mean.flatten().cpu()
         part.squares = (means - mean).square().sum(dimensions).cpu()
         part.variances = posterior.var.double().sum(dimensions).cpu()
-        part.kl = posterior.kl().double().sum(dimensions).cpu()
+        part.kl = None if posterior.least_kl is None else posterior.kl().double().sum(dimensions).cpu()
         self.merge(part)
 
     def merge(self, other):
@@ -49,7 +49,7 @@ class LatentMoments:
         self.mean = self.mean + step * (other.positions / positions)
         self.squares = self.squares + other.squares + step.square() * (self.positions * other.positions / positions)
         self.variances = self.variances + other.variances
-        self.kl = self.kl + other.kl
+        self.kl = None if self.kl is None or other.kl is None else self.kl + other.kl
         self.positions = positions
 
 
@@ -62,7 +62,7 @@ class LatentMeasurement:
             models train on samples; and a channel that carries nothing has means near 0 under a variance near 1,
             which the std of the means alone would blow up to noise.
         std_of_means (tuple[float]): without the second term.
-        kl (tuple[float]): from the standard normal, in nats a position.
+        kl (tuple[float] | None): from the standard normal, in nats a position; None: the posterior has none.
         active (tuple[bool]): whether the variance of the means is above 0.01.
         global_mean, global_std (float): of all channels as one: a single shift, and 1 / a single scale.
         positions (int): latent positions measured.
@@ -73,7 +73,7 @@ class LatentMeasurement:
     mean: tuple
     std: tuple
     std_of_means: tuple
-    kl: tuple
+    kl: tuple | None
     active: tuple
     global_mean: float
     global_std: float
@@ -91,7 +91,7 @@ class LatentMeasurement:
         return cls(
             mean=tuple(moments.mean.tolist()), std=tuple(variance.sqrt().tolist()),
             std_of_means=tuple(variance_of_means.sqrt().tolist()),
-            kl=tuple((moments.kl / moments.positions).tolist()),
+            kl=None if moments.kl is None else tuple((moments.kl / moments.positions).tolist()),
             active=tuple((variance_of_means > ACTIVE_VARIANCE).tolist()),
             global_mean=float(moments.mean.mean()), global_std=float(global_variance.sqrt()),
             positions=moments.positions, images=images, bad=bad)
@@ -105,19 +105,21 @@ class LatentMeasurement:
         """What is kept in the model beside mean and std: plain data."""
         return {
             'std_of': 'samples of the posterior', 'std_of_means': list(self.std_of_means),
-            'kl_nats_per_position': list(self.kl), 'active': list(self.active),
+            'kl_nats_per_position': None if self.kl is None else list(self.kl), 'active': list(self.active),
             'global_mean': self.global_mean, 'global_std': self.global_std,
             'images': self.images, 'positions': self.positions, **protocol}
 
     def table(self):
         """Plain text: a line a channel, then all of them as one."""
         lines = [f'{"channel":>7} {"mean":>11} {"std":>11} {"std of means":>12} {"KL (nats)":>11}  active']
-        rows = zip(self.mean, self.std, self.std_of_means, self.kl, self.active, strict=True)
-        lines += [f'{number:>7} {mean:>11.5f} {std:>11.5f} {of_means:>12.5f} {kl:>11.5f}  {"yes" if active else "no"}'
+        kl = ['none'] * len(self.mean) if self.kl is None else [f'{value:.5f}' for value in self.kl]
+        rows = zip(self.mean, self.std, self.std_of_means, kl, self.active, strict=True)
+        lines += [f'{number:>7} {mean:>11.5f} {std:>11.5f} {of_means:>12.5f} {kl:>11}  {"yes" if active else "no"}'
                   for number, (mean, std, of_means, kl, active) in enumerate(rows)]
         return '\n'.join([
             *lines, '',
-            f'{sum(self.active)} of {len(self.active)} channels active, {sum(self.kl):.4f} nats a position',
+            f'{sum(self.active)} of {len(self.active)} channels active, '
+            + ('no KL' if self.kl is None else f'{sum(self.kl):.4f} nats a position'),
             f'all channels as one: shift {self.global_mean:.6f}, scale {1 / self.global_std:.6f}',
             f'{self.images} images, {self.positions} positions, {len(self.bad)} images could not be read'])
 
@@ -198,14 +200,14 @@ def measure_activations(reconstructor, dataset, max_images=None, num_workers=0):
 
 @torch.inference_mode()
 def encode_bytes(reconstructor, images, names):
-    """uint8 (B, 3, H, W) -> DiagonalGaussian over raw latents (B, C, H/f, W/f), in float32.
+    """uint8 (B, 3, H, W) -> LatentDistribution over raw latents (B, C, H/f, W/f), in float32.
 
     Raises:
         NotFinite: NaN or infinity in them; the message takes the picture from ``names``.
     """
     images = images.to(reconstructor.device, torch.float32).div_(127.5).sub_(1.0)
     posterior = reconstructor.autoencoder.encode(images.to(reconstructor.dtype)).latent_dist
-    check_finite({'encoder': (posterior.mean, posterior.logvar)}, reconstructor.dtype, names)
+    check_finite({'encoder': posterior.tensors}, reconstructor.dtype, names)
     return posterior
 
 

@@ -17,7 +17,8 @@ class LatentChannels(Metric):
     """Columns ``mean.00``, ``std.00``, ``kl.00`` and so on, one of each a latent channel.
 
     Mean and population standard deviation of the posterior's mean over an image's positions; KL from the standard
-    normal in nats a position. The standard deviation over a whole data set is larger: it has the images' means in it.
+    normal in nats a position, no column where the posterior has none. The standard deviation over a whole data set is
+    larger: it has the images' means in it.
     """
 
     higher_is_better = None
@@ -25,7 +26,9 @@ class LatentChannels(Metric):
 
     def measure(self, batch):
         latents = batch.need('latents').double()
-        values = {'mean': latents.mean((2, 3)), 'std': latents.std((2, 3), correction=0), 'kl': _channel_kl(batch)}
+        values = {'mean': latents.mean((2, 3)), 'std': latents.std((2, 3), correction=0)}
+        if batch.need('latent_dist').least_kl is not None:
+            values['kl'] = _channel_kl(batch)
         return {f'{name}.{channel:02}': row for name, rows in values.items() for channel, row in enumerate(rows.T)}
 
 
@@ -42,7 +45,10 @@ class LatentKL(Metric):
 
 @METRICS.register_module()
 class ActiveChannels(Metric):
-    """How many channels have a KL of more than ``threshold`` nats a position in an image; the rest carry nothing."""
+    """How many channels of an image have a KL of more than ``threshold`` nats a position; the rest carry nothing.
+
+    With a fixed variance every channel has some KL; what it has more than that counts.
+    """
 
     higher_is_better = None
 
@@ -52,7 +58,8 @@ class ActiveChannels(Metric):
         self.description = f'latent channels of more than {threshold} nats KL a position'
 
     def measure(self, batch):
-        return (_channel_kl(batch) > self.threshold).sum(1).double()
+        kl = _channel_kl(batch)
+        return (kl - batch.latent_dist.least_kl > self.threshold).sum(1).double()
 
 
 @METRICS.register_module()
