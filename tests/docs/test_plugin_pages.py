@@ -40,7 +40,7 @@ def follow(launch, photos, tmp_path):
     return run
 
 
-@pytest.mark.parametrize('page', ['add_a_wavelet.md', 'ship_a_plugin.md'])
+@pytest.mark.parametrize('page', ['add_a_posterior.md', 'add_a_wavelet.md', 'ship_a_plugin.md'])
 def test_every_block_is_a_file_or_a_command(page):
     text = (ROOT / 'docs' / page).read_text(encoding='utf-8')
     assert len(blocks(page)) == text.count('\n```') / 2
@@ -54,6 +54,17 @@ def test_add_a_wavelet(follow):
     assert re.search(rf'LeGall +{folder}/legall\.py:\d+ ', output)
     assert read_records(folder / 'work_dirs/legall')[-1]['iteration'] == 2
     assert (folder / 'work_dirs/legall/evaluation/summary.json').is_file()
+
+
+@pytest.mark.slow
+def test_add_a_posterior(follow):
+    folder, output = follow('add_a_posterior.md')
+    assert re.search(rf'SpherePosterior +{folder}/sphere\.py:\d+ ', output)
+    assert 'channels, no KL' in output
+    fixed, sphere = (next(row for row in read_records(folder / 'work_dirs' / run) if row['phase'] == 'train')
+                     for run in ('fixed', 'sphere'))
+    assert 'least_kl' in fixed
+    assert 'kl_channel/00' not in sphere
 
 
 @pytest.mark.slow

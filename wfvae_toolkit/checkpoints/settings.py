@@ -14,6 +14,8 @@ def complete(config):
     Of an energy flow that is off the widths are None. Settings that concern training only are left out.
     """
     config = with_defaults(config)
+    if config.get('posterior', ...) is None:
+        config['posterior'] = with_defaults(dict(type='GaussianPosterior'))
     if config['type'] != 'WFVAE2Image':
         return config
     for name in _TRAINING_ONLY:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from wfvae_toolkit.models.posterior import DiagonalGaussian
+from wfvae_toolkit.models.posterior import LatentDistribution
 from wfvae_toolkit.utils.errors import SettingError
 
 
@@ -21,7 +21,7 @@ class EvaluationBatch:
         target, reconstruction (Tensor): float32, on one device.
         latents (Tensor | None): (B, C, h, w), not normalised.
         paths (tuple[str]): of the targets, relative to the dataset.
-        latent_dist (DiagonalGaussian | None): the posterior that ``latents`` are the mean of.
+        latent_dist (LatentDistribution | None): the posterior that ``latents`` are the mean of.
         autoencoder (nn.Module | None): that made them; images go in and out in [-1, 1].
     """
 
@@ -29,7 +29,7 @@ class EvaluationBatch:
     reconstruction: torch.Tensor
     latents: torch.Tensor | None = None
     paths: tuple = ()
-    latent_dist: DiagonalGaussian | None = None
+    latent_dist: LatentDistribution | None = None
     autoencoder: nn.Module | None = None
 
     def need(self, name):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from wfvae_toolkit.models.posterior import DiagonalGaussian
+from wfvae_toolkit.models.posterior import LatentDistribution
 from wfvae_toolkit.utils.errors import SettingError, is_number
 
 
@@ -21,7 +21,7 @@ class Step:
 
     target: torch.Tensor  # (B, 3, H, W) in [-1, 1]
     reconstruction: torch.Tensor  # (B, 3, H, W), about [-1, 1]
-    latent_dist: DiagonalGaussian
+    latent_dist: LatentDistribution
     latents: torch.Tensor  # (B, latent_channels, H/f, W/f), what the decoder saw
     encoder_bands: tuple[torch.Tensor, ...] = ()  # image first, each (B, 12, h, w)
     decoder_bands: tuple[torch.Tensor, ...] = ()  # latent first
@@ -61,6 +61,9 @@ class Loss(nn.Module):
         if not is_number(weight) or math.isinf(weight):
             raise SettingError(f'weight={weight!r}: a finite number is needed, such as 1.0')
         self.weight = weight
+
+    def check_autoencoder(self, config, autoencoder):
+        """Called once, before training. SettingError: this row cannot work with the autoencoder, or its config."""
 
     def forward(self, step):
         """Step -> scalar tensor."""

@@ -36,7 +36,7 @@ class DistillationLoss(Loss):
         self.config, self.source = model.config, f'{model.path} ({model.weights}, {fingerprint(model)[:16]})'
         self.teacher = as_constant(model.build())
 
-    def check_student(self, config, student):
+    def check_autoencoder(self, config, student):
         """Log in which settings a student's config differs; SettingError unless its latents are of the same shape."""
         teacher = self.teacher.network
         for name in ('latent_channels', 'downsample_factor'):
@@ -53,7 +53,7 @@ class DistillationLoss(Loss):
     def forward(self, step):
         with torch.no_grad():
             target = self.teacher.network.encode(step.target).latent_dist.mode()
-        student = step.latent_dist.mean
+        student = step.latent_dist.mode()
         if target.shape != student.shape:
             raise SettingError(f"DistillationLoss: the teacher's latents are {tuple(target.shape[1:])}, the student's "
                                f'{tuple(student.shape[1:])}')

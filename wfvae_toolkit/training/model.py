@@ -85,9 +85,8 @@ class AutoencoderTraining(BaseModel):
                 with located(f'losses.{name}'):
                     self.losses[name] = _build_loss(cfg, name)
         for name, loss in self.losses.items():
-            if hasattr(loss, 'check_student'):
-                with located(f'losses.{name}'):
-                    loss.check_student(self.autoencoder_config, self.autoencoder)
+            with located(f'losses.{name}'):
+                loss.check_autoencoder(self.autoencoder_config, self.autoencoder)
         if not self.losses:
             raise SettingError('losses: at least one row is needed, such as pixel=dict(type="L1Loss")')
         self.adversarial = _adversarial_row(self.losses)

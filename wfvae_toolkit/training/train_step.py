@@ -75,7 +75,7 @@ def _apply(model, turns, logs, optimizers):
         average_over_ranks([parameter.grad for parameter in outside if parameter.grad is not None])
     log = {name: torch.stack([log[name] for log in logs]).mean(0) for name in logs[0]}
     if 'kl_channel' in log:
-        log['active_channels'] = count_active(log['kl_channel'])
+        log['active_channels'] = count_active(log)
     norms = {f'gradient_norm/{turn}': optimizers[turn].gradient_norm() for turn in turns}
     log.update(norms)
     # The one place of an iteration that waits for the device.

@@ -17,7 +17,7 @@ from wfvae_toolkit.utils.errors import SettingError, is_number
 
 from ..layers import ResidualBlock
 from ..layers.attention import run_mid
-from ..posterior import DiagonalGaussian, at_least_float32
+from ..posterior import at_least_float32, build_posterior
 from ..tiling import (
     TilingControls,
     cover,
@@ -63,6 +63,7 @@ class WFVAE2Image(TilingControls, nn.Module):
         output_activation (bool): SiLU between the decoder's last norm and last conv. The earlier 8x system had
             none, its 32x successor has it; weights work only with their own.
         checkpoint_activations (bool): compute the stages again in backward instead of keeping their activations.
+        posterior (dict): POSTERIORS config, what the encoder's output says about the latents; None: GaussianPosterior.
 
     Raises:
         ValueError: settings that cannot work; the message names what would.
@@ -72,7 +73,7 @@ class WFVAE2Image(TilingControls, nn.Module):
                  encoder_layers: int | list = 2, decoder_layers: int | list = 2, energy_flow=True, flow_width=128,
                  decoder_flow_width=None, wavelet=None, norm=None, mid_blocks=DEFAULT_MID, dropout=0.0,
                  channel_attention=None, downsample=None, upsample=None, latent_shortcuts=False,
-                 output_activation=False, checkpoint_activations=False):
+                 output_activation=False, checkpoint_activations=False, posterior=None):
         super().__init__()
         wavelet = wavelet or dict(type='Haar')
         norm = norm or dict(type='LayerNorm2d')
@@ -87,14 +88,17 @@ class WFVAE2Image(TilingControls, nn.Module):
         if len(decoder_widths) != len(widths):
             raise SettingError(f'{len(decoder_widths)} decoder_widths for {len(widths)} widths: each entry is one '
                                'halving of the size, so both need the same number')
+        # Not self.posterior: in AutoencoderWFVAE2 diffusers reads attributes of settings' names from the config.
+        self.posterior_kind = build_posterior(posterior)
+        encoder_channels = self.posterior_kind.encoder_channels(latent_channels)
         if latent_shortcuts:
-            _check_shortcuts(latent_channels, widths[-1], decoder_widths[-1])
+            _check_shortcuts(encoder_channels, latent_channels, widths[-1], decoder_widths[-1])
         if energy_flow:
             _check_positive(flow_width=flow_width, decoder_flow_width=decoder_flow_width)
         stages = len(widths) - 1
         self.latent_channels = latent_channels
         self.downsample_factor = 2 ** len(widths)
-        self.encoder = Encoder(latent_channels, widths, layers_per_stage('encoder_layers', encoder_layers, stages, 1),
+        self.encoder = Encoder(encoder_channels, widths, layers_per_stage('encoder_layers', encoder_layers, stages, 1),
                                flow_width if energy_flow else 0, WAVELETS.build(wavelet), mid_blocks, block,
                                downsample or dict(type='StridedDownsample'), latent_shortcuts)
         self.decoder = Decoder(latent_channels, decoder_widths,
@@ -113,8 +117,8 @@ class WFVAE2Image(TilingControls, nn.Module):
     def encode(self, x):
         """(B, 3, H, W) in [-1, 1] -> EncoderOutput. ValueError unless f divides H and W."""
         check_image(x, self.downsample_factor)
-        moments, bands = self.run_half(self.encoder, x, self.active_tiling(*x.shape[-2:]))
-        return EncoderOutput(DiagonalGaussian.from_moments(moments), bands)
+        encoded, bands = self.run_half(self.encoder, x, self.active_tiling(*x.shape[-2:]))
+        return EncoderOutput(self.posterior_kind(encoded), bands)
 
     def decode(self, z):
         """(B, latent_channels, H/f, W/f) -> DecoderOutput with ``sample`` (B, 3, H, W)."""
@@ -138,9 +142,9 @@ class _Stages(nn.Module):
 
 
 class Encoder(_Stages):
-    """Image (B, 3, H, W) -> moments (B, 2*latent_channels, H/f, W/f) and the wavelet bands of each stage."""
+    """Image (B, 3, H, W) -> what the posterior reads (B, channels, H/f, W/f), and the wavelet bands of each stage."""
 
-    def __init__(self, latent_channels, widths, layers, flow_width, wavelet, mid_blocks, block, downsample,
+    def __init__(self, channels, widths, layers, flow_width, wavelet, mid_blocks, block, downsample,
                  latent_shortcuts):
         super().__init__()
         self.wavelet = wavelet
@@ -151,16 +155,16 @@ class Encoder(_Stages):
             for (width, next_width), count in zip(pairwise(widths), layers, strict=True))
         self.mid = _build_mid(mid_blocks, widths[-1], block['norm'])
         self.norm_out = NORM_LAYERS.build(block['norm'], channels=widths[-1])
-        self.conv_out = nn.Conv2d(widths[-1], 2 * latent_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[-1], channels, 3, padding=1)
 
     def forward(self, x, tiling=None):
         pyramid = self.pyramid(x)
         h = self.features(pyramid) if tiling is None else tiled_features(self, pyramid, tiling)
         h = run_mid(self.mid, h, tiling)
-        moments = self.conv_out(F.silu(self.norm_out(h)))
+        encoded = self.conv_out(F.silu(self.norm_out(h)))
         if self.latent_shortcuts:
-            moments = moments + h.unflatten(1, (moments.shape[1], -1)).mean(2)
-        return moments, tuple(level for level in pyramid[1:] if level is not None)
+            encoded = encoded + h.unflatten(1, (encoded.shape[1], -1)).mean(2)
+        return encoded, tuple(level for level in pyramid[1:] if level is not None)
 
     def pyramid(self, x):
         """(B, 3, H, W) -> coefficients (B, 12, ...) of the image and for each stage, None without energy flow."""
@@ -334,10 +338,11 @@ def _build_mid(mid_blocks, channels, norm):
     return nn.Sequential(*(MID_BLOCKS.build(cfg, channels=channels, norm=norm) for cfg in mid_blocks))
 
 
-def _check_shortcuts(latent_channels, encoder_width, decoder_width):
-    if encoder_width % (2 * latent_channels) or decoder_width % latent_channels:
-        raise SettingError(f'latent_shortcuts: 2 * latent_channels = {2 * latent_channels} must divide the last '
-                           f'encoder width {encoder_width}, and latent_channels the last decoder width {decoder_width}')
+def _check_shortcuts(encoder_channels, latent_channels, encoder_width, decoder_width):
+    if encoder_width % encoder_channels or decoder_width % latent_channels:
+        raise SettingError(f'latent_shortcuts: the {encoder_channels} channels of the encoder must divide its last '
+                           f'width {encoder_width}, and the {latent_channels} latent channels the last decoder width '
+                           f'{decoder_width}')
 
 
 def _check_widths(name, widths):
