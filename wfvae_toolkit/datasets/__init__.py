@@ -3,8 +3,8 @@
 from .bad_files import BadFile, BadFileLog, TooManyBadFiles
 from .base import ImageDataset, NoUsableFile, Sample, SampleError, SampleKey, evaluation_key
 from .cached_latents import CachedLatents
-from .files import ImageFiles, count_images, open_images
 from .folder import ImageFolder
+from .image_files import ImageFiles, count_images, open_images
 from .images import (
     MAX_PIXELS,
     BadImage,
@@ -41,7 +41,7 @@ from .transforms import (
     fixed_pipeline,
     was_upsampled,
 )
-from .watch import WatchedLoader, WorkerLost
+from .worker_watch import WatchedLoader, WorkerLost
 
 __all__ = [
     'BadFile', 'BadFileLog', 'BadImage', 'Batch', 'BlockSampler', 'CachedLatents', 'CenterCrop', 'EpochOrder',

@@ -15,9 +15,9 @@ from ..registry import DATASETS, TRANSFORMS, find_part
 from ..utils.errors import MissingLibrary, SettingError, UserError, is_number, located
 from ..utils.seeding import mix_seed, seeded
 from .bad_files import BadFile
-from .fast import import_cv2, load_resized
 from .images import FOREIGN_PROFILE, MAX_PIXELS, BadImage, in_rgb, load_rgb, rgb_colour
 from .order import EpochOrder
+from .reduced_jpeg import import_cv2, load_resized
 from .transforms import crop_of, was_upsampled
 
 ON_BAD = ('substitute', 'report')

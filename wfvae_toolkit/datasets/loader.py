@@ -12,9 +12,9 @@ from ..utils import distributed
 from ..utils.errors import SettingError, UnknownSetting, is_number, located
 from .bad_files import BadFile
 from .base import build_dataset
-from .files import say_remarks
+from .image_files import say_remarks
 from .sampler import PositionSampler, SequentialSampler
-from .watch import WatchedLoader
+from .worker_watch import WatchedLoader
 
 TIMEOUT_S = 600
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wfvae_toolkit.datasets.packages import Package, download, read_pictures, read_qt_resources, read_table
+from wfvae_toolkit.datasets.debian_packages import Package, download, read_pictures, read_qt_resources, read_table
 from wfvae_toolkit.utils.errors import MissingFile, SettingError
 
 ROOT = Path(__file__).resolve().parents[2]
