@@ -244,7 +244,7 @@ def test_settings_that_cannot_work(tmp_path):
         def load(self, index):
             return smooth()
 
-    with pytest.raises(SettingError, match='Own loads in its own way'):
+    with pytest.raises(SettingError, match='Own.load decodes them itself; override read'):
         Own(tmp_path, pipeline(), decoder='fast')
 
 

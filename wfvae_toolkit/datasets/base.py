@@ -1,5 +1,6 @@
 """What every dataset of pictures shares: reading, transforming, seeding and reporting a sample."""
 
+import contextlib
 import inspect
 import operator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from ..registry import DATASETS, TRANSFORMS, find_part
 from ..utils.errors import MissingLibrary, SettingError, UserError, is_number, located
 from ..utils.seeding import mix_seed, seeded
 from .bad_files import BadFile
-from .images import FOREIGN_PROFILE, MAX_PIXELS, BadImage, in_rgb, load_rgb, rgb_colour
+from .images import FOREIGN_PROFILE, MAX_PIXELS, BadImage, load_rgb, reason_of, rgb_colour
 from .order import EpochOrder
 from .reduced_jpeg import import_cv2, load_resized
 from .transforms import crop_of, was_upsampled
@@ -121,9 +122,21 @@ class ImageDataset(Dataset):
         """Name of a sample in reports: its file relative to ``data_root``, POSIX. By default its index."""
         return str(index)
 
+    def read(self, index):
+        """The picture at ``index``: path of its file, content of the file as bytes, or a PIL image of any mode.
+
+        By default the path ``data_root / path(index)``. All three are read by the same rules, see `load_rgb`. An
+        OSError from here makes the sample a bad file.
+        """
+        return self.data_root / self.path(index)
+
     def load(self, index):
-        """PIL image at ``index``, of any mode; BadImage if it cannot be used."""
-        return load_rgb(self.data_root / self.path(index), self.background, self.max_pixels, self.convert_to_srgb)
+        """The picture at ``index``, upright and in RGB, by the rules of `load_rgb`; BadImage if it cannot be used.
+
+        A child written for version 0.1 overrides this method in place of `read`. What it returns is read by the same
+        rules.
+        """
+        return load_rgb(self.read(index), self.background, self.max_pixels, self.convert_to_srgb)
 
     def remarks(self):
         """Lines on what of ``data_root`` was passed over, for a log: said once, by whoever makes the dataset."""
@@ -184,21 +197,30 @@ class ImageDataset(Dataset):
                                'RandomCrop with a scale')
         if cache_mib:
             raise SettingError(f"cache_mib={cache_mib} keeps whole pictures, decoder='fast' decodes none: use one")
-        if type(self).load is not ImageDataset.load:
-            raise SettingError(f"decoder='fast' reads files: {type(self).__name__} loads in its own way")
+        if self._loads_itself():
+            raise SettingError(f"decoder='fast' reads files: {type(self).__name__}.load decodes them itself; override "
+                               'read in its place')
+
+    def _loads_itself(self):
+        return type(self).load is not ImageDataset.load
 
     def _begin(self, index):
         """The picture in RGB, and the transforms still to come."""
         if self.decoder == 'fast':
             first, *rest = self.pipeline
-            path = self.data_root / self.path(index)
-            return load_resized(path, first, self.background, self.max_pixels, self.convert_to_srgb), rest
+            with _unreadable_is_bad():
+                source = self.read(index)
+            if isinstance(source, Image.Image):
+                raise SettingError(f"decoder='fast' reads files: {type(self).__name__}.read gives decoded pictures; "
+                                   'leave decoder out')
+            return load_resized(source, first, self.background, self.max_pixels, self.convert_to_srgb), rest
         return self._cache.get(index) or self._load_rgb(index), self.pipeline
 
     def _load_rgb(self, index):
-        image = self.load(index)
-        if image.mode != 'RGB' or image.info.get('icc_profile'):
-            image = in_rgb(image, self.background, self.convert_to_srgb)
+        with _unreadable_is_bad():
+            image = self.load(index)
+        if self._loads_itself():
+            image = load_rgb(image, self.background, self.max_pixels, self.convert_to_srgb)
         size_bytes = 3 * image.width * image.height
         if size_bytes <= self._cache_bytes_left:
             self._cache_bytes_left -= size_bytes
@@ -223,6 +245,17 @@ class ImageDataset(Dataset):
             raise SampleError(f'sample {index} ({self.path(index)}) at position {key.position}: '
                               f'{type(error).__name__}: {error}') from error
         return image, profile
+
+
+@contextlib.contextmanager
+def _unreadable_is_bad():
+    """An OSError inside means that this sample alone cannot be read."""
+    try:
+        yield
+    except UserError:  # such as MissingFile, which is an OSError too
+        raise
+    except OSError as error:
+        raise BadImage(None, reason_of(error)) from error
 
 
 def build_dataset(cfg, option):

@@ -1,4 +1,4 @@
-"""One file -> one RGB picture by stated rules, or a `BadImage` that says why not.
+"""A picture's file, or its content as bytes -> one RGB picture by stated rules, or a `BadImage` with the reason.
 
 | in the file | becomes |
 | --- | --- |
@@ -18,6 +18,7 @@
 
 import contextlib
 import functools
+import io
 import os
 import re
 import stat
@@ -82,13 +83,14 @@ def readable_extensions():
     return tuple(suffix for _, suffix in sorted(known))
 
 
-def load_rgb(path, background='white', max_pixels=MAX_PIXELS, to_srgb=False):
-    """Read the picture at ``path`` upright, in mode RGB, by the rules of this module.
+def load_rgb(source, background='white', max_pixels=MAX_PIXELS, to_srgb=False):
+    """Read a picture upright, in mode RGB, by the rules of this module.
 
     A colour profile other than sRGB is named in its ``info`` under `FOREIGN_PROFILE`.
 
     Args:
-        path (str | Path): the file.
+        source (str | Path | bytes | PIL.Image.Image): path of the file, content of the file, or a picture that Pillow
+            opened or a program made; that picture itself does not change.
         background (str | tuple): what alpha is composed over, a CSS colour or (r, g, b) in 0..255.
         max_pixels (int): larger pictures are refused from their header, before anything is decoded.
             Pillow refuses at twice ``Image.MAX_IMAGE_PIXELS``, one number for the whole process:
@@ -97,10 +99,11 @@ def load_rgb(path, background='white', max_pixels=MAX_PIXELS, to_srgb=False):
 
     Raises:
         BadImage: missing, empty, truncated, no picture, too large, unreadable, not a regular file.
-        ValueError: ``background`` is no colour.
+        SettingError: ``background`` is no colour.
+        TypeError: ``source`` is none of these.
     """
     background = rgb_colour(background)
-    with _opened(path, max_pixels) as image:
+    with _opened(source, max_pixels) as image:
         image.load()
         _turn_upright(image)
         return in_rgb(image, background, to_srgb)
@@ -119,55 +122,67 @@ def in_rgb(image, background='white', to_srgb=False):
     return rgb
 
 
-def embedded_profile(path):
-    """Bytes of the ICC profile of the file at ``path`` if it describes the pixels of `load_rgb`, else None.
+def embedded_profile(source):
+    """Bytes of a picture's ICC profile if it describes the pixels of `load_rgb`, else None.
 
-    Only the header is read.
+    Only the header is read. ``source`` is as of `load_rgb`.
 
     Raises:
         BadImage: as in `read_size`.
     """
-    with _opened(path, MAX_PIXELS) as image:
+    with _opened(source, MAX_PIXELS) as image:
         return rgb_profile(image)
 
 
-def read_size(path, max_pixels=MAX_PIXELS):
-    """(width, height) in px of the upright picture at ``path``, from its header: nothing is decoded.
+def read_size(source, max_pixels=MAX_PIXELS):
+    """(width, height) in px of a picture turned upright, from its header: nothing is decoded.
+
+    ``source`` is as of `load_rgb`.
 
     Raises:
-        BadImage: as in `load_rgb`, save for what only decoding shows.
+        BadImage: as in `load_rgb`, except for faults that only decoding shows.
     """
-    with _opened(path, max_pixels) as image:
+    with _opened(source, max_pixels) as image:
         width, height = image.size
         return (height, width) if orientation(image) in range(5, 9) else (width, height)
 
 
 @contextlib.contextmanager
-def _opened(path, max_pixels):
-    """PIL image of a file, not decoded; what fails, here or inside, is a BadImage."""
-    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
+def _opened(source, max_pixels):
+    """PIL image, not decoded yet; an error of a decoder, here or inside the context, becomes a BadImage."""
+    if not isinstance(source, (str, os.PathLike, bytes, Image.Image)):
+        raise TypeError(f'{source!r:.80} is no picture: use a path, the bytes of a file, or a PIL image')
+    is_open = isinstance(source, Image.Image)
+    if not is_open and Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels
+    path = source if isinstance(source, (str, os.PathLike)) else getattr(source, 'filename', None) or None
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            raise BadImage(path, 'a folder' if stat.S_ISDIR(status.st_mode) else 'not a regular file')
-        if status.st_size == 0:
-            raise BadImage(path, 'zero bytes')
-        with _open(path) as image:
+        with _open(source) as image:
             if image.width * image.height > max_pixels:
                 raise BadImage(path, f'{image.width}x{image.height} px, more than max_pixels={max_pixels}')
             yield image
     except Image.DecompressionBombError as error:
         raise BadImage(path, f'more than max_pixels={max_pixels}: {error}') from error
     except DECODER_ERRORS as error:
-        raise BadImage(path, _reason(error)) from error
+        raise BadImage(path, reason_of(error)) from error
 
 
-def _open(path):
+def _open(source):
+    if isinstance(source, Image.Image):
+        return source.copy()
+    if isinstance(source, bytes):
+        empty = not source
+    else:
+        status = os.stat(source)
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise BadImage(source, 'a folder' if stat.S_ISDIR(status.st_mode) else 'not a regular file')
+        empty = status.st_size == 0
+    if empty:
+        raise BadImage(None if isinstance(source, bytes) else source, 'zero bytes')
     with warnings.catch_warnings():
-        # Pillow's warning from 89 megapixels on names no file, and max_pixels decides.
+        # Pillow warns from 89 megapixels on without the name of the file; max_pixels decides instead.
         warnings.simplefilter('ignore', Image.DecompressionBombWarning)
-        return Image.open(path, formats=readable_formats())
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=readable_formats())
 
 
 def to_rgb(image, background='white'):
@@ -186,22 +201,6 @@ def to_rgb(image, background='white'):
     rgb = image.convert('RGB')
     rgb.info.clear()
     return rgb
-
-
-def upright_rgb(image, background='white'):
-    """PIL image as a program holds it -> what `load_rgb` makes of its file; the image itself stays as it is.
-
-    Raises:
-        BadImage: not decoded yet, and damaged.
-        ValueError: as of `to_rgb`.
-    """
-    try:
-        image.load()
-        image = image.copy()
-    except DECODER_ERRORS as error:
-        raise BadImage(getattr(image, 'filename', None) or None, _reason(error)) from error
-    _turn_upright(image)
-    return to_rgb(image, background)
 
 
 def rgb_colour(colour):
@@ -248,7 +247,8 @@ def _turn_upright(image):
         return
 
 
-def _reason(error):
+def reason_of(error):
+    """One line for a report on an error of a decoder or of the file system."""
     if isinstance(error, FileNotFoundError):
         return 'missing'
     if isinstance(error, UnidentifiedImageError):

@@ -1,4 +1,4 @@
-"""JPEG files decoded at a half, a quarter or an eighth of their size, where training shrinks them at least as much."""
+"""Decode a JPEG at 1/2, 1/4 or 1/8 of its size, where training shrinks it at least as much."""
 
 import io
 import os
@@ -24,37 +24,31 @@ def import_cv2():
     return cv2
 
 
-def load_resized(path, transform, background='white', max_pixels=MAX_PIXELS, to_srgb=False):
-    """``transform(load_rgb(path))`` for a transform that has ``region(size)``, with a reduced JPEG where one will do.
+def load_resized(source, transform, background='white', max_pixels=MAX_PIXELS, to_srgb=False):
+    """``transform(load_rgb(source))`` for a transform that has ``region(size)``, by a reduced JPEG where possible.
 
-    Ordinary JPEG files only: in colour, upright, complete, and with no colour profile to convert. All others take the
-    exact path, and are bad files for the same reasons.
+    Only an ordinary JPEG is reduced: in colour, upright, complete, and without a colour profile to convert. Every other
+    picture is read by `load_rgb`, and is a bad file for the same reasons. ``source`` is a path or bytes.
 
     Raises:
         BadImage: see `load_rgb`, or by the transform.
     """
-    data, size, profile = _ordinary_jpeg(path, max_pixels)
+    data, size, profile = _ordinary_jpeg(source, max_pixels)
     region = None if data is None or (profile and to_srgb) else transform.region(size)
     if region is None:
-        return transform(load_rgb(path, background, max_pixels, to_srgb))
+        return transform(load_rgb(source, background, max_pixels, to_srgb))
     for reduction in REDUCTIONS:
         if reduction <= region.shrinks and (image := _decode(data, size, reduction)) is not None:
             if profile:
                 image.info[FOREIGN_PROFILE] = describe_profile(profile, to_srgb=False)
             return region.cut(image, reduction)
-    return region.cut(load_rgb(path, background, max_pixels, to_srgb))
+    return region.cut(load_rgb(source, background, max_pixels, to_srgb))
 
 
-def _ordinary_jpeg(path, max_pixels):
-    """(content, (width, height), colour profile or None) of a file that OpenCV decodes as Pillow does; else Nones."""
+def _ordinary_jpeg(source, max_pixels):
+    """(content, (width, height), colour profile or None) of a JPEG that OpenCV decodes as Pillow does; else Nones."""
     try:
-        if not os.path.isfile(path):  # opening a pipe would wait for ever
-            return None, None, None
-        with open(path, 'rb') as file:
-            data = file.read(2)
-            if data != b'\xff\xd8':
-                return None, None, None
-            data += file.read()
+        data = source if isinstance(source, bytes) else _read_jpeg(source)
         with Image.open(io.BytesIO(data), formats=['JPEG']) as image:
             ordinary = (
                 image.format == 'JPEG' and image.mode == 'RGB' and image.width * image.height <= max_pixels
@@ -63,17 +57,26 @@ def _ordinary_jpeg(path, max_pixels):
                 and data.endswith(b'\xff\xd9'))
             return (data, image.size, foreign_profile(image)) if ordinary else (None, None, None)
     except DECODER_ERRORS:
-        return None, None, None  # load_rgb says what is wrong
+        return None, None, None  # load_rgb gives the reason
+
+
+def _read_jpeg(path):
+    """Content of a file if it starts like a JPEG, else no bytes."""
+    if not os.path.isfile(path):  # opening a pipe would wait for ever
+        return b''
+    with open(path, 'rb') as file:
+        start = file.read(2)
+        return start + file.read() if start == b'\xff\xd8' else b''
 
 
 def _decode(data, size, reduction):
-    """PIL image of the sides over ``reduction``, rounded up; None where OpenCV cannot give that."""
+    """PIL image with sides of 1/``reduction``, rounded up; None where OpenCV cannot decode at that size."""
     cv2 = import_cv2()
-    # libjpeg's own flags; "grey" is OpenCV's name for the absence of its BGR bit.
+    # These flags ask libjpeg to reduce. "GRAYSCALE" stands for a missing BGR bit; COLOR_RGB then adds colour.
     flags = getattr(cv2, f'IMREAD_REDUCED_GRAYSCALE_{reduction}') | cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:  # more than its own limit of pixels
+    except cv2.error:  # more pixels than OpenCV's own limit
         return None
     width, height = (-(-side // reduction) for side in size)
     return Image.fromarray(pixels) if pixels is not None and pixels.shape == (height, width, 3) else None

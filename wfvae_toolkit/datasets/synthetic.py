@@ -59,8 +59,8 @@ class SyntheticImages(ImageDataset):
         """Name in reports, such as ``000012_text.png``; there is no such file."""
         return f'{index:06}_{self._start(index)[0]}.png'
 
-    def load(self, index):
-        """PIL image in RGB at ``index``."""
+    def read(self, index):
+        """PIL image in RGB."""
         kind, rng = self._start(index)
         return PAINTERS[kind](rng, self.size)
 
