@@ -3,6 +3,7 @@
 from .bad_files import BadFile, BadFileLog, TooManyBadFiles
 from .base import ImageDataset, NoUsableFile, Sample, SampleError, SampleKey, evaluation_key
 from .cached_latents import CachedLatents
+from .extras import Mask
 from .folder import ImageFolder
 from .image_files import ImageFiles, count_images, open_images
 from .images import (
@@ -46,7 +47,7 @@ from .worker_watch import WatchedLoader, WorkerLost
 __all__ = [
     'BadFile', 'BadFileLog', 'BadImage', 'Batch', 'BlockSampler', 'CachedLatents', 'CenterCrop', 'EpochOrder',
     'ImageDataset', 'ImageFiles', 'ImageFolder', 'ImageManifest', 'LatentCacheError', 'LatentIndex',
-    'LoaderSettings', 'MAX_PIXELS', 'MixedDataset', 'MixedOrder', 'NoUsableFile', 'PathList', 'PictureCounts',
+    'LoaderSettings', 'MAX_PIXELS', 'Mask', 'MixedDataset', 'MixedOrder', 'NoUsableFile', 'PathList', 'PictureCounts',
     'PositionSampler', 'RandomCrop', 'RandomFlip', 'ResizeShortSide', 'Sample', 'SampleError', 'SampleKey',
     'SequentialSampler', 'SyntheticImages', 'TooManyBadFiles', 'WatchedLoader', 'WorkerLost', 'build_dataloader',
     'collate_evaluation', 'collate_training', 'count_images', 'describe_pipeline', 'embedded_profile',

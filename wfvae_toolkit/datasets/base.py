@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,10 +16,11 @@ from ..registry import DATASETS, TRANSFORMS, find_part
 from ..utils.errors import MissingLibrary, SettingError, UserError, is_number, located
 from ..utils.seeding import mix_seed, seeded
 from .bad_files import BadFile
+from .extras import check_masks, read_extras
 from .images import FOREIGN_PROFILE, MAX_PIXELS, BadImage, load_rgb, reason_of, rgb_colour
 from .order import EpochOrder
-from .reduced_jpeg import import_cv2, load_resized
-from .transforms import crop_of, was_upsampled
+from .reduced_jpeg import import_cv2, load_resized_with_masks
+from .transforms import apply_transform, crop_of, was_upsampled
 
 ON_BAD = ('substitute', 'report')
 DECODERS = ('exact', 'fast')
@@ -58,6 +59,7 @@ class Sample:
     bad: tuple[BadFile, ...] = ()  # met on the way to the picture
     upsampled: bool = False  # a transform had to enlarge it
     profile: str | None = None  # its colour profile, if that is not sRGB, and what was done about it
+    extras: dict = field(default_factory=dict)  # of `ImageDataset.extras`; a mask is a tensor (1, H, W) uint8
 
 
 class ImageDataset(Dataset):
@@ -138,6 +140,19 @@ class ImageDataset(Dataset):
         """
         return load_rgb(self.read(index), self.background, self.max_pixels, self.convert_to_srgb)
 
+    def extras(self, index):
+        """Fields beside the picture: name -> `Mask`, number, str, tensor, array or list of numbers.
+
+        Losses find them in ``step.extras``, see `extras`. All samples of a dataset give the same names. A BadImage or
+        an OSError from here makes the sample a bad file.
+        """
+        return {}
+
+    @property
+    def has_extras(self):
+        """Whether samples have extra fields."""
+        return type(self).extras is not ImageDataset.extras
+
     def remarks(self):
         """Lines on what of ``data_root`` was passed over, for a log: said once, by whoever makes the dataset."""
         return []
@@ -178,12 +193,12 @@ class ImageDataset(Dataset):
         for step in range(length if self.on_bad == 'substitute' else 1):
             index = (key.index + step) % length
             try:
-                image, profile = self._transformed(index, key)
+                content = self._transformed(index, key)
             except BadImage as error:
                 bad.append(BadFile(self.path(index), error.reason))
             else:
-                return Sample(_to_tensor(image), self.path(index), index, key.position, key.seed, tuple(bad),
-                              was_upsampled(image), profile)
+                return Sample(path=self.path(index), index=index, position=key.position, seed=key.seed, bad=tuple(bad),
+                              **content)
         if self.on_bad == 'substitute':
             raise NoUsableFile(f'none of the {length} files can be used; the first: {self.data_root / bad[0].path}: '
                                f'{bad[0].reason}')
@@ -204,8 +219,8 @@ class ImageDataset(Dataset):
     def _loads_itself(self):
         return type(self).load is not ImageDataset.load
 
-    def _begin(self, index):
-        """The picture in RGB, and the transforms still to come."""
+    def _begin(self, index, masks):
+        """The picture in RGB, its masks, and the transforms that are still to be applied."""
         if self.decoder == 'fast':
             first, *rest = self.pipeline
             with _unreadable_is_bad():
@@ -213,8 +228,11 @@ class ImageDataset(Dataset):
             if isinstance(source, Image.Image):
                 raise SettingError(f"decoder='fast' reads files: {type(self).__name__}.read gives decoded pictures; "
                                    'leave decoder out')
-            return load_resized(source, first, self.background, self.max_pixels, self.convert_to_srgb), rest
-        return self._cache.get(index) or self._load_rgb(index), self.pipeline
+            return *load_resized_with_masks(source, masks, first, self.background, self.max_pixels,
+                                            self.convert_to_srgb), rest
+        image = self._cache.get(index) or self._load_rgb(index)
+        check_masks(masks, image.size)
+        return image, masks, self.pipeline
 
     def _load_rgb(self, index):
         with _unreadable_is_bad():
@@ -228,15 +246,18 @@ class ImageDataset(Dataset):
         return image
 
     def _transformed(self, index, key):
-        """The picture after all transforms, and the name of its colour profile or None."""
+        """Fields of a `Sample` that come from the picture after all transforms, a dict."""
         try:
             with seeded(key.seed):
-                image, transforms = self._begin(index)
+                with _unreadable_is_bad():
+                    masks, others = read_extras(self.extras(index), self.max_pixels)
+                image, masks, transforms = self._begin(index, masks)
                 profile = image.info.get(FOREIGN_PROFILE)
                 for transform in transforms:
-                    image = transform(image)
+                    image, masks = apply_transform(transform, image, masks)
             if not isinstance(image, Image.Image) or image.mode != 'RGB':
                 raise TypeError(f'the pipeline gave {image!r}, not a PIL image in RGB')
+            check_masks(masks, image.size)
         except BadImage:
             raise
         except UserError as error:
@@ -244,7 +265,9 @@ class ImageDataset(Dataset):
         except Exception as error:
             raise SampleError(f'sample {index} ({self.path(index)}) at position {key.position}: '
                               f'{type(error).__name__}: {error}') from error
-        return image, profile
+        masks = {name: _to_tensor(mask) for name, mask in masks.items()}
+        return dict(image=_to_tensor(image), upsampled=was_upsampled(image), profile=profile,
+                    extras={**masks, **others})
 
 
 @contextlib.contextmanager
@@ -267,5 +290,5 @@ def build_dataset(cfg, option):
 
 
 def _to_tensor(image):
-    """PIL image in RGB -> (3, H, W) uint8."""
-    return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
+    """PIL image in RGB or L -> (3, H, W) or (1, H, W) uint8."""
+    return torch.from_numpy(np.atleast_3d(np.asarray(image)).transpose(2, 0, 1).copy())

@@ -109,6 +109,14 @@ def load_rgb(source, background='white', max_pixels=MAX_PIXELS, to_srgb=False):
         return in_rgb(image, background, to_srgb)
 
 
+def load_upright(source, max_pixels=MAX_PIXELS):
+    """PIL image of ``source`` in its own mode, decoded and turned upright; arguments and BadImage as of `load_rgb`."""
+    with _opened(source, max_pixels) as image:
+        image.load()
+        _turn_upright(image)
+        return image.copy()
+
+
 def in_rgb(image, background='white', to_srgb=False):
     """`to_rgb` with a look at the colour profile: see `load_rgb`."""
     if image.mode == 'F' or image.mode.startswith('I'):

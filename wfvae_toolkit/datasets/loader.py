@@ -12,6 +12,7 @@ from ..utils import distributed
 from ..utils.errors import SettingError, UnknownSetting, is_number, located
 from .bad_files import BadFile
 from .base import build_dataset
+from .extras import batch_extras, map_tensors, stack_extras
 from .image_files import say_remarks
 from .sampler import PositionSampler, SequentialSampler
 from .worker_watch import WatchedLoader
@@ -34,6 +35,7 @@ class Batch:
     bad: list[BadFile]
     upsampled: int  # how many pictures a transform had to enlarge
     profiles: Counter = field(default_factory=Counter)  # `Sample.profile` -> pictures
+    extras: dict = field(default_factory=dict)  # name -> tensor with a row per picture, or a list; see `extras`
 
     def __len__(self):
         return len(self.images)
@@ -48,15 +50,16 @@ class Batch:
         for _, run in itertools.groupby(self.images, key=lambda image: image.shape):
             images = list(run)
             rows = slice(start, start + len(images))
-            yield Batch(torch.stack(images), self.paths[rows], self.indices[rows], self.positions[rows],
-                        self.seeds[rows], bad=[], upsampled=0)
+            paths = self.paths[rows]
+            extras = stack_extras({name: list(values[rows]) for name, values in self.extras.items()}, paths)
+            yield Batch(torch.stack(images), paths, self.indices[rows], self.positions[rows], self.seeds[rows], bad=[],
+                        upsampled=0, extras=extras)
             start = rows.stop
 
     def pin_memory(self):
         """Called by the DataLoader where ``pin_memory`` is set."""
-        if isinstance(self.images, torch.Tensor):
-            return replace(self, images=self.images.pin_memory())
-        return replace(self, images=[image.pin_memory() for image in self.images])
+        pinned = map_tensors(torch.Tensor.pin_memory, {'images': self.images, **self.extras})
+        return replace(self, images=pinned.pop('images'), extras=pinned)
 
 
 class PictureCounts:
@@ -198,7 +201,7 @@ def load_batches(dataset, batches, num_workers=0):
 
 
 def collate_training(samples):
-    """list of `Sample` -> `Batch` with one tensor; ValueError where sizes differ."""
+    """list of `Sample` -> `Batch` with one tensor; SettingError where sizes or extra fields differ."""
     batch = collate_evaluation(samples)
     first = batch.images[0]
     for path, image in zip(batch.paths, batch.images, strict=True):
@@ -206,7 +209,7 @@ def collate_training(samples):
             raise SettingError(f'pictures of two sizes in a training batch: {batch.paths[0]} has {_size(first)} and '
                                f"{path} {_size(image)}; end the pipeline with a crop, such as dict(type='CenterCrop', "
                                f'size={min(*first.shape[1:], *image.shape[1:])})')
-    return replace(batch, images=torch.stack(batch.images))
+    return replace(batch, images=torch.stack(batch.images), extras=stack_extras(batch.extras, batch.paths))
 
 
 def collate_evaluation(samples):
@@ -220,7 +223,8 @@ def collate_evaluation(samples):
         seeds=[sample.seed for sample in good],
         bad=[bad for sample in samples for bad in sample.bad],
         upsampled=sum(sample.upsampled for sample in good),
-        profiles=Counter(sample.profile for sample in good if sample.profile))
+        profiles=Counter(sample.profile for sample in good if sample.profile),
+        extras=batch_extras(good))
 
 
 def _settings(cfg):

@@ -70,6 +70,11 @@ class MixedDataset(Dataset):
         sizes = {dataset.crop_size() for dataset in self.datasets.values()}
         return sizes.pop() if len(sizes) == 1 else None
 
+    @property
+    def has_extras(self):
+        """Whether samples have extra fields."""
+        return any(getattr(dataset, 'has_extras', False) for dataset in self.datasets.values())
+
     def prepare_evaluation(self):
         for dataset in self.datasets.values():
             dataset.prepare_evaluation()

@@ -7,8 +7,10 @@ import numpy as np
 from PIL import Image
 
 from ..utils.errors import MissingLibrary
+from .extras import check_masks
 from .images import DECODER_ERRORS, FOREIGN_PROFILE, MAX_PIXELS, load_rgb, orientation
 from .profiles import describe_profile, foreign_profile
+from .transforms import apply_transform
 
 REDUCTIONS = (8, 4, 2)
 
@@ -25,7 +27,12 @@ def import_cv2():
 
 
 def load_resized(source, transform, background='white', max_pixels=MAX_PIXELS, to_srgb=False):
-    """``transform(load_rgb(source))`` for a transform that has ``region(size)``, by a reduced JPEG where possible.
+    """`load_resized_with_masks` of a picture without masks -> PIL image."""
+    return load_resized_with_masks(source, {}, transform, background, max_pixels, to_srgb)[0]
+
+
+def load_resized_with_masks(source, masks, transform, background='white', max_pixels=MAX_PIXELS, to_srgb=False):
+    """``transform(load_rgb(source))`` and its masks, for a transform with ``region(size)``, by a reduced JPEG.
 
     Only an ordinary JPEG is reduced: in colour, upright, complete, and without a colour profile to convert. Every other
     picture is read by `load_rgb`, and is a bad file for the same reasons. ``source`` is a path or bytes.
@@ -36,13 +43,17 @@ def load_resized(source, transform, background='white', max_pixels=MAX_PIXELS, t
     data, size, profile = _ordinary_jpeg(source, max_pixels)
     region = None if data is None or (profile and to_srgb) else transform.region(size)
     if region is None:
-        return transform(load_rgb(source, background, max_pixels, to_srgb))
+        image = load_rgb(source, background, max_pixels, to_srgb)
+        check_masks(masks, image.size)
+        return apply_transform(transform, image, masks)
+    check_masks(masks, size)
+    masks = region.cut_masks(masks)
     for reduction in REDUCTIONS:
         if reduction <= region.shrinks and (image := _decode(data, size, reduction)) is not None:
             if profile:
                 image.info[FOREIGN_PROFILE] = describe_profile(profile, to_srgb=False)
-            return region.cut(image, reduction)
-    return region.cut(load_rgb(source, background, max_pixels, to_srgb))
+            return region.cut(image, reduction), masks
+    return region.cut(load_rgb(source, background, max_pixels, to_srgb)), masks
 
 
 def _ordinary_jpeg(source, max_pixels):

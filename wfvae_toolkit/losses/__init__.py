@@ -4,8 +4,8 @@ from .adversarial import AdversarialLoss, FeatureMatchingLoss, balanced_weight, 
 from .base import Loss, Step
 from .kl import KLLoss
 from .perceptual import LPIPSLoss, STLPIPSLoss, as_constant
-from .pixel import L1Loss, L2Loss
+from .pixel import L1Loss, L2Loss, MaskedL1Loss
 from .wavelet import WaveletFlowLoss
 
-__all__ = ['AdversarialLoss', 'FeatureMatchingLoss', 'KLLoss', 'L1Loss', 'L2Loss', 'LPIPSLoss', 'Loss', 'STLPIPSLoss',
-           'Step', 'WaveletFlowLoss', 'as_constant', 'balanced_weight', 'mean_score']
+__all__ = ['AdversarialLoss', 'FeatureMatchingLoss', 'KLLoss', 'L1Loss', 'L2Loss', 'LPIPSLoss', 'Loss', 'MaskedL1Loss',
+           'STLPIPSLoss', 'Step', 'WaveletFlowLoss', 'as_constant', 'balanced_weight', 'mean_score']

@@ -1,7 +1,7 @@
 """What a loss is and what it sees."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -29,11 +29,25 @@ class Step:
     # Of a row with ``needs_autoencoder``, to encode and decode once more; its weights collect the row's gradient.
     autoencoder: nn.Module | None = None
     seeds: tuple[int, ...] | None = None  # one an image, of all that is random about it; None: torch's generator
+    extras: dict = field(default_factory=dict)  # name -> tensor with a row per image, or list of str; see `extra`
 
     @property
     def values_per_image(self):
         """C*H*W of the image."""
         return self.target[0].numel()
+
+    def extra(self, name):
+        """The extra field ``name`` of the samples: a tensor with a row per image, or a list of str.
+
+        A mask is uint8 (B, 1, H, W).
+
+        Raises:
+            SettingError: the training dataset gives no field of this name.
+        """
+        if name not in self.extras:
+            raise SettingError(f'samples have no extra field {name!r}, but {sorted(self.extras)}; the training dataset '
+                               'must give it, such as ImageManifest by mask_keys')
+        return self.extras[name]
 
 
 class Loss(nn.Module):

@@ -164,20 +164,21 @@ class AutoencoderTraining(BaseModel):
             return ('autoencoder', 'discriminator')
         return ('discriminator',) if iteration % 2 else ('autoencoder',)
 
-    def autoencoder_turn(self, images, sample_posterior=True, sample_seeds=None):
+    def autoencoder_turn(self, images, sample_posterior=True, sample_seeds=None, extras=None):
         """Loss and log of the autoencoder; ``loss.backward()`` fills gradients of its parameters alone.
 
         Args:
             images (Tensor): (B, 3, H, W) in [-1, 1].
             sample_posterior (bool): decode a sample of the posterior, else its mean.
             sample_seeds (list[int]): one an image, fixing its noise; None: torch's generator.
+            extras (dict): see ``Step.extras``.
 
         Returns:
             tuple: scalar loss; dict of detached tensors: unweighted sums over an image under the names of the
             losses, ``per_pixel/NAME`` the same divided by C*H*W, ``adaptive_weight``, ``kl_channel`` (nats a position,
             one a latent channel), ``active_channels``, ``loss``.
         """
-        loss, log, _ = self._autoencoder_turn(images, sample_posterior, sample_seeds)
+        loss, log, _ = self._autoencoder_turn(images, sample_posterior, sample_seeds, extras)
         return loss, log
 
     def discriminator_turn(self, images, sample_posterior=True, sample_seeds=None):
@@ -191,11 +192,11 @@ class AutoencoderTraining(BaseModel):
             fake = self._plain_pass(images, sample_posterior, sample_seeds)[0]
         return self._discriminator_turn(images, fake)
 
-    def _autoencoder_turn(self, images, sample_posterior=True, sample_seeds=None):
+    def _autoencoder_turn(self, images, sample_posterior=True, sample_seeds=None, extras=None):
         again = self.autoencoder if any(loss.needs_autoencoder for loss in self.losses.values()) else None
         with self._autocast():
             outputs = Outputs(self._passes['autoencoder'](images, sample_posterior, sample_seeds), images,
-                              discriminator=self.discriminator, autoencoder=again,
+                              discriminator=self.discriminator, autoencoder=again, extras=extras or {},
                               seeds=None if sample_seeds is None else tuple(sample_seeds))
         parameters = [parameter for network in (self.losses, again) if network is not None
                       for parameter in network.parameters() if parameter.requires_grad]
@@ -241,8 +242,6 @@ class AutoencoderTraining(BaseModel):
         return loss, {'discriminator': loss.detach(), 'scores/real': mean_score(real_scores).detach(),
                       'scores/fake': mean_score(fake_scores).detach()}
 
-    # update ---------------------------------------------------------------------------------
-
     def update(self, turns, micro_batches, optim_wrapper):
         """One update of the weights of ``turns`` from their micro-batches.
 
@@ -263,7 +262,8 @@ class AutoencoderTraining(BaseModel):
             for turn in turns:
                 with gradient_sync(self._passes[turn], last):
                     if turn == 'autoencoder':
-                        loss, turn_log, fake = self._autoencoder_turn(images, sample_seeds=batch.seeds)
+                        extras = self.data_preprocessor.extras(batch.extras)
+                        loss, turn_log, fake = self._autoencoder_turn(images, True, batch.seeds, extras)
                     elif fake is not None:
                         loss, turn_log = self._discriminator_turn(images, fake)
                     else:
