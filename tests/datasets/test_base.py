@@ -6,7 +6,16 @@ import pytest
 import torch
 from PIL import Image
 
-from wfvae_toolkit.datasets import BadFile, BadImage, ImageDataset, SampleError, SampleKey, evaluation_key
+from wfvae_toolkit.datasets import (
+    BadFile,
+    BadImage,
+    ImageDataset,
+    SampleError,
+    SampleKey,
+    build_dataloader,
+    evaluation_key,
+)
+from wfvae_toolkit.registry import DATASETS
 from wfvae_toolkit.utils.errors import SettingError
 
 
@@ -211,3 +220,13 @@ def test_a_pipeline_names_what_exists():
         Squares(pipeline=[{'type': 'CentreCrop', 'size': 4}])
     with pytest.raises(TypeError, match='its settings are'):
         Squares(pipeline=[{'type': 'CenterCrop', 'sizes': 4}])
+
+
+def test_a_dataset_of_another_kind_is_told_what_it_lacks():
+    @DATASETS.register_module()
+    class Foreign(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1
+
+    with pytest.raises(SettingError, match='Foreign lacks path, order, crop_size, prepare_evaluation: derive it from'):
+        build_dataloader(dict(batch_size=1, dataset=dict(type='Foreign')), training=True)

@@ -89,7 +89,7 @@ def test_pictures_of_a_package_and_of_archives_in_it(deb):
 
 def test_a_damaged_package_is_named(deb):
     deb.write_bytes(deb.read_bytes()[:100])
-    with pytest.raises(SettingError, match='is no whole package'):
+    with pytest.raises(SettingError, match='is no complete package'):
         list(read_pictures(deb, package('*.jpg')))
 
 

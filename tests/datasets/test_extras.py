@@ -129,7 +129,7 @@ def test_an_own_transform_says_how_it_acts_on_a_mask():
 
 
 def fields(index):
-    return dict(caption=f'number {index}', rank=index, share=index / 4, vector=[index, 2.5],
+    return dict(caption=f'number {index}', rank=np.int64(index), share=index / 4, vector=[index, 2.5],
                 tokens=np.arange(3) + index, mask=Mask(Image.new('L', (8, 8), index)))
 
 

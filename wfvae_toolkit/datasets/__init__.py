@@ -1,4 +1,4 @@
-"""Folders of pictures -> batches of uint8 (B, 3, H, W), the same on any number of workers and ranks."""
+"""Datasets of pictures -> batches of uint8 (B, 3, H, W), equal for any number of workers and ranks."""
 
 from .bad_files import BadFile, BadFileLog, TooManyBadFiles
 from .base import ImageDataset, NoUsableFile, Sample, SampleError, SampleKey, evaluation_key

@@ -99,6 +99,8 @@ def _read_mask(name, source, max_pixels):
 
 
 def _checked(name, value):
+    if isinstance(value, np.generic):
+        return value.item()
     if isinstance(value, (str, int, float, torch.Tensor)):
         return value
     if isinstance(value, (list, tuple)) and all(isinstance(item, (int, float)) for item in value):

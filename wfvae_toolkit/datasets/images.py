@@ -35,15 +35,15 @@ from .profiles import convert_to_srgb, describe_profile, foreign_profile, rgb_pr
 
 MAX_PIXELS = 178_956_970  # 13,377 px square, 0.5 GB as RGB: the size at which Pillow refuses by default.
 
-# A list, because Pillow knows formats that start other programs (EPS) or reach for other files.
+# Only these: for other formats Pillow may start programs (EPS) or open further files.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'JPEG2000', 'PPM', 'AVIF')
-# Formats that a build of Pillow may lack, and the name of what it needs.
+# Formats that a build of Pillow may lack, and the feature of Pillow that they need.
 _LIBRARIES = {'JPEG': 'jpg', 'PNG': 'zlib', 'WEBP': 'webp', 'JPEG2000': 'jpg_2000', 'AVIF': 'avif'}
 
 FOREIGN_PROFILE = 'foreign_profile'  # in Image.info: `describe_profile` of the file's
 
-# What Pillow's decoders were seen to raise on damaged files. OSError covers truncated, unidentified and
-# unreadable ones; MemoryError is a damaged header's absurd strip size far more often than a full machine.
+# Errors that Pillow's decoders raise on damaged files. OSError covers truncated, unidentified and unreadable files.
+# MemoryError comes from an absurd size in a damaged header far more often than from a full memory.
 DECODER_ERRORS = (
     OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, SyntaxError, EOFError, RuntimeError,
     MemoryError, struct.error, zlib.error, Image.DecompressionBombError)
@@ -53,7 +53,7 @@ class BadImage(Exception):
     """A file that cannot be used as a picture.
 
     Attributes:
-        path (str | None): the file; None where only the caller knows it (a transform).
+        path (str | None): the file; None if only the caller knows it, as in a transform.
         reason (str): one line for a report.
     """
 
@@ -68,7 +68,7 @@ class BadImage(Exception):
 
 @functools.cache
 def readable_formats():
-    """Those of `FORMATS` that the installed Pillow decodes."""
+    """The formats of `FORMATS` that the installed Pillow decodes."""
     Image.init()
     return tuple(name for name in FORMATS
                  if name in Image.OPEN and (name not in _LIBRARIES or features.check(_LIBRARIES[name])))
@@ -76,7 +76,7 @@ def readable_formats():
 
 @functools.cache
 def readable_extensions():
-    """Suffixes, such as ``'jpg'``, that Pillow knows for the formats that it decodes here."""
+    """Suffixes, such as ``'jpg'``, of the formats that the installed Pillow decodes."""
     formats = readable_formats()
     known = [(formats.index(name), suffix.removeprefix('.')) for suffix, name in Image.registered_extensions().items()
              if name in formats]
@@ -92,10 +92,9 @@ def load_rgb(source, background='white', max_pixels=MAX_PIXELS, to_srgb=False):
         source (str | Path | bytes | PIL.Image.Image): path of the file, content of the file, or a picture that Pillow
             opened or a program made; that picture itself does not change.
         background (str | tuple): what alpha is composed over, a CSS colour or (r, g, b) in 0..255.
-        max_pixels (int): larger pictures are refused from their header, before anything is decoded.
-            Pillow refuses at twice ``Image.MAX_IMAGE_PIXELS``, one number for the whole process:
-            where that is lower it is raised, never lowered.
-        to_srgb (bool): convert the colours of such a profile to sRGB, instead of reading the numbers as they are.
+        max_pixels (int): larger pictures are refused by their header, before anything is decoded. Pillow itself refuses
+            above twice ``Image.MAX_IMAGE_PIXELS``, a number for the whole process; if that is lower, it is raised.
+        to_srgb (bool): convert the colours of such a profile to sRGB; False reads the numbers as they are.
 
     Raises:
         BadImage: missing, empty, truncated, no picture, too large, unreadable, not a regular file.
@@ -118,7 +117,7 @@ def load_upright(source, max_pixels=MAX_PIXELS):
 
 
 def in_rgb(image, background='white', to_srgb=False):
-    """`to_rgb` with a look at the colour profile: see `load_rgb`."""
+    """`to_rgb`, with the rules on colour profiles of `load_rgb`."""
     if image.mode == 'F' or image.mode.startswith('I'):
         icc = image.info.get('icc_profile')
         image = _to_8_bits(image)
@@ -197,7 +196,7 @@ def to_rgb(image, background='white'):
     """PIL image of any mode -> mode RGB without metadata, by the rules of this module.
 
     Raises:
-        ValueError: there is no rule for the image's mode or for its range of values.
+        SettingError: there is no rule for the image's mode or for its range of values.
     """
     if image.mode == 'F' or image.mode.startswith('I'):
         image = _to_8_bits(image)
@@ -212,7 +211,7 @@ def to_rgb(image, background='white'):
 
 
 def rgb_colour(colour):
-    """CSS colour or (r, g, b) -> (r, g, b), each 0..255; ValueError otherwise."""
+    """CSS colour or (r, g, b) -> (r, g, b), each 0..255; SettingError otherwise."""
     if isinstance(colour, str):
         try:
             return ImageColor.getrgb(colour)[:3]
@@ -225,7 +224,7 @@ def rgb_colour(colour):
 
 
 def _to_8_bits(image):
-    """Mode F, I or I;16* -> L, or LA where one value is declared transparent."""
+    """Mode F, I or I;16* -> L, or LA if the file declares one value transparent."""
     values = np.asarray(image)
     white = 1 if image.mode == 'F' else 65535
     low, high = values.min(), values.max()
@@ -238,7 +237,7 @@ def _to_8_bits(image):
 
 
 def orientation(image):
-    """EXIF's orientation, 1 to 8, of an open picture. What XMP alone says counts too, as in Pillow's later versions."""
+    """Orientation of an open picture, 1 to 8, from EXIF, or else from XMP, as in later versions of Pillow."""
     exif, xmp = image.getexif(), image.info.get('xmp')
     said = re.search(rb'tiff:Orientation(="|>)([1-8])', xmp) if isinstance(xmp, bytes) else None
     if said and ExifTags.Base.Orientation not in exif:
@@ -251,7 +250,7 @@ def _turn_upright(image):
         orientation(image)
         ImageOps.exif_transpose(image, in_place=True)
     except DECODER_ERRORS:
-        # The pixels are decoded already: only the metadata is damaged, or could not be written back.
+        # The pixels are decoded already. Only the metadata is damaged, or could not be written back.
         return
 
 
