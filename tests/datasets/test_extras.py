@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from wfvae_toolkit.datasets import ImageDataset, ImageManifest, Mask, SampleKey, build_dataloader, collate_training
+from wfvae_toolkit.datasets.extras import map_tensors
 from wfvae_toolkit.registry import DATASETS
 from wfvae_toolkit.utils.errors import SettingError
 
@@ -230,3 +231,21 @@ def test_a_mixture_gives_what_its_sources_give(manifest):
     mixed = DATASETS.build(dict(type='MixedDataset', sources=dict(one=source, two=source)))
     assert mixed.has_extras
     assert mixed[4].extras == dict(caption='number 1')
+
+
+def test_a_batch_is_kept_as_data_alone(tmp_path):
+    """As `save_post_mortem` does."""
+    dataset = WithFields([Image.new('RGB', (8, 8))] * 4, fields)
+    extras = collate_training(list(dataset)).extras
+    torch.save(extras, tmp_path / 'extras.pth')
+    kept = torch.load(tmp_path / 'extras.pth', weights_only=True)
+    assert kept['caption'] == extras['caption']
+    assert torch.equal(kept['mask'], extras['mask'])
+
+
+def test_tensors_are_moved_wherever_they_are():
+    extras = dict(stacked=torch.ones(2), listed=[torch.ones(1), torch.ones(2)], text=['a', 'b'])
+    moved = map_tensors(torch.Tensor.double, extras)
+    assert [tensor.dtype for tensor in (moved['stacked'], *moved['listed'])] == [torch.float64] * 3
+    assert moved['text'] == ['a', 'b']
+    assert extras['listed'][0].dtype == torch.float32
