@@ -7,7 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
+from wfvae_toolkit.losses import Step
 from wfvae_toolkit.visualization.records import read_records
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,11 +43,33 @@ def follow(launch, photos, tmp_path):
     return run
 
 
-@pytest.mark.parametrize('page', ['add_a_posterior.md', 'add_a_wavelet.md', 'ship_a_plugin.md'])
+@pytest.mark.parametrize('page', ['add_a_dataset.md', 'add_a_posterior.md', 'add_a_wavelet.md', 'ship_a_plugin.md'])
 def test_every_block_is_a_file_or_a_command(page):
     text = (ROOT / 'docs' / page).read_text(encoding='utf-8')
-    assert len(blocks(page)) == text.count('\n```') / 2
+    opened = re.findall(r'^```(\w*)$', text, re.MULTILINE)[::2]  # one without a language shows what is printed
+    assert [language for language in opened if language] == [language for language, _ in blocks(page)]
     assert all(language == 'bash' or re.match(r'# \w+\.py\n', text) for language, text in blocks(page))
+
+
+@pytest.mark.slow
+def test_add_a_dataset(follow):
+    """Trains on tar files with masks; the other classes of the page work too."""
+    folder, output = follow('add_a_dataset.md')
+    assert '2 passed' in output
+    row = [row for row in read_records(folder / 'work_dirs/tar') if row['phase'] == 'train'][-1]
+    assert row['iteration'] == 2
+    assert 0 < row['masked'] < row['pixel']
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        from masked_charbonnier import MaskedCharbonnier
+        from my_transforms import Darken, UpsideDown
+    images, mask = torch.zeros(1, 3, 4, 4), torch.full((1, 1, 4, 4), 255, dtype=torch.uint8)
+    loss = MaskedCharbonnier()(Step(images, images + 1, None, None, extras={'mask': mask}))
+    assert loss.item() == pytest.approx(48, rel=1e-5)
+    picture = Image.linear_gradient('L').convert('RGB')
+    _, masks = UpsideDown().with_masks(picture, {'mask': picture.convert('L')})
+    assert masks['mask'].tobytes() == UpsideDown()(picture).convert('L').tobytes() != picture.convert('L').tobytes()
+    assert Darken()(picture).getpixel((0, 255)) == (127,) * 3
 
 
 @pytest.mark.slow

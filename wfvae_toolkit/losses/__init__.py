@@ -5,9 +5,9 @@ from .base import Loss, Step
 from .discriminator import DiscriminatorLoss, DiscriminatorStep, LeCamLoss, R1Penalty, R2Penalty
 from .kl import KLLoss
 from .perceptual import LPIPSLoss, STLPIPSLoss, as_constant
-from .pixel import L1Loss, L2Loss
+from .pixel import L1Loss, L2Loss, MaskedL1Loss
 from .wavelet import WaveletFlowLoss
 
 __all__ = ['AdversarialLoss', 'DiscriminatorLoss', 'DiscriminatorStep', 'FeatureMatchingLoss', 'KLLoss', 'L1Loss',
-           'L2Loss', 'LPIPSLoss', 'LeCamLoss', 'Loss', 'R1Penalty', 'R2Penalty', 'STLPIPSLoss', 'Step',
+           'L2Loss', 'LPIPSLoss', 'LeCamLoss', 'Loss', 'MaskedL1Loss', 'R1Penalty', 'R2Penalty', 'STLPIPSLoss', 'Step',
            'WaveletFlowLoss', 'as_constant', 'balanced_weight', 'mean_score']

@@ -1,7 +1,7 @@
 """What a loss is and what it sees."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -10,8 +10,25 @@ from wfvae_toolkit.models.posterior import LatentDistribution
 from wfvae_toolkit.utils.errors import SettingError, is_number
 
 
+class HasExtras:
+    """A step with ``extras``: the extra fields of its samples."""
+
+    def extra(self, name):
+        """The extra field ``name`` of the samples: a tensor with a row per image, or a list of str.
+
+        A mask is uint8 (B, 1, H, W).
+
+        Raises:
+            SettingError: the training dataset gives no field of this name.
+        """
+        if name not in self.extras:
+            raise SettingError(f'samples have no extra field {name!r}, but {sorted(self.extras)}; the training dataset '
+                               'must give it, such as ImageManifest by mask_keys')
+        return self.extras[name]
+
+
 @dataclass
-class Step:
+class Step(HasExtras):
     """One micro-batch of the autoencoder's turn.
 
     Every tensor but ``target`` is a leaf: losses are differentiated with respect to these, row by
@@ -29,6 +46,7 @@ class Step:
     # Of a row with ``needs_autoencoder``, to encode and decode once more; its weights collect the row's gradient.
     autoencoder: nn.Module | None = None
     seeds: tuple[int, ...] | None = None  # one an image, of all that is random about it; None: torch's generator
+    extras: dict = field(default_factory=dict)  # name -> tensor with a row per image, or list of str; see `extra`
 
     @property
     def values_per_image(self):

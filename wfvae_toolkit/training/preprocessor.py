@@ -3,6 +3,7 @@
 import torch
 from mmengine.model import BaseDataPreprocessor
 
+from wfvae_toolkit.datasets.extras import map_tensors
 from wfvae_toolkit.registry import MODELS
 
 
@@ -15,3 +16,7 @@ class ImagePreprocessor(BaseDataPreprocessor):
 
     def forward(self, images, training=False):
         return images.to(self.device, non_blocking=True).to(torch.float32).div_(127.5).sub_(1.0)
+
+    def extras(self, extras):
+        """Extra fields of a batch, their tensors on the model's device."""
+        return map_tensors(lambda tensor: tensor.to(self.device, non_blocking=True), extras)
