@@ -123,7 +123,10 @@ class WholeSetRow:
             for index, following in zip(flat, flat[1:], strict=False):
                 if index == following:
                     raise ValueError(f'image {index} was measured twice')
-            result = self.merge(weights_name, indices)
+            # KID, for example, draws subsets: every rank draws the same, and training's generator is left alone.
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                result = self.merge(weights_name, indices)
             scores[weights_name] = len(flat), scores_of(type(self.metric).__name__, result)
         return scores
 
