@@ -64,10 +64,10 @@ class TorchmetricsRow(WholeSetRow):
         def commit():
             metric = self.metric.to(batch.target.device)
             for name, value in (self._states.get(weights_name) or self._empty()).items():
-                setattr(metric, name, value)
+                setattr(metric, name, _copy_of_list(value))
             for target, reconstruction in zip(batch.target.split(1), batch.reconstruction.split(1), strict=True):
                 self._update(target, reconstruction)
-            self._states[weights_name] = {name: getattr(metric, name) for name in metric._reductions}
+            self._states[weights_name] = {name: _copy_of_list(getattr(metric, name)) for name in metric._reductions}
             self.note(weights_name, indices)
         return commit
 
@@ -117,6 +117,11 @@ class TorchmetricsRow(WholeSetRow):
                      for index, item in zip(of_rank, value, strict=True))
             return [item for _, item in sorted(pairs, key=lambda pair: pair[0])]
         return [item for value in values for item in value]
+
+
+def _copy_of_list(value):
+    # `reset` of torchmetrics empties its lists in place.
+    return list(value) if isinstance(value, list) else value
 
 
 def _wide(value):
