@@ -11,7 +11,7 @@ import pytest
 from wfvae_toolkit.visualization.records import read_records
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r'^```(bash|python)\n(.*?)^```$', re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r'^```(bash|python|text)\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 
 
 def blocks(page):
@@ -34,17 +34,17 @@ def follow(launch, photos, tmp_path):
         for language, text in blocks(page):
             if language == 'python':
                 (tmp_path / re.match(r'# (\w+\.py)\n', text)[1]).write_text(text, encoding='utf-8')
-            else:
+            elif language == 'bash':
                 output += launch('bash', '-e', '-c', text, cwd=tmp_path, env=environment).stdout
         return tmp_path, output
     return run
 
 
-@pytest.mark.parametrize('page', ['add_a_wavelet.md', 'ship_a_plugin.md'])
+@pytest.mark.parametrize('page', ['add_a_metric.md', 'add_a_wavelet.md', 'ship_a_plugin.md'])
 def test_every_block_is_a_file_or_a_command(page):
     text = (ROOT / 'docs' / page).read_text(encoding='utf-8')
     assert len(blocks(page)) == text.count('\n```') / 2
-    assert all(language == 'bash' or re.match(r'# \w+\.py\n', text) for language, text in blocks(page))
+    assert all(language != 'python' or re.match(r'# \w+\.py\n', text) for language, text in blocks(page))
 
 
 @pytest.mark.slow
@@ -54,6 +54,16 @@ def test_add_a_wavelet(follow):
     assert re.search(rf'LeGall +{folder}/legall\.py:\d+ ', output)
     assert read_records(folder / 'work_dirs/legall')[-1]['iteration'] == 2
     assert (folder / 'work_dirs/legall/evaluation/summary.json').is_file()
+
+
+@pytest.mark.slow
+def test_add_a_metric(follow):
+    folder, output = follow('add_a_metric.md')
+    assert '1 passed' in output
+    assert re.search(r'error ↓ +0\.\d+ \+- 0\.\d+ +0\.', output)
+    assert re.search(r'shift\.distance ↓ +0\.\d+ \(whole set of \d+\) +0\.\d+ \(whole', output)
+    assert (folder / 'work_dirs/metrics/best_shift.distance.pth').is_file()
+    assert 'pooled' in read_records(folder / 'work_dirs/metrics')[-1]
 
 
 @pytest.mark.slow
