@@ -14,7 +14,7 @@ from wfvae_toolkit.losses import Step
 from wfvae_toolkit.visualization.records import read_records
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r'^```(bash|python)\n(.*?)^```$', re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r'^```(bash|python|text)\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 
 
 def blocks(page):
@@ -37,18 +37,19 @@ def follow(launch, photos, tmp_path):
         for language, text in blocks(page):
             if language == 'python':
                 (tmp_path / re.match(r'# (\w+\.py)\n', text)[1]).write_text(text, encoding='utf-8')
-            else:
+            elif language == 'bash':
                 output += launch('bash', '-e', '-c', text, cwd=tmp_path, env=environment).stdout
         return tmp_path, output
     return run
 
 
-@pytest.mark.parametrize('page', ['add_a_dataset.md', 'add_a_posterior.md', 'add_a_wavelet.md', 'ship_a_plugin.md'])
+@pytest.mark.parametrize('page', ['add_a_dataset.md', 'add_a_metric.md', 'add_a_posterior.md', 'add_a_wavelet.md',
+                                  'ship_a_plugin.md'])
 def test_every_block_is_a_file_or_a_command(page):
     text = (ROOT / 'docs' / page).read_text(encoding='utf-8')
     opened = re.findall(r'^```(\w*)$', text, re.MULTILINE)[::2]  # one without a language shows what is printed
     assert [language for language in opened if language] == [language for language, _ in blocks(page)]
-    assert all(language == 'bash' or re.match(r'# \w+\.py\n', text) for language, text in blocks(page))
+    assert all(language != 'python' or re.match(r'# \w+\.py\n', text) for language, text in blocks(page))
 
 
 @pytest.mark.slow
@@ -90,6 +91,16 @@ def test_add_a_posterior(follow):
                      for run in ('fixed', 'sphere'))
     assert 'least_kl' in fixed
     assert 'kl_channel/00' not in sphere
+
+
+@pytest.mark.slow
+def test_add_a_metric(follow):
+    folder, output = follow('add_a_metric.md')
+    assert '1 passed' in output
+    assert re.search(r'error ↓ +0\.\d+ \+- 0\.\d+ +0\.', output)
+    assert re.search(r'shift\.distance ↓ +0\.\d+ \(whole set of \d+\) +0\.\d+ \(whole', output)
+    assert (folder / 'work_dirs/metrics/best_shift.distance.pth').is_file()
+    assert 'pooled' in read_records(folder / 'work_dirs/metrics')[-1]
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ LISTED = 20  # names in a message; it counts the others
 
 @dataclass(frozen=True)
 class Pairs:
-    """Which picture belongs to which; names are relative paths.
+    """Pairs of images of two data sets; names are relative paths.
 
     Attributes:
         names (list[str]): of the real pictures, in their dataset's order.

@@ -1,4 +1,4 @@
-"""What a metric is: one number an image or several, with their direction and a line for the protocol."""
+"""The base of metrics that give one value for each image, and the batch that metrics see."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from wfvae_toolkit.utils.errors import SettingError
 
 
 class UnfitPicture(SettingError):
-    """A picture of a size that a metric cannot score; evaluations list it and go on with the others."""
+    """An image of a size that a metric cannot score. Evaluations list it and go on with the others."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,21 @@ class EvaluationBatch:
 
 
 class Metric(nn.Module):
-    """Base of the metrics in a config; a subclass sets the two attributes and gives ``measure``.
+    """Base of the metrics that score image by image; a subclass sets two attributes and gives ``measure``.
 
-    higher_is_better: None where neither is better; a dict where a metric of several columns differs in them, by the
-    column's name without the metric's.
+    Attributes:
+        higher_is_better (bool | dict | None): None if neither direction is better. A metric of several columns may
+            give a dict by the column's name without the metric's.
+        description (str): a line for the protocol.
     """
 
     higher_is_better: bool | dict | None
     description: str
 
     def measure(self, batch):
-        """EvaluationBatch -> (B,) values, one an image; or a dict of them, whose names get columns ``metric.name``.
+        """EvaluationBatch -> (B,) values, one per image; or a dict of them, whose names get columns ``metric.name``.
 
         Raises:
-            UnfitPicture: it cannot score pictures of this size.
+            UnfitPicture: it cannot score images of this size.
         """
         raise NotImplementedError

@@ -14,15 +14,15 @@ _SHOWN = 3  # files in an error
 
 
 class NothingScored(UserError, RuntimeError):
-    """An evaluation of which no picture is left."""
+    """An evaluation in which no image could be scored."""
 
 
 @torch.inference_mode()
 def evaluate(autoencoders, dataloader, evaluator, device, on_batch=None, protocol=None):
     """Score autoencoders on the images of a loader, each of any size.
 
-    Sides that an autoencoder's factor does not divide are filled up by reflection, on the right and below; the
-    original pixels are scored.
+    Sides that an autoencoder's factor does not divide are padded by reflection on the right and below. The original
+    pixels are scored.
 
     Args:
         autoencoders (dict[str, nn.Module]): name of the weights -> autoencoder; ``''`` is the main one, another
