@@ -11,6 +11,7 @@ from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.environment import describe_environment
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.files import printable
+from wfvae_toolkit.utils.pixels import from_bytes
 from wfvae_toolkit.utils.progress import progress
 
 from .metric import UnfitPicture
@@ -113,7 +114,7 @@ def compare_folders(real, reconstructed, evaluator, device, pipeline=(), max_ima
     if pictures is not None and distributed.is_main():
         places = {printable(name): place for place, name in enumerate(pairs.names)}
         write_worst(summary, pictures, lambda name: [
-            _signed(side[numbers[places[name]]].image[None])
+            from_bytes(side[numbers[places[name]]].image[None])
             for side, numbers in zip(sides, (pairs.real, pairs.reconstructed), strict=True)])
     return summary
 
@@ -128,16 +129,11 @@ def _score(evaluator, index, name, batches, device):
     if sizes[0] != sizes[1]:
         raise SettingError(f'{name}: the real one has {sizes[0]} px, the reconstructed one {sizes[1]}; --resolution or '
                            '--crop brings both to one size')
-    target, reconstruction = (_signed(torch.stack(batch.images).to(device)) for batch in batches)
+    target, reconstruction = (from_bytes(torch.stack(batch.images).to(device)) for batch in batches)
     try:
         evaluator.process('', [index], [name], target, reconstruction)
     except UnfitPicture as error:
         evaluator.skip(name, str(error))
-
-
-def _signed(images):
-    """uint8 -> float32 in [-1, 1]."""
-    return images.to(torch.float32).div(127.5).sub(1.0)
 
 
 def _by_stem(dataset):

@@ -15,6 +15,7 @@ from wfvae_toolkit.utils.environment import describe_environment
 from wfvae_toolkit.utils.errors import located
 from wfvae_toolkit.utils.files import printable
 from wfvae_toolkit.utils.pictures import comparison_grid, write_picture
+from wfvae_toolkit.utils.pixels import from_bytes
 
 
 def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max_images=None, max_pictures=16):
@@ -74,7 +75,7 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
 @torch.inference_mode()
 def _pair(autoencoder, image):
     """uint8 (3, H, W) -> it and its reconstruction, (1, 3, H, W) in [-1, 1]."""
-    target = image[None].to(torch.float32).div_(127.5).sub_(1.0)
+    target = from_bytes(image[None])
     return target, reconstruct(autoencoder, target)[1]
 
 

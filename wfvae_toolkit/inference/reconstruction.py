@@ -4,8 +4,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from wfvae_toolkit.datasets import (
     BadFile,
     ImageFolder,
@@ -17,7 +15,8 @@ from wfvae_toolkit.datasets import (
 )
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.errors import SettingError
-from wfvae_toolkit.utils.pictures import to_bytes, write_picture
+from wfvae_toolkit.utils.pictures import write_picture
+from wfvae_toolkit.utils.pixels import from_bytes, to_bytes
 from wfvae_toolkit.utils.progress import progress
 
 # 4:4:4: with half the colour resolution the file would hide what the model did to colour edges.
@@ -152,7 +151,7 @@ def reconstruct_files(reconstructor, dataset, planned, picture_format, beside=Fa
         counts.add(batch)
         for index, image in zip(batch.indices, batch.images, strict=True):
             path = planned.paths[index]
-            target = image[None].to(torch.float32).div(127.5).sub(1.0)
+            target = from_bytes(image[None])
             reconstruction = reconstructor.reconstruct(target, names=[dataset.path(index)])
             path.parent.mkdir(parents=True, exist_ok=True)
             profile = None if dataset.convert_to_srgb else embedded_profile(dataset.data_root / dataset.path(index))

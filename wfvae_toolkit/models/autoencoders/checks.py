@@ -4,16 +4,15 @@ import torch
 
 from wfvae_toolkit.utils.errors import SettingError, is_number
 
+from ..sizes import fit_to_factor
+
 
 def check_image(x, factor):
     """SettingError unless x is a float tensor (B, 3, H, W) with H and W positive multiples of ``factor``."""
     _check_floats('images', x, 'in [-1, 1]; of uint8 it is x / 127.5 - 1')
     if x.ndim != 4 or x.shape[1] != 3:
         raise SettingError(f'images of shape {tuple(x.shape)}: (B, 3, H, W) is needed')
-    height, width = x.shape[-2:]
-    if height % factor or width % factor or not height or not width:
-        nearest = [max(factor, round(size / factor) * factor) for size in (width, height)]
-        raise SettingError(f'{width}x{height} px: use multiples of {factor}, such as {nearest[0]}x{nearest[1]}')
+    fit_to_factor(x, factor, 'refuse')
 
 
 def check_latents(z, channels):
