@@ -27,7 +27,7 @@ def score_overlay(images, scores, limit):
 
 
 def comparison_grid(target, reconstruction, *more, gap=4):
-    """(B, 3, H, W) each, in [-1, 1] -> uint8 (B*H + gaps, 3*W + gaps, 3): input, reconstruction, error, more per row."""
+    """(B, 3, H, W) each, in [-1, 1] -> uint8 (B*H + gaps, 3*W + gaps, 3): input, reconstruction, error, more."""
     rows = torch.stack([target, reconstruction, error_picture(target, reconstruction), *more], dim=1)
     count, columns, channels, height, width = rows.shape
     canvas = torch.full((channels, count * (height + gap) - gap, columns * (width + gap) - gap), 255,
