@@ -10,7 +10,7 @@ FLOORS = {
     'registry': 0, 'schema': 0, 'utils': 0,
     'models': 1, 'datasets': 1,
     'losses': 2, 'evaluation': 2, 'checkpoints': 2,
-    'inference': 3, 'training': 3, 'visualization': 3,
+    'inference': 3, 'latents': 3, 'training': 3, 'visualization': 3,
     'hooks': 4, 'analysis': 4}
 
 

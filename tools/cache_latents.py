@@ -14,7 +14,7 @@ from wfvae_toolkit.utils.options import (
 
 def parse_arguments(arguments=None):
     parser = argparse.ArgumentParser(description='Latents of a dataset in safetensors shards, which '
-                                                 'wfvae_toolkit.datasets.CachedLatents reads. Run again to resume.')
+                                                 'wfvae_toolkit.latents.CachedLatents reads. Run again to resume.')
     add_model_arguments(parser, '--precision')
     parser.add_argument('data', metavar='DATA', help='a folder with its subfolders or a manifest')
     parser.add_argument('out', metavar='OUT', help='folder of the shards and of index.json')
@@ -53,7 +53,7 @@ def main(arguments=None):
         from wfvae_toolkit.checkpoints import read_model
         from wfvae_toolkit.datasets import fixed_pipeline, open_images
         from wfvae_toolkit.inference import Reconstructor
-        from wfvae_toolkit.inference.latent_cache import CacheSettings, LatentCache
+        from wfvae_toolkit.latents.write_cache import CacheSettings, LatentCache
 
         pipeline = fixed_pipeline(options.resolution, options.crop)
         settings = CacheSettings(options.what, options.flips, options.dtype, options.normalized, options.seed,

@@ -41,7 +41,7 @@ def main(arguments=None):
         from wfvae_toolkit.checkpoints import read_model, write_statistics
         from wfvae_toolkit.datasets import fixed_pipeline, open_images
         from wfvae_toolkit.inference import Reconstructor
-        from wfvae_toolkit.inference.measurement import describe_pictures, measure_activations, measure_latents
+        from wfvae_toolkit.latents.measure import describe_pictures, measure_activations, measure_latents
         from wfvae_toolkit.models.activations import describe_activations
 
         pipeline = fixed_pipeline(options.resolution, options.crop)

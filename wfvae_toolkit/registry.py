@@ -189,6 +189,7 @@ MID_BLOCKS = _own('mid block', 'models.layers', context=('channels', 'out_channe
 DOWNSAMPLERS = _own('downsampler', 'models.layers', context=('channels', 'next_channels'))
 UPSAMPLERS = _own('upsampler', 'models.layers', context=('channels', 'next_channels'))
 CHANNEL_ATTENTIONS = _own('channel attention', 'models.layers', context=('channels',))
+LATENT_TRANSFORMS = _own('latent transform', 'models.latent_transforms')
 DISCRIMINATORS = _own('discriminator', 'models.discriminators')
 LOSSES = _own('loss', 'losses', 'training.distillation')
 
@@ -210,6 +211,6 @@ VISBACKENDS = _child(engine.VISBACKENDS, 'visualization.backends', offers=('save
 VISUALIZERS = _child(engine.VISUALIZERS, 'mmengine.visualization', offers=('save_dir',))
 
 BY_NAME = {registry.name: registry for registry in (
-    AUTOENCODERS, WAVELETS, NORM_LAYERS, MID_BLOCKS, DOWNSAMPLERS, UPSAMPLERS, CHANNEL_ATTENTIONS, DISCRIMINATORS,
-    LOSSES, DATASETS, TRANSFORMS, METRICS, EVALUATORS, MODELS, LOOPS, OPTIMIZERS, OPTIM_WRAPPERS,
-    OPTIM_WRAPPER_CONSTRUCTORS, PARAM_SCHEDULERS, RUNNERS, HOOKS, VISBACKENDS, VISUALIZERS)}
+    AUTOENCODERS, WAVELETS, NORM_LAYERS, MID_BLOCKS, DOWNSAMPLERS, UPSAMPLERS, CHANNEL_ATTENTIONS,
+    LATENT_TRANSFORMS, DISCRIMINATORS, LOSSES, DATASETS, TRANSFORMS, METRICS, EVALUATORS, MODELS, LOOPS, OPTIMIZERS,
+    OPTIM_WRAPPERS, OPTIM_WRAPPER_CONSTRUCTORS, PARAM_SCHEDULERS, RUNNERS, HOOKS, VISBACKENDS, VISUALIZERS)}

@@ -96,6 +96,7 @@ _SOURCE = Fields({'weight': Value((NUMBER,), REQUIRED, 1.0), 'dataset': _DATASET
                  'dict(weight=1.0, dataset=dict(type=...)), or None')
 PARTS = {
     'autoencoder': Part(registries.AUTOENCODERS), 'discriminator': Part(registries.DISCRIMINATORS),
+    'latent_transforms': Items(Part(registries.LATENT_TRANSFORMS), ()),
     'losses': Rows(Part(registries.LOSSES)), 'data_preprocessor': Part(registries.MODELS),
     'compile': Arguments('torch.compile', ('model',), "dict(mode='max-autotune'), {} for the defaults, or None"),
     'wavelet': Part(registries.WAVELETS), 'norm': Part(registries.NORM_LAYERS),

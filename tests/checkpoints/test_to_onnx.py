@@ -8,7 +8,7 @@ import torch
 
 from wfvae_toolkit.checkpoints import TrainedModel, read_model, to_onnx
 from wfvae_toolkit.checkpoints.to_onnx import write_onnx
-from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
 from wfvae_toolkit.registry import AUTOENCODERS
 from wfvae_toolkit.utils.errors import MissingLibrary
 

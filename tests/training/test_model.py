@@ -191,11 +191,11 @@ def test_isolation_across_optimizer_steps(make_model, make_images, make_batch, m
     model = make_model()
     optimizers = make_optimizers(model, lr=1e-5)
     for iteration in range(4):
-        turn = model.turns(iteration)
+        turn = model.turns_of(iteration)
         trained, other = ((model.autoencoder, model.discriminator) if iteration % 2 == 0
                           else (model.discriminator, model.autoencoder))
         before, before_other = weights(trained), weights(other)
-        model.update(turn, [make_batch(make_images(seed=iteration))], optimizers)
+        model.train_step([make_batch(make_images(seed=iteration))], optimizers, turn)
         unchanged = {name for name, value in weights(trained).items() if torch.equal(value, before[name])}
         # Inside both margins the hinge's slopes cancel at the last bias; softmax ignores a key's bias.
         assert unchanged <= {'score.bias', 'encoder.mid.1.key.bias', 'decoder.mid.1.key.bias'}
@@ -287,11 +287,11 @@ def test_settings_that_cannot_work(make_model, settings, message):
 
 def test_turns_alternate_once_the_discriminator_started(make_model):
     model = make_model()
-    assert [model.turns(i) for i in range(4)] == [('autoencoder',), ('discriminator',)] * 2
+    assert [model.turns_of(i) for i in range(4)] == [('autoencoder',), ('discriminator',)] * 2
     model.discriminator_trains = False
-    assert {model.turns(i) for i in range(4)} == {('autoencoder',)}
+    assert {model.turns_of(i) for i in range(4)} == {('autoencoder',)}
     without = make_model(losses=dict(pixel=PIXEL))
-    assert {without.turns(i) for i in range(4)} == {('autoencoder',)}
+    assert {without.turns_of(i) for i in range(4)} == {('autoencoder',)}
     assert without.discriminator is None
     with pytest.raises(RuntimeError, match='no adversarial loss row'):
         without.discriminator_turn(torch.zeros(1, 3, 24, 24))
@@ -359,7 +359,7 @@ def test_two_micro_batches_equal_their_union(make_model, make_images, make_batch
     for batches in ([make_batch(images)], [make_batch(images[:2]), make_batch(images[2:], first_seed=2)]):
         model = make_model(losses=losses)
         before = weights(model)
-        log = model.update(('autoencoder',), batches, make_optimizers(model, lr=1e-5)).log
+        log = model.train_step(batches, make_optimizers(model, lr=1e-5)).log
         results.append(({name: value - before[name] for name, value in weights(model).items()}, log))
     (change, log), (accumulated, accumulated_log) = results
     assert 'losses.learned.logvar' in change
@@ -376,7 +376,7 @@ def test_an_update_is_the_gradient_times_the_rate(make_model, make_images, make_
     assert (images - make_images()).abs().max() <= 0.5 / 127.5 + 1e-6
     before = weights(model.autoencoder)
     expected.autoencoder_turn(images, sample_seeds=batch.seeds)[0].backward()
-    model.update(('autoencoder',), [batch], make_optimizers(model, lr=1e-3))
+    model.train_step([batch], make_optimizers(model, lr=1e-3))
     change = {name: before[name] - value for name, value in weights(model.autoencoder).items()}
     assert_same(change, {name: 1e-3 * value for name, value in gradients(expected.autoencoder).items()}, 1e-5)
 
@@ -384,8 +384,8 @@ def test_an_update_is_the_gradient_times_the_rate(make_model, make_images, make_
 def test_clipping_and_its_log(make_model, make_images, make_batch, make_optimizers):
     model = make_model()
     before = weights(model.autoencoder)
-    log = model.update(('autoencoder',), [make_batch(make_images())],
-                       make_optimizers(model, lr=1.0, clip_grad=dict(max_norm=0.5))).log
+    log = model.train_step([make_batch(make_images())],
+                           make_optimizers(model, lr=1.0, clip_grad=dict(max_norm=0.5))).log
     change = torch.cat([(value - before[name]).flatten() for name, value in weights(model.autoencoder).items()])
     assert log['gradient_norm/autoencoder'].item() > 10
     assert change.norm().item() == pytest.approx(0.5, rel=1e-3)

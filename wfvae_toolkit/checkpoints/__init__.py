@@ -13,9 +13,9 @@ from .native import (
     plain_data,
     save_training_checkpoint,
 )
-from .statistics import fingerprint, write_statistics
 from .to_diffusers import make_pipeline_portable
 from .trained import ModelFile, TrainedModel, read_model, read_model_file
+from .write_statistics import fingerprint, write_statistics
 
 __all__ = ['EXPORTERS', 'LAST', 'CheckpointError', 'ModelFile', 'TrainedModel', 'build_autoencoder',
            'convert_earlier_state', 'export_model', 'find_resumable', 'fingerprint', 'list_checkpoints',

@@ -4,7 +4,7 @@ import inspect
 import math
 import re
 
-from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
 from wfvae_toolkit.registry import AUTOENCODERS
 
 from .native import CheckpointError

@@ -6,7 +6,7 @@ decoder's last norm and last conv (``output_activation``).
 
 import math
 
-from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
 
 from .native import CheckpointError
 from .settings import complete, difference, with_defaults

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.files import atomic_folder, atomic_write
 

@@ -9,7 +9,7 @@ import json
 import torch
 
 from wfvae_toolkit.models.activations import HALVES
-from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
 from wfvae_toolkit.utils.errors import SettingError
 
 from .native import FORMAT_VERSION, INFERENCE_FORMAT, CheckpointError, check_version, load_plain, plain_data

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
 from wfvae_toolkit.utils.plugins import load_plugins
 
 from .diffusers_settings import EXPORTED_CLASS, from_diffusers_settings, rename_old_attention

@@ -1,8 +1,9 @@
 """Folders of pictures -> batches of uint8 (B, 3, H, W), the same on any number of workers and ranks."""
 
+from wfvae_toolkit.utils.moved import moved_names
+
 from .bad_files import BadFile, BadFileLog, TooManyBadFiles
 from .base import ImageDataset, NoUsableFile, Sample, SampleError, SampleKey, evaluation_key
-from .cached_latents import CachedLatents
 from .files import ImageFiles, count_images, open_images
 from .folder import ImageFolder
 from .images import (
@@ -15,7 +16,6 @@ from .images import (
     rgb_colour,
     to_rgb,
 )
-from .latent_index import LatentCacheError, LatentIndex
 from .loader import (
     Batch,
     LoaderSettings,
@@ -53,3 +53,6 @@ __all__ = [
     'evaluation_key', 'fixed_pipeline', 'load_batches', 'load_rgb', 'open_images', 'read_size',
     'readable_extensions', 'rgb_colour', 'scan_folder', 'to_rgb', 'was_upsampled', 'write_manifest',
 ]
+
+__getattr__ = moved_names(__name__, dict.fromkeys(('CachedLatents', 'LatentCacheError', 'LatentIndex'),
+                                                  'wfvae_toolkit.latents'))

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from wfvae_toolkit.registry import METRICS
 from wfvae_toolkit.utils.errors import SettingError
 
-from .latents import decode_pictures
+from .latent_metrics import decode_pictures
 from .metric import Metric, UnfitPicture
 
 

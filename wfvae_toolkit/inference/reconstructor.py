@@ -5,7 +5,7 @@ import torch
 from PIL import Image
 
 from wfvae_toolkit.checkpoints import read_model
-from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
 from wfvae_toolkit.models.sizes import fit_to_factor
 from wfvae_toolkit.models.tiling import set_tiling
 from wfvae_toolkit.utils.device import find_device

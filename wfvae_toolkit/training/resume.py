@@ -49,7 +49,7 @@ CLASSES = {
     'model.learn_logvar': Class('refused', 'it adds or removes a trained parameter'),
     'model.compile': Class('no effect', 'other kernels: equal to a tolerance, not to the bit'),
     **dict.fromkeys(('model.losses', 'model.turns', 'model.normalize', 'model.logvar', 'model.precision',
-                     'model.freeze'), _NEW),
+                     'model.freeze', 'model.latent_transforms'), _NEW),
     'optim_wrapper*.optimizer.type': Class('refused', 'its state is of another optimizer', 'optimizers'),
     'optim_wrapper.constructor': Class('refused', 'it builds the optimizers', 'optimizers'),
     **dict.fromkeys(('optim_wrapper.type', 'optim_wrapper.logvar_lr', 'optim_wrapper.autoencoder',

@@ -139,7 +139,7 @@ class PlainTurns:
         self.losses = copy.deepcopy(model.losses).to(memory_format=torch.contiguous_format)
         self.adversarial = model.adversarial
         self.likelihood_rows = model.likelihood_rows
-        self.autocast = model._autocast
+        self.autocast = model.autocast
         self.normalize = model.normalize
 
     def _outputs(self, images, noise):

@@ -14,7 +14,7 @@ from wfvae_toolkit.checkpoints import (
     save_training_checkpoint,
     write_statistics,
 )
-from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
 from wfvae_toolkit.utils.errors import SettingError
 
 CONFIG = dict(type='WFVAE2Image', latent_channels=3, widths=[8, 12], flow_width=4)

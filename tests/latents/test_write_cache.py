@@ -8,10 +8,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from wfvae_toolkit.checkpoints import TrainedModel
-from wfvae_toolkit.datasets import CachedLatents, LatentCacheError, LatentIndex, fixed_pipeline, open_images
+from wfvae_toolkit.datasets import fixed_pipeline, open_images
 from wfvae_toolkit.inference import Reconstructor
-from wfvae_toolkit.inference.latent_cache import CacheSettings, LatentCache
-from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.latents import CachedLatents, CacheSettings, LatentCache, LatentCacheError, LatentIndex
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
 from wfvae_toolkit.utils.errors import NotFinite, SettingError
 
 CONFIG = dict(type='WFVAE2Image', latent_channels=3, widths=[8, 12], flow_width=4)

@@ -7,7 +7,7 @@ from PIL import Image
 from tests import tolerances
 from wfvae_toolkit.datasets import fixed_pipeline, open_images
 from wfvae_toolkit.inference import Reconstructor
-from wfvae_toolkit.inference.measurement import LatentMeasurement, LatentMoments, measure_activations, measure_latents
+from wfvae_toolkit.latents.measure import LatentMeasurement, LatentMoments, measure_activations, measure_latents
 from wfvae_toolkit.models.posterior import DiagonalGaussian
 from wfvae_toolkit.utils.errors import NotFinite, SettingError
 

@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
-from wfvae_toolkit.datasets import CachedLatents, LatentCacheError, LatentIndex
+from wfvae_toolkit.latents import CachedLatents, LatentCacheError, LatentIndex
 from wfvae_toolkit.utils.errors import SettingError, UnknownName
 
 MEAN, STD = [1.0, -2.0], [2.0, 0.5]

@@ -4,7 +4,7 @@
 | --- | --- |
 | ``format``, ``format_version`` | what this is |
 | ``complete`` | false until every shard is there |
-| ``settings`` | all that decides the content: see `CacheSettings` in ``wfvae_toolkit.inference.latent_cache`` |
+| ``settings`` | all that decides the content: see `CacheSettings` in ``wfvae_toolkit.latents.write_cache`` |
 | ``protocol`` | where model and data lay, software |
 | ``statistics`` | per-channel ``mean`` and ``std`` of raw latents, or null |
 | ``latent_shape`` | [C, h, w] |
@@ -21,8 +21,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..utils.errors import UserError
-from ..utils.files import write_json
+from wfvae_toolkit.utils.errors import UserError
+from wfvae_toolkit.utils.files import write_json
 
 FORMAT = 'wfvae_toolkit latent cache'
 FORMAT_VERSION = 1

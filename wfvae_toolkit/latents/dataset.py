@@ -7,10 +7,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch.utils.data import Dataset
 
-from ..utils.errors import SettingError, UnknownName
-from ..utils.seeding import mix_seed, standard_normal
-from .latent_index import LatentCacheError, LatentIndex
-from .paths import PathList
+from wfvae_toolkit.datasets import PathList
+from wfvae_toolkit.utils.errors import SettingError, UnknownName
+from wfvae_toolkit.utils.seeding import mix_seed, standard_normal
+
+from .index import LatentCacheError, LatentIndex
 
 
 class CachedLatents(Dataset):
@@ -91,7 +92,7 @@ class CachedLatents(Dataset):
         return {'latent': latent, 'name': self.names[number], 'number': number}
 
     def stored(self, number):
-        """The tensor of the file, (views, parts * C, h, w) in the cache's dtype; see ``datasets/latent_index.py``."""
+        """The tensor of the file, (views, parts * C, h, w) in the cache's dtype; see ``latents/index.py``."""
         shard = int(torch.searchsorted(self._ends, number, right=True))
         name = self.names[number]
         path = self.folder / self._files[shard]

@@ -17,15 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from wfvae_toolkit.checkpoints import fingerprint
-from wfvae_toolkit.datasets import (
-    LatentCacheError,
-    LatentIndex,
-    PictureCounts,
-    count_images,
-    describe_pipeline,
-    load_batches,
-)
-from wfvae_toolkit.datasets.latent_index import DTYPES, INDEX, WHAT, shard_name
+from wfvae_toolkit.datasets import PictureCounts, count_images, describe_pipeline, load_batches
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.environment import describe_environment
 from wfvae_toolkit.utils.errors import SettingError
@@ -34,7 +26,8 @@ from wfvae_toolkit.utils.finite import check_finite
 from wfvae_toolkit.utils.progress import progress
 from wfvae_toolkit.utils.seeding import mix_seed, standard_normal
 
-from .measurement import encode_bytes
+from .index import DTYPES, INDEX, WHAT, LatentCacheError, LatentIndex, shard_name
+from .measure import encode_bytes
 
 _METADATA = 'shard'  # a single key: safetensors keeps no order of several
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from wfvae_toolkit.datasets import LatentCacheError, LatentIndex
+from wfvae_toolkit.latents import LatentCacheError, LatentIndex
 
 
 def index(**changes):
