@@ -22,7 +22,7 @@ def test_padding_reflects_or_repeats_on_the_right_and_at_the_bottom(height, widt
 def test_cutting_keeps_the_top_left_multiple():
     images = torch.rand(2, 3, 17, 31)
     assert torch.equal(fit_to_factor(images, 8, 'cut'), images[..., :16, :24])
-    with pytest.raises(SettingError, match='31x7 px: the model needs 8 or more on each side'):
+    with pytest.raises(SettingError, match='31x7 px, the model needs 8 or more on each side'):
         fit_to_factor(images[..., :7, :], 8, 'cut')
 
 

@@ -26,7 +26,7 @@ def fit_to_factor(images, factor, policy):
         return _pad(images, factor)
     if policy == 'cut':
         if height < factor or width < factor:
-            raise SettingError(f'{width}x{height} px: the model needs {factor} or more on each side')
+            raise SettingError(f'{width}x{height} px, the model needs {factor} or more on each side')
         return images[..., :height // factor * factor, :width // factor * factor]
     if policy != 'refuse':
         raise ValueError(f"policy={policy!r}: 'pad', 'cut' or 'refuse'")
