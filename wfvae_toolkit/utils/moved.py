@@ -8,6 +8,7 @@ import sys
 
 # Old path -> new path, modules that no page and no saved file names.
 MODULES = {
+    'wfvae_toolkit.checkpoints.inference': 'wfvae_toolkit.checkpoints.native',
     'wfvae_toolkit.checkpoints.statistics': 'wfvae_toolkit.checkpoints.write_statistics',
     'wfvae_toolkit.datasets.cached_latents': 'wfvae_toolkit.latents.dataset',
     'wfvae_toolkit.datasets.latent_index': 'wfvae_toolkit.latents.index',
