@@ -191,7 +191,7 @@ UPSAMPLERS = _own('upsampler', 'models.layers', context=('channels', 'next_chann
 CHANNEL_ATTENTIONS = _own('channel attention', 'models.layers', context=('channels',))
 LATENT_TRANSFORMS = _own('latent transform', 'models.latent_transforms')
 DISCRIMINATORS = _own('discriminator', 'models.discriminators')
-LOSSES = _own('loss', 'losses', 'training.distillation')
+LOSSES = _own('loss', 'losses')
 
 # children of MMEngine's
 DATASETS = _child(engine.DATASETS, 'datasets', build_func=build_part, context=('option',))

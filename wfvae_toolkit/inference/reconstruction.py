@@ -15,9 +15,9 @@ from wfvae_toolkit.datasets import (
 )
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.errors import SettingError
-from wfvae_toolkit.utils.pictures import write_picture
 from wfvae_toolkit.utils.pixels import from_bytes, to_bytes
 from wfvae_toolkit.utils.progress import progress
+from wfvae_toolkit.visualization.pictures import write_picture
 
 # 4:4:4: with half the colour resolution the file would hide what the model did to colour edges.
 FORMATS = {'png': dict(format='PNG'), 'webp': dict(format='WEBP'), 'jpg': dict(format='JPEG', subsampling=0)}

@@ -3,14 +3,14 @@ import pytest
 import torch
 from PIL import Image
 
-from wfvae_toolkit.utils.pictures import (
+from wfvae_toolkit.utils.pixels import to_bytes
+from wfvae_toolkit.visualization.pictures import (
     comparison_grid,
     contact_sheet,
     error_picture,
     score_overlay,
     write_picture,
 )
-from wfvae_toolkit.utils.pixels import to_bytes
 
 
 def test_error_is_black_where_equal_and_white_at_a_quarter_of_the_range():
