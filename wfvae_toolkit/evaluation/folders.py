@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import torch
+from tqdm import tqdm
 
 from wfvae_toolkit.datasets import PictureCounts, count_images, describe_pipeline, load_batches, open_images
 from wfvae_toolkit.utils import distributed
@@ -12,7 +13,6 @@ from wfvae_toolkit.utils.environment import describe_environment
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.files import printable
 from wfvae_toolkit.utils.pixels import from_bytes
-from wfvae_toolkit.utils.progress import progress
 
 from .metric import UnfitPicture
 from .run import check_scored
@@ -101,7 +101,8 @@ def compare_folders(real, reconstructed, evaluator, device, pipeline=(), max_ima
     evaluator.reset()
     read = zip(share, *loaders, strict=True)
     counts = PictureCounts()
-    for index, *both in progress(read, len(share), 'compared') if distributed.is_main() else read:
+    # None: only on a terminal.
+    for index, *both in tqdm(read, 'compared', len(share), disable=None if distributed.is_main() else True):
         for batch in both:
             counts.add(batch)
         _score(evaluator, index, pairs.names[index], both, device)

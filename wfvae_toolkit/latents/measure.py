@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from tqdm import tqdm
 
 from wfvae_toolkit.datasets import BlockSampler, PictureCounts, count_images, describe_pipeline, load_batches
 from wfvae_toolkit.models.activations import HALVES, ActivationMonitor
@@ -12,7 +13,6 @@ from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.finite import check_finite
 from wfvae_toolkit.utils.pixels import from_bytes
-from wfvae_toolkit.utils.progress import progress
 
 ACTIVATION_IMAGES = 32  # decoding all would take twice the time of the measurement itself
 ACTIVE_VARIANCE = 0.01  # of the posterior's mean over the data: Burda et al. 2016, arXiv 1509.00519
@@ -149,7 +149,8 @@ def measure_latents(reconstructor, dataset, max_images=None, batch_size=8, num_w
     moments, images, bad = LatentMoments(autoencoder.latent_channels), 0, []
     counts = PictureCounts()
     loader = load_batches(dataset, batches, num_workers)
-    for batch in progress(loader, len(batches), 'batches measured') if distributed.is_main() else loader:
+    # None: only on a terminal.
+    for batch in tqdm(loader, 'batches measured', len(batches), disable=None if distributed.is_main() else True):
         bad += batch.bad
         counts.add(batch)
         for group in batch.groups():
