@@ -193,7 +193,7 @@ CHANNEL_ATTENTIONS = _own('channel attention', 'models.layers', context=('channe
 LATENT_TRANSFORMS = _own('latent transform', 'models.latent_transforms')
 DISCRIMINATORS = _own('discriminator', 'models.discriminators')
 AUGMENTATIONS = _own('augmentation', 'models.discriminators')
-LOSSES = _own('loss', 'losses', 'training.distillation')
+LOSSES = _own('loss', 'losses')
 
 # children of MMEngine's
 DATASETS = _child(engine.DATASETS, 'datasets', build_func=build_part, context=('option',))

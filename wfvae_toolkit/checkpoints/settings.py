@@ -1,6 +1,6 @@
 """Configs of autoencoders with every default written out, so that two of them compare."""
 
-from wfvae_toolkit.models.autoencoders.wfvae2 import layers_per_stage
+from wfvae_toolkit.models.autoencoders.checks import layers_per_stage
 from wfvae_toolkit.registry import unregistered_types
 from wfvae_toolkit.schema import defaults_of
 

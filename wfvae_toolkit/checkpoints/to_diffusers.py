@@ -12,9 +12,9 @@ from wfvae_toolkit.utils.files import atomic_folder, write_json
 
 from .card import CARD_NAME, model_card
 from .folders import RECORD_NAME
-from .inference import ACTIVATIONS
-from .native import CheckpointError, plain_data
-from .trained import read_model
+from .native import ACTIVATIONS, plain_data
+from .read import read_model
+from .trained import CheckpointError
 
 EXPORTED = 'WFVAE2Image'
 STATISTICS = ('channels', 'scalar')

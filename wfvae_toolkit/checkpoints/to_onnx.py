@@ -8,9 +8,9 @@ from torch import nn
 from wfvae_toolkit.utils.errors import import_extra
 from wfvae_toolkit.utils.files import atomic_folder, write_json
 
-from .native import CheckpointError
 from .settings import complete
 from .to_diffusers import check_exportable, example
+from .trained import CheckpointError
 
 OPSET = 20
 TOLERANCE = 1e-4

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from wfvae_toolkit.utils.pixels import from_bytes, to_levels
+
 # Greys, and colours as dull as those of photographs; off the ends of the range, where clipping hides half a pattern.
 LEVELS = (32, 96, 160, 224, (160, 96, 96), (96, 160, 96), (96, 96, 160))
 _TILES = 4  # periods an axis over which a pattern is averaged
@@ -44,10 +46,10 @@ def measure_flat_fields(autoencoder, levels=LEVELS, device='cpu'):
     fields = []
     for level in levels:
         colour = (level,) * 3 if isinstance(level, int) else tuple(level)
-        pixels = torch.tensor(colour, dtype=torch.float32, device=device)[:, None, None]
-        image = (pixels / 127.5 - 1.0).expand(1, 3, 16 * factor, 16 * factor)
+        pixels = torch.tensor(colour, dtype=torch.uint8, device=device)[:, None, None]
+        image = from_bytes(pixels).expand(1, 3, 16 * factor, 16 * factor)
         decoded = autoencoder.decode(autoencoder.encode(image).latent_dist.mode()).sample
-        levels_off = (decoded[0].double() + 1.0) * 127.5 - pixels
+        levels_off = to_levels(decoded[0].double()) - pixels
         inner = levels_off[:, 3 * factor:-3 * factor, 3 * factor:-3 * factor]
         grid, stripes, rest = periodic_parts(inner, 2 * factor)
         fields.append(FlatField(colour, grid, stripes, rest, inner.mean((1, 2)).abs().max().item()))

@@ -9,6 +9,7 @@ from PIL import Image
 
 from wfvae_toolkit.datasets.images import BadImage, load_rgb
 from wfvae_toolkit.utils.errors import MissingFile, SettingError
+from wfvae_toolkit.utils.pixels import from_bytes
 
 ACCEPTED = ('accepted are a path, a PIL image, arrays (H, W, 3), (B, H, W, 3) or grey (H, W), tensors (3, H, W) or '
             '(B, 3, H, W), the last two uint8 or float in [-1, 1], and lists of these')
@@ -91,7 +92,7 @@ def _from_array(array):
 def _to_signed(batch):
     """uint8 or float in [-1, 1] -> float32 in [-1, 1], as in training."""
     if batch.dtype == torch.uint8:
-        return batch.to(torch.float32).div_(127.5).sub_(1.0)
+        return from_bytes(batch)
     batch = batch.to(torch.float32)
     low, high = (value.item() for value in batch.aminmax())
     if not (low >= -1 and high <= 1):  # so that NaN fails too

@@ -3,14 +3,16 @@
 from dataclasses import dataclass
 
 import torch
+from tqdm import tqdm
 
 from wfvae_toolkit.datasets import BlockSampler, PictureCounts, count_images, describe_pipeline, load_batches
 from wfvae_toolkit.models.activations import HALVES, ActivationMonitor
 from wfvae_toolkit.models.latent_statistics import LatentStatistics, active_channels
+from wfvae_toolkit.models.sizes import fit_to_factor
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.finite import check_finite
-from wfvae_toolkit.utils.progress import progress
+from wfvae_toolkit.utils.pixels import from_bytes
 
 _ACTIVE = {True: 'yes', False: 'no', None: 'none'}
 ACTIVATION_IMAGES = 32  # decoding all would take twice the time of the measurement itself
@@ -158,7 +160,8 @@ def measure_latents(reconstructor, dataset, max_images=None, batch_size=8, num_w
     sums, images, bad = LatentSums(autoencoder.latent_channels), 0, []
     counts = PictureCounts()
     loader = load_batches(dataset, batches, num_workers)
-    for batch in progress(loader, len(batches), 'batches measured') if distributed.is_main() else loader:
+    # None: only on a terminal.
+    for batch in tqdm(loader, 'batches measured', len(batches), disable=None if distributed.is_main() else True):
         bad += batch.bad
         counts.add(batch)
         for group in batch.groups():
@@ -214,7 +217,7 @@ def encode_bytes(reconstructor, images, names):
     Raises:
         NotFinite: NaN or infinity in them; the message takes the picture from ``names``.
     """
-    images = images.to(reconstructor.device, torch.float32).div_(127.5).sub_(1.0)
+    images = from_bytes(images.to(reconstructor.device))
     posterior = reconstructor.autoencoder.encode(images.to(reconstructor.dtype)).latent_dist
     check_finite({'encoder': posterior.tensors}, reconstructor.dtype, names)
     return posterior
@@ -226,8 +229,7 @@ def describe_pictures(pipeline, factor, converts_to_srgb=False):
 
 
 def _cut(group, factor):
-    height, width = (side // factor * factor for side in group.images.shape[-2:])
-    if not height or not width:
-        raise SettingError(f'{group.paths[0]}: {group.images.shape[-1]}x{group.images.shape[-2]} px, the model needs '
-                           f'{factor} or more on each side; --resolution enlarges small pictures')
-    return group.images[..., :height, :width]
+    try:
+        return fit_to_factor(group.images, factor, 'cut')
+    except SettingError as error:
+        raise SettingError(f'{group.paths[0]}: {error}; --resolution enlarges small pictures') from None

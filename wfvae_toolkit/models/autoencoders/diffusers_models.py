@@ -8,8 +8,8 @@ from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.torchvision_shim import import_diffusers
 
 from ..posterior import DeterministicPosterior, GaussianPosterior, at_least_float32
+from .checks import check_image, check_latents
 from .outputs import DecoderOutput, EncoderOutput
-from .wfvae2 import check_image, check_latents
 
 
 class _DiffusersAutoencoder(nn.Module):

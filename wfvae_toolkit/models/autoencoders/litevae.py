@@ -17,8 +17,9 @@ from wfvae_toolkit.utils.errors import SettingError
 
 from ..layers import NearestUpsample, ResidualBlock, StridedDownsample
 from ..posterior import at_least_float32, build_posterior
+from .checks import check_image, check_latents
 from .outputs import DecoderOutput, EncoderOutput
-from .wfvae2 import BAND_CHANNELS, DEFAULT_MID, IMAGE_CHANNELS, check_image, check_latents
+from .wfvae2 import BAND_CHANNELS, DEFAULT_MID, IMAGE_CHANNELS
 
 
 @AUTOENCODERS.register_module()

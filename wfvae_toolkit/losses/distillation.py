@@ -7,19 +7,19 @@ from mmengine.logging import print_log
 
 from wfvae_toolkit.checkpoints import fingerprint, read_model
 from wfvae_toolkit.checkpoints.settings import complete, difference
-from wfvae_toolkit.losses import Loss
-from wfvae_toolkit.losses.base import sum_per_image
-from wfvae_toolkit.losses.perceptual import as_constant
 from wfvae_toolkit.registry import LOSSES
 from wfvae_toolkit.utils.errors import SettingError
+
+from .base import Loss, sum_per_image
+from .perceptual import as_constant
 
 
 @LOSSES.register_module()
 class DistillationLoss(Loss):
     """sum |teacher's posterior mean - student's| per image.
 
-    The teacher is a constant: it enters no checkpoint and no optimizer. ``source`` says which file and weights it is,
-    with a digest of them, so that a resumed run notices another one.
+    The teacher is a constant: no checkpoint and no optimizer holds it. ``source`` names its file and its weights, with
+    a digest of the weights, so that a resumed run notices another teacher.
 
     Args:
         teacher (str): a MODEL, as of ``wfvae_toolkit.checkpoints.read_model``.
