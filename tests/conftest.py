@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from wfvae_toolkit.checkpoints import convert_earlier_state
 from wfvae_toolkit.datasets.loader import Batch
-from wfvae_toolkit.losses import Step
+from wfvae_toolkit.losses import DiscriminatorStep, Step
 from wfvae_toolkit.models.posterior import DiagonalGaussian
 from wfvae_toolkit.training import AutoencoderTraining, TurnOptimizers
 
@@ -125,6 +125,15 @@ def make_step():
         zeros = torch.zeros(2, 2, 1, 1)
         return Step(**{**dict(target=torch.zeros(2, 3, 4, 4), reconstruction=torch.zeros(2, 3, 4, 4),
                               latent_dist=DiagonalGaussian(zeros, zeros), latents=zeros), **fields})
+    return make
+
+
+@pytest.fixture
+def judged():
+    """Scores of real images and of reconstructions -> a DiscriminatorStep of images of zeros."""
+    def make(real_scores, fake_scores, discriminator=None):
+        images = torch.zeros(2, 3, 4, 4)
+        return DiscriminatorStep(images, images, real_scores, fake_scores, discriminator)
     return make
 
 

@@ -14,28 +14,29 @@ from wfvae_toolkit.utils.options import (
 
 def parse_arguments(arguments=None):
     parser = argparse.ArgumentParser(description='Latents of a dataset in safetensors shards, which '
-                                                 'wfvae_toolkit.datasets.CachedLatents reads. Run again to resume.')
+                                                 'wfvae_toolkit.latents.CachedLatents reads. Run again to resume.')
     add_model_arguments(parser, '--precision')
     parser.add_argument('data', metavar='DATA', help='a folder with its subfolders or a manifest')
     parser.add_argument('out', metavar='OUT', help='folder of the shards and of index.json')
-    parser.add_argument('--what', choices=('moments', 'mean', 'sample'), default='moments',
-                        help='mean and logvar, the mean, or one sample of the posterior (default: moments)')
-    parser.add_argument('--flips', action='store_true', help="also the mirror image's")
+    parser.add_argument('--what', choices=('moments', 'mean', 'sample'),
+                        help='mean and logvar, the mean, or one sample of the posterior (default: moments; mean where '
+                             'the posterior is no Gaussian)')
+    parser.add_argument('--flips', action='store_true', help='also store the latent of the mirror image')
     parser.add_argument('--dtype', choices=('float32', 'float16', 'bfloat16'), default='float32',
-                        help='of the files (default: float32)')
+                        help='dtype of the files (default: float32)')
     parser.add_argument('--normalized', action='store_true',
                         help="store normalised latents; by default raw ones, and the model's statistics in the index")
-    parser.add_argument('--seed', type=int, default=0, help='of samples (default: 0)')
-    parser.add_argument('--shard-size', type=int, default=1024, metavar='N', help='pictures a shard (default: 1024)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of samples (default: 0)')
+    parser.add_argument('--shard-size', type=int, default=1024, metavar='N', help='pictures per shard (default: 1024)')
     parser.add_argument('--batch-size', type=whole(1), default=8, metavar='N',
-                        help='pictures at once, a rank (default: 8)')
-    parser.add_argument('--allow-outside', action='store_true', help="pictures outside of the manifest's folder")
+                        help='pictures per batch and rank (default: 8)')
+    parser.add_argument('--allow-outside', action='store_true', help="allow pictures outside the manifest's folder")
     parser.add_argument('--skip-bad', action='store_true', help='leave out files that cannot be read')
     add_image_arguments(parser)
     add_launcher_argument(parser)
     options = parser.parse_args(arguments)
     if options.resolution is None and options.crop is None:
-        parser.error('latents of one size are cached: give --resolution, --crop or both')
+        parser.error('all cached latents have one size: give --resolution, --crop or both')
     return options
 
 
@@ -53,13 +54,13 @@ def main(arguments=None):
         from wfvae_toolkit.checkpoints import read_model
         from wfvae_toolkit.datasets import fixed_pipeline, open_images
         from wfvae_toolkit.inference import Reconstructor
-        from wfvae_toolkit.inference.latent_cache import CacheSettings, LatentCache
+        from wfvae_toolkit.latents.write_cache import CacheSettings, LatentCache, default_what
 
         pipeline = fixed_pipeline(options.resolution, options.crop)
-        settings = CacheSettings(options.what, options.flips, options.dtype, options.normalized, options.seed,
-                                 options.shard_size)
         model = read_model(options.model, options.weights)
         reconstructor = Reconstructor(model.build(), None, options.device, getattr(torch, options.precision))
+        settings = CacheSettings(options.what or default_what(reconstructor.autoencoder), options.flips, options.dtype,
+                                 options.normalized, options.seed, options.shard_size)
         dataset = open_images(options.data, pipeline, options.allow_outside, options.convert_to_srgb)
         cache = LatentCache(model, reconstructor, dataset, pipeline,
                             options.crop or options.resolution, options.out, settings, options.max_images, options.data)

@@ -19,8 +19,8 @@ def parse_arguments(arguments=None):
     parser.add_argument('data', metavar='DATA', help='a folder with its subfolders or a manifest')
     parser.add_argument('--dry-run', action='store_true', help='print only, write nothing')
     parser.add_argument('--batch-size', type=whole(1), default=8, metavar='N',
-                        help='pictures at once, a rank (default: 8)')
-    parser.add_argument('--allow-outside', action='store_true', help="pictures outside of the manifest's folder")
+                        help='pictures per batch and rank (default: 8)')
+    parser.add_argument('--allow-outside', action='store_true', help="allow pictures outside the manifest's folder")
     parser.add_argument('--skip-bad', action='store_true', help='write and exit 0 although files could not be read')
     add_image_arguments(parser)
     add_launcher_argument(parser)
@@ -41,7 +41,7 @@ def main(arguments=None):
         from wfvae_toolkit.checkpoints import read_model, write_statistics
         from wfvae_toolkit.datasets import fixed_pipeline, open_images
         from wfvae_toolkit.inference import Reconstructor
-        from wfvae_toolkit.inference.measurement import describe_pictures, measure_activations, measure_latents
+        from wfvae_toolkit.latents.measure import describe_pictures, measure_activations, measure_latents
         from wfvae_toolkit.models.activations import describe_activations
 
         pipeline = fixed_pipeline(options.resolution, options.crop)

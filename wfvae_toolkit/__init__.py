@@ -1,6 +1,10 @@
 """Train, evaluate, convert and serve wavelet-driven image autoencoders for latent diffusion."""
 
+from .utils.moved import report_moved_modules
+
 __version__ = '0.1.0'
+
+report_moved_modules()
 
 
 def __getattr__(name):

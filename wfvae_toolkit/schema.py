@@ -94,10 +94,15 @@ _METRIC = Part(registries.METRICS, {'optional': Value((SWITCH,), False),
                                     'higher_is_better': Value((SWITCH, dict, NONE))})
 _SOURCE = Fields({'weight': Value((NUMBER,), REQUIRED, 1.0), 'dataset': _DATASET},
                  'dict(weight=1.0, dataset=dict(type=...)), or None')
+_LOSS = Part(registries.LOSSES, {'balance': Value((LIST, tuple), ()), 'balance_at': Value((TEXT, NONE)),
+                                 'max_ratio': Value((NUMBER,), 1e6)})
 PARTS = {
     'autoencoder': Part(registries.AUTOENCODERS), 'discriminator': Part(registries.DISCRIMINATORS),
-    'losses': Rows(Part(registries.LOSSES)), 'data_preprocessor': Part(registries.MODELS),
+    'discriminator_augmentation': Part(registries.AUGMENTATIONS),
+    'latent_transforms': Items(Part(registries.LATENT_TRANSFORMS), ()),
+    'losses': Rows(_LOSS), 'data_preprocessor': Part(registries.MODELS),
     'compile': Arguments('torch.compile', ('model',), "dict(mode='max-autotune'), {} for the defaults, or None"),
+    'posterior': Part(registries.POSTERIORS),
     'wavelet': Part(registries.WAVELETS), 'norm': Part(registries.NORM_LAYERS),
     'mid_blocks': Items(Part(registries.MID_BLOCKS)), 'channel_attention': Part(registries.CHANNEL_ATTENTIONS),
     'downsample': Part(registries.DOWNSAMPLERS), 'upsample': Part(registries.UPSAMPLERS),

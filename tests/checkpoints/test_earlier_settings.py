@@ -5,7 +5,7 @@ from wfvae_toolkit.checkpoints import CheckpointError, convert_earlier_state
 from wfvae_toolkit.checkpoints.earlier import to_earlier
 from wfvae_toolkit.checkpoints.earlier_settings import from_earlier_settings, to_earlier_settings
 from wfvae_toolkit.checkpoints.settings import complete
-from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
 from wfvae_toolkit.registry import AUTOENCODERS
 
 IMAGE = dict(_class_name='WFVAE2ImageModel', latent_dim=3, base_channels=[8, 12], encoder_energy_flow_size=4,

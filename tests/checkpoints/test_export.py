@@ -15,7 +15,7 @@ from wfvae_toolkit.checkpoints import (
     save_training_checkpoint,
 )
 from wfvae_toolkit.checkpoints import export as export_module
-from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
 from wfvae_toolkit.registry import AUTOENCODERS
 from wfvae_toolkit.utils.errors import SettingError
 

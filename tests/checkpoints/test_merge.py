@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wfvae_toolkit.checkpoints import CheckpointError, TrainedModel, merge_models
-from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
 from wfvae_toolkit.registry import AUTOENCODERS
 
 CONFIG = dict(type='WFVAE2Image', latent_channels=3, widths=(8, 12), flow_width=4)

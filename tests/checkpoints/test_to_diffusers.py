@@ -8,7 +8,7 @@ from wfvae_toolkit import AutoencoderWFVAE2
 from wfvae_toolkit.checkpoints import TrainedModel, read_model, to_diffusers, write_statistics
 from wfvae_toolkit.checkpoints.card import MARK
 from wfvae_toolkit.checkpoints.to_diffusers import write_diffusers
-from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
 from wfvae_toolkit.models.wavelets import Haar
 from wfvae_toolkit.registry import AUTOENCODERS, WAVELETS
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from wfvae_toolkit.checkpoints import CheckpointError, read_model, read_model_file, save_training_checkpoint
-from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
 from wfvae_toolkit.registry import AUTOENCODERS
 from wfvae_toolkit.utils.torchvision_shim import import_torchvision
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from wfvae_toolkit.checkpoints import save_training_checkpoint
-from wfvae_toolkit.datasets import LatentIndex
+from wfvae_toolkit.latents import LatentIndex
 from wfvae_toolkit.registry import AUTOENCODERS
 
 AUTOENCODER = dict(type='WFVAE2Image', latent_channels=2, widths=(4, 4), flow_width=4, mid_blocks=[])

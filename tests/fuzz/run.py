@@ -32,14 +32,8 @@ def make_targets(folder):
     """Name -> (valid files, function of the damaged file's path that gives whether it was read)."""
     from tests.fuzz import inputs
     from wfvae_toolkit.checkpoints import CheckpointError, read_model
-    from wfvae_toolkit.datasets import (
-        ImageFolder,
-        ImageManifest,
-        LatentCacheError,
-        LatentIndex,
-        SampleKey,
-        scan_folder,
-    )
+    from wfvae_toolkit.datasets import ImageFolder, ImageManifest, SampleKey, scan_folder
+    from wfvae_toolkit.latents import LatentCacheError, LatentIndex
     from wfvae_toolkit.utils.errors import SettingError
     from wfvae_toolkit.visualization.records import read_records
 

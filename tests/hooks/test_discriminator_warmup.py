@@ -11,7 +11,7 @@ def test_turns_follow_from_the_iteration(make_model, start_iter):
     hook, turns = DiscriminatorWarmupHook(start_iter), []
     for iteration in range(6):
         hook.before_train_iter(SimpleNamespace(model=model), iteration)
-        turns.append(model.turns(iteration)[0][0])
+        turns.append(model.turns_of(iteration)[0][0])
     assert ''.join(turns) == {0: 'adadad', 3: 'aaadad'}[start_iter]
     # No counter: a resumed run, or one that goes back, sees the same.
     hook.before_train_iter(SimpleNamespace(model=model), 1)
@@ -23,7 +23,7 @@ def test_the_discriminator_may_train_while_the_autoencoder_waits(make_model):
     hook = DiscriminatorWarmupHook(start_iter=3, train_iter=1)
     for iteration in range(5):
         hook.before_train_iter(SimpleNamespace(model=model), iteration)
-        states.append((model.turns(iteration)[0][0], model.discriminator_started))
+        states.append((model.turns_of(iteration)[0][0], model.discriminator_started))
     assert states == [('a', False), ('d', False), ('a', False), ('d', True), ('a', True)]
 
 

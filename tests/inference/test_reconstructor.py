@@ -5,7 +5,7 @@ from PIL import Image
 
 from wfvae_toolkit.checkpoints import save_training_checkpoint
 from wfvae_toolkit.inference import Reconstructor
-from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
 from wfvae_toolkit.registry import AUTOENCODERS
 from wfvae_toolkit.utils.errors import NotFinite, SettingError
 

@@ -11,16 +11,16 @@ def test_is_minus_the_mean_score_of_the_reconstruction(make_step):
     assert AdversarialLoss()(step).item() == expected.item()
 
 
-def test_hinge():
+def test_hinge(judged):
     real = torch.tensor([2.0, 0.5, -1.0]).reshape(3, 1, 1, 1)
     fake = torch.tensor([-3.0, 0.0, 1.0]).reshape(3, 1, 1, 1)
     expected = 0.5 * ((0 + 0.5 + 2) / 3 + (0 + 1 + 2) / 3)
-    assert AdversarialLoss().discriminator_loss(real, fake).item() == pytest.approx(expected)
+    assert AdversarialLoss().discriminator_loss(judged(real, fake)).item() == pytest.approx(expected)
 
 
-def test_hinge_has_no_slope_beyond_its_margin():
+def test_hinge_has_no_slope_beyond_its_margin(judged):
     real, fake = (torch.tensor([value]).reshape(1, 1, 1, 1).requires_grad_() for value in (1.5, 0.5))
-    AdversarialLoss().discriminator_loss(real, fake).backward()
+    AdversarialLoss().discriminator_loss(judged(real, fake)).backward()
     assert (real.grad.item(), fake.grad.item()) == (0.0, 0.5)
 
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from wfvae_toolkit.checkpoints import load_training_checkpoint, read_model
-from wfvae_toolkit.datasets import CachedLatents, open_images
+from wfvae_toolkit.datasets import open_images
 from wfvae_toolkit.inference import Reconstructor
+from wfvae_toolkit.latents import CachedLatents
 
 QUICK = ('--workers', 0)
 

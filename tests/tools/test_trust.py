@@ -13,8 +13,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from wfvae_toolkit.checkpoints import load_training_checkpoint
-from wfvae_toolkit.datasets import CachedLatents, LatentCacheError, scan_folder
+from wfvae_toolkit.datasets import scan_folder
 from wfvae_toolkit.inference import Reconstructor
+from wfvae_toolkit.latents import CachedLatents, LatentCacheError
 from wfvae_toolkit.training.loops import UpdateLoop
 from wfvae_toolkit.utils.errors import UserError
 

@@ -51,9 +51,9 @@ def test_one_update_of_each_turn(path, make_images, make_batch):
     model, optimizers = build(path)
     trained = set()
     for iteration in range(2):
-        turns = model.turns(iteration)
+        turns = model.turns_of(iteration)
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
-        update = model.update(turns, [make_batch(make_images(2, 64, 64))], optimizers)
+        update = model.train_step([make_batch(make_images(2, 64, 64))], optimizers, turns)
         assert not update.skipped
         assert all(torch.isfinite(value).all() for value in update.log.values())
         assert {name.split('.')[0] for name, p in model.named_parameters() if not torch.equal(p, before[name])} == set(

@@ -38,9 +38,9 @@ def update_both(model, images, make_batch):
     row = dict(optimizer=dict(type='AdamW', lr=1e-3))
     optimizers = TurnOptimizers(dict(autoencoder=row, discriminator=row))(model)
     for iteration in range(2):
-        turns = model.turns(iteration)
+        turns = model.turns_of(iteration)
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
-        update = model.update(turns, [make_batch(images)], optimizers)
+        update = model.train_step([make_batch(images)], optimizers, turns)
         assert not update.skipped
         assert all(torch.isfinite(value).all() for value in update.log.values())
         moved = {name.split('.')[0] for name, p in model.named_parameters() if not torch.equal(p, before[name])}

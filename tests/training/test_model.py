@@ -191,11 +191,11 @@ def test_isolation_across_optimizer_steps(make_model, make_images, make_batch, m
     model = make_model()
     optimizers = make_optimizers(model, lr=1e-5)
     for iteration in range(4):
-        turn = model.turns(iteration)
+        turn = model.turns_of(iteration)
         trained, other = ((model.autoencoder, model.discriminator) if iteration % 2 == 0
                           else (model.discriminator, model.autoencoder))
         before, before_other = weights(trained), weights(other)
-        model.update(turn, [make_batch(make_images(seed=iteration))], optimizers)
+        model.train_step([make_batch(make_images(seed=iteration))], optimizers, turn)
         unchanged = {name for name, value in weights(trained).items() if torch.equal(value, before[name])}
         # Inside both margins the hinge's slopes cancel at the last bias; softmax ignores a key's bias.
         assert unchanged <= {'score.bias', 'encoder.mid.1.key.bias', 'decoder.mid.1.key.bias'}
@@ -287,11 +287,11 @@ def test_settings_that_cannot_work(make_model, settings, message):
 
 def test_turns_alternate_once_the_discriminator_started(make_model):
     model = make_model()
-    assert [model.turns(i) for i in range(4)] == [('autoencoder',), ('discriminator',)] * 2
+    assert [model.turns_of(i) for i in range(4)] == [('autoencoder',), ('discriminator',)] * 2
     model.discriminator_trains = False
-    assert {model.turns(i) for i in range(4)} == {('autoencoder',)}
+    assert {model.turns_of(i) for i in range(4)} == {('autoencoder',)}
     without = make_model(losses=dict(pixel=PIXEL))
-    assert {without.turns(i) for i in range(4)} == {('autoencoder',)}
+    assert {without.turns_of(i) for i in range(4)} == {('autoencoder',)}
     assert without.discriminator is None
     with pytest.raises(RuntimeError, match='no adversarial loss row'):
         without.discriminator_turn(torch.zeros(1, 3, 24, 24))
@@ -359,13 +359,31 @@ def test_two_micro_batches_equal_their_union(make_model, make_images, make_batch
     for batches in ([make_batch(images)], [make_batch(images[:2]), make_batch(images[2:], first_seed=2)]):
         model = make_model(losses=losses)
         before = weights(model)
-        log = model.update(('autoencoder',), batches, make_optimizers(model, lr=1e-5)).log
+        log = model.train_step(batches, make_optimizers(model, lr=1e-5)).log
         results.append(({name: value - before[name] for name, value in weights(model).items()}, log))
     (change, log), (accumulated, accumulated_log) = results
     assert 'losses.learned.logvar' in change
     assert_same(accumulated, change, 1e-4)
     for name, value in log.items():
         assert accumulated_log[name].tolist() == pytest.approx(value.tolist(), rel=1e-5), name
+
+
+def test_two_micro_batches_with_masks_equal_their_union(make_model, make_images, make_batch, make_optimizers):
+    images, mask = make_images(4), torch.arange(4 * 24 * 32).remainder(256).to(torch.uint8).reshape(4, 1, 24, 32)
+
+    def batch(rows, first_seed=0):
+        made = make_batch(images[rows], first_seed)
+        made.extras = dict(mask=mask[rows])
+        return made
+    results = []
+    for batches in ([batch(slice(4))], [batch(slice(2)), batch(slice(2, 4), first_seed=2)]):
+        model = make_model(losses=dict(masked=dict(type='MaskedL1Loss')))
+        before = weights(model)
+        log = model.update(('autoencoder',), batches, make_optimizers(model, lr=1e-5)).log
+        results.append(({name: value - before[name] for name, value in weights(model).items()}, log))
+    (change, log), (accumulated, accumulated_log) = results
+    assert_same(accumulated, change, 1e-4)
+    assert accumulated_log['masked'].item() == pytest.approx(log['masked'].item(), rel=1e-5)
 
 
 def test_an_update_is_the_gradient_times_the_rate(make_model, make_images, make_batch, make_optimizers):
@@ -376,7 +394,7 @@ def test_an_update_is_the_gradient_times_the_rate(make_model, make_images, make_
     assert (images - make_images()).abs().max() <= 0.5 / 127.5 + 1e-6
     before = weights(model.autoencoder)
     expected.autoencoder_turn(images, sample_seeds=batch.seeds)[0].backward()
-    model.update(('autoencoder',), [batch], make_optimizers(model, lr=1e-3))
+    model.train_step([batch], make_optimizers(model, lr=1e-3))
     change = {name: before[name] - value for name, value in weights(model.autoencoder).items()}
     assert_same(change, {name: 1e-3 * value for name, value in gradients(expected.autoencoder).items()}, 1e-5)
 
@@ -384,8 +402,8 @@ def test_an_update_is_the_gradient_times_the_rate(make_model, make_images, make_
 def test_clipping_and_its_log(make_model, make_images, make_batch, make_optimizers):
     model = make_model()
     before = weights(model.autoencoder)
-    log = model.update(('autoencoder',), [make_batch(make_images())],
-                       make_optimizers(model, lr=1.0, clip_grad=dict(max_norm=0.5))).log
+    log = model.train_step([make_batch(make_images())],
+                           make_optimizers(model, lr=1.0, clip_grad=dict(max_norm=0.5))).log
     change = torch.cat([(value - before[name]).flatten() for name, value in weights(model.autoencoder).items()])
     assert log['gradient_norm/autoencoder'].item() > 10
     assert change.norm().item() == pytest.approx(0.5, rel=1e-3)
@@ -415,5 +433,5 @@ def test_balance_names_other_rows_only(make_model, balance, message):
 def test_balance_against_what_does_not_touch_the_image(make_model, make_images):
     model = make_model(losses=dict(pixel=dict(type='L1Loss'), kl=dict(type='KLLoss'),
                                    adversarial=dict(type='AdversarialLoss', balance=('kl',))))
-    with pytest.raises(ValueError, match='none of these rows depends on the reconstruction'):
+    with pytest.raises(ValueError, match='none of the rows kl depends on the reconstruction'):
         model.autoencoder_turn(make_images(2))

@@ -45,8 +45,8 @@ def test_joint_turns_give_the_gradients_of_separate_ones(make_model, make_images
     batch = make_batch(make_images())
     joint = make_model(turns='joint')
     seen = record_gradients(joint, optimizers := make_optimizers(joint, lr=1e-5))
-    assert joint.turns(0) == joint.turns(1) == ('autoencoder', 'discriminator')
-    joint.update(joint.turns(0), [batch], optimizers)
+    assert joint.turns_of(0) == joint.turns_of(1) == ('autoencoder', 'discriminator')
+    joint.train_step([batch], optimizers, joint.turns_of(0))
 
     alternate = make_model()
     images = alternate.data_preprocessor(batch.images)
@@ -61,7 +61,7 @@ def test_joint_turns_run_the_autoencoder_forward_once(make_model, make_images, m
     model = make_model(turns='joint')
     calls = []
     model.autoencoder.encoder.register_forward_hook(lambda *_: calls.append(1))
-    update = model.update(model.turns(0), [make_batch(make_images())] * 2, make_optimizers(model, lr=1e-5))
+    update = model.train_step([make_batch(make_images())] * 2, make_optimizers(model, lr=1e-5), model.turns_of(0))
     assert len(calls) == 2  # one a micro-batch
     assert {'pixel', 'discriminator', 'gradient_norm/autoencoder', 'gradient_norm/discriminator'} <= set(update.log)
 
@@ -71,7 +71,7 @@ def test_before_its_start_the_autoencoder_does_not_see_a_discriminator_that_trai
     model = make_model(turns='joint')
     model.discriminator_started = False
     before = weights(model.discriminator)
-    log = model.update(model.turns(0), [make_batch(make_images())], make_optimizers(model, lr=1e-2)).log
+    log = model.train_step([make_batch(make_images())], make_optimizers(model, lr=1e-2), model.turns_of(0)).log
     assert 'adversarial' not in log
     assert 'discriminator' in log
     assert any(not torch.equal(value, before[name]) for name, value in weights(model.discriminator).items())
@@ -105,13 +105,13 @@ def test_a_learnable_logvar_has_its_gradient_and_its_own_rate(make_model, make_i
     optimizers = TurnOptimizers(dict(autoencoder=row, discriminator=row))(model)
     group = optimizers['autoencoder'].optimizer.param_groups[-1]
     assert (group['lr'], group['weight_decay']) == (1e-2, 0.0)
-    model.update(('autoencoder',), [make_batch(make_images())], optimizers)
+    model.train_step([make_batch(make_images())], optimizers, ('autoencoder',))
     assert model.logvar.item() == pytest.approx(0.3 - 1e-2 * expected.sign().item(), rel=1e-3)
 
 
 def test_logvar_moves_only_when_asked(make_model, make_images, make_batch, make_optimizers):
     model = logvar_model(make_model, logvar=0.3)
-    model.update(('autoencoder',), [make_batch(make_images())], make_optimizers(model, lr=1.0))
+    model.train_step([make_batch(make_images())], make_optimizers(model, lr=1.0), ('autoencoder',))
     assert model.logvar.item() == pytest.approx(0.3)
     assert 'logvar' not in model.state_dict()
 
@@ -127,7 +127,7 @@ def test_fp16_scales_each_optimizer_and_differs_little(make_model, make_images, 
         optimizers = TurnOptimizers(dict(autoencoder=row, discriminator=row))(model)
         before = weights(getattr(model, turn))
         for _ in range(25):  # the first scale, 65536, overflows: it halves until it fits
-            update = model.update((turn,), [make_batch(make_images())], optimizers)
+            update = model.train_step([make_batch(make_images())], optimizers, (turn,))
             if not update.skipped:
                 break
             assert all(torch.equal(value, before[name]) for name, value in weights(getattr(model, turn)).items())
@@ -172,7 +172,7 @@ def test_frozen_weights_stay_bit_identical(make_model, make_images, make_batch):
     optimizers = TurnOptimizers(dict(autoencoder=row, discriminator=row))(model)
     before = weights(model)
     for iteration in range(4):
-        model.update(model.turns(iteration), [make_batch(make_images(seed=iteration))], optimizers)
+        model.train_step([make_batch(make_images(seed=iteration))], optimizers, model.turns_of(iteration))
     after = weights(model)
     moved = {name for name in after if not torch.equal(after[name], before[name])}
     assert not any(name.startswith('autoencoder.encoder.') for name in moved)
@@ -197,7 +197,7 @@ class TestNotFinite:
         optimizers = make_optimizers(model, lr=1e-2)
         spoil(model)
         before = weights(model)
-        update = model.update(('autoencoder',), [make_batch(make_images())], optimizers)
+        update = model.train_step([make_batch(make_images())], optimizers, ('autoencoder',))
         return update, before, weights(model)
 
     def test_the_first_bad_term_is_named_and_nothing_moves(self, make_model, make_batch, make_images, make_optimizers):
@@ -344,7 +344,7 @@ def test_distillation_pulls_latents_towards_the_teachers(make_model, make_images
     model = make_model(seed=5, losses=dict(distil=dict(type='DistillationLoss', teacher=str(folder), weights='raw')))
     assert not any('teacher' in name for name in model.state_dict())
     optimizers = TurnOptimizers(dict(autoencoder=dict(optimizer=dict(type='AdamW', lr=3e-3))))(model)
-    distances = [model.update(('autoencoder',), [make_batch(make_images())], optimizers).log['distil'].item()
+    distances = [model.train_step([make_batch(make_images())], optimizers, ('autoencoder',)).log['distil'].item()
                  for _ in range(30)]
     assert distances[-1] < 0.5 * distances[0]
     same = make_model(seed=3, losses=dict(distil=dict(type='DistillationLoss', teacher=str(folder), weights='raw')))
@@ -363,7 +363,7 @@ def test_distillation_needs_latents_of_one_shape(make_model, make_images, checkp
 
 def test_distillation_compares_teacher_and_student(make_model, checkpoint, monkeypatch):
     said = []
-    monkeypatch.setattr('wfvae_toolkit.training.distillation.print_log', lambda text, *_: said.append(text))
+    monkeypatch.setattr('wfvae_toolkit.losses.distillation.print_log', lambda text, *_: said.append(text))
     folder, _ = checkpoint
     losses = dict(distil=dict(type='DistillationLoss', teacher=str(folder)))
     for settings, message in ((dict(latent_channels=4), 'latent_channels=3, the student 4'),
@@ -397,9 +397,9 @@ def test_every_discriminator_trains_in_both_turns(make_model, make_images, make_
     model = make_model(discriminator=discriminator, losses=losses)
     optimizers = make_optimizers(model, lr=1e-3)
     for iteration in range(2):
-        network = getattr(model, model.turns(iteration)[0])
+        network = getattr(model, model.turns_of(iteration)[0])
         before = weights(network)
-        update = model.update(model.turns(iteration), [make_batch(make_images())], optimizers)
+        update = model.train_step([make_batch(make_images())], optimizers, model.turns_of(iteration))
         assert not update.skipped
         assert any(not torch.equal(value, before[name]) for name, value in weights(network).items())
         if iteration == 0:

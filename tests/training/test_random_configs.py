@@ -63,7 +63,7 @@ def check(config, path, make_batch, make_images):
     batch = make_batch(make_images(2, SIZE, SIZE))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     for iteration in range(2):
-        update = model.update(model.turns(iteration), [batch], optimizers)
+        update = model.train_step([batch], optimizers, model.turns_of(iteration))
         assert update.skipped is None
         assert all(torch.isfinite(value).all() for value in update.log.values())
     networks = ['autoencoder.', 'discriminator.'] if config['discriminator'] else ['autoencoder.']

@@ -39,7 +39,7 @@ def test_other_rows_and_frozen_weights_stay_as_they_are(make_model, make_images,
 
 def test_rows_see_the_seeds_of_their_images(make_model, make_images, make_batch, make_optimizers, again):
     model = make_model(losses=dict(pixel=PIXEL, again=again))
-    model.update(('autoencoder',), [make_batch(make_images(), first_seed=7)], make_optimizers(model))
+    model.train_step([make_batch(make_images(), first_seed=7)], make_optimizers(model))
     assert model.losses['again'].seeds == (7, 8)
     model.autoencoder_turn(make_images())
     assert model.losses['again'].seeds is None

@@ -6,10 +6,10 @@ decoder's last norm and last conv (``output_activation``).
 
 import math
 
-from wfvae_toolkit.models.latents import LatentStatistics
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
 
-from .native import CheckpointError
 from .settings import complete, difference, with_defaults
+from .trained import CheckpointError
 
 IMAGE_CLASS, SUCCESSOR_CLASS = CLASSES = 'WFVAE2ImageModel', 'WFIVAE2Model'
 

@@ -1,10 +1,12 @@
-"""Folders of pictures -> batches of uint8 (B, 3, H, W), the same on any number of workers and ranks."""
+"""Datasets of pictures -> batches of uint8 (B, 3, H, W), equal for any number of workers and ranks."""
+
+from wfvae_toolkit.utils.moved import moved_names
 
 from .bad_files import BadFile, BadFileLog, TooManyBadFiles
 from .base import ImageDataset, NoUsableFile, Sample, SampleError, SampleKey, evaluation_key
-from .cached_latents import CachedLatents
-from .files import ImageFiles, count_images, open_images
+from .extras import Mask
 from .folder import ImageFolder
+from .image_files import ImageFiles, count_images, open_images
 from .images import (
     MAX_PIXELS,
     BadImage,
@@ -15,7 +17,6 @@ from .images import (
     rgb_colour,
     to_rgb,
 )
-from .latent_index import LatentCacheError, LatentIndex
 from .loader import (
     Batch,
     LoaderSettings,
@@ -41,15 +42,18 @@ from .transforms import (
     fixed_pipeline,
     was_upsampled,
 )
-from .watch import WatchedLoader, WorkerLost
+from .worker_watch import WatchedLoader, WorkerLost
 
 __all__ = [
     'BadFile', 'BadFileLog', 'BadImage', 'Batch', 'BlockSampler', 'CachedLatents', 'CenterCrop', 'EpochOrder',
     'ImageDataset', 'ImageFiles', 'ImageFolder', 'ImageManifest', 'LatentCacheError', 'LatentIndex',
-    'LoaderSettings', 'MAX_PIXELS', 'MixedDataset', 'MixedOrder', 'NoUsableFile', 'PathList', 'PictureCounts',
+    'LoaderSettings', 'MAX_PIXELS', 'Mask', 'MixedDataset', 'MixedOrder', 'NoUsableFile', 'PathList', 'PictureCounts',
     'PositionSampler', 'RandomCrop', 'RandomFlip', 'ResizeShortSide', 'Sample', 'SampleError', 'SampleKey',
     'SequentialSampler', 'SyntheticImages', 'TooManyBadFiles', 'WatchedLoader', 'WorkerLost', 'build_dataloader',
     'collate_evaluation', 'collate_training', 'count_images', 'describe_pipeline', 'embedded_profile',
     'evaluation_key', 'fixed_pipeline', 'load_batches', 'load_rgb', 'open_images', 'read_size',
     'readable_extensions', 'rgb_colour', 'scan_folder', 'to_rgb', 'was_upsampled', 'write_manifest',
 ]
+
+__getattr__ = moved_names(__name__, dict.fromkeys(('CachedLatents', 'LatentCacheError', 'LatentIndex'),
+                                                  'wfvae_toolkit.latents'))

@@ -23,22 +23,29 @@ def vanilla(real, fake):
     return 0.5 * (F.softplus(-real).mean() + F.softplus(fake).mean())
 
 
-OBJECTIVES = {'hinge': hinge, 'vanilla': vanilla}
+def relativistic(real, fake):
+    """mean softplus(fake - real) over pairs of an image and its reconstruction (RpGAN; R3GAN, arXiv 2501.05441)."""
+    return F.softplus(fake - real).mean()
+
+
+OBJECTIVES = {'hinge': hinge, 'vanilla': vanilla, 'relativistic': relativistic}
 
 
 @LOSSES.register_module()
 class AdversarialLoss(Loss):
-    """-mean(D(reconstruction)) for the autoencoder; ``objective`` for the discriminator. Means over scales, if several.
+    """The adversarial game: one term for the autoencoder, ``objective`` for the discriminator.
 
-    Its factor in the objective is ``weight * clamp(|d nll/dW| / (|d adv/dW| + 1e-6), 0, max_ratio)``, nll the sum of
-    the rows in ``balance``, W the weight of the decoder's last conv (``adaptive_weight`` in the log).
+    The autoencoder minimises -mean(D(reconstruction)), or with ``'relativistic'`` mean softplus(D(image) -
+    D(reconstruction)). With several scales: the mean over them. Its factor is ``adaptive_weight`` in the log, see
+    ``training/balance.py``.
 
     Args:
         balance (tuple[str]): rows of ``losses`` to balance against; empty: the factor is ``weight``.
-        objective (str): 'hinge' or 'vanilla'.
+        max_ratio (float): largest factor before ``weight``.
+        objective (str): 'hinge', 'vanilla' or 'relativistic'.
 
     Raises:
-        ValueError: another objective.
+        SettingError: another objective, or a ``max_ratio`` that is not above 0.
     """
 
     needs_discriminator = True
@@ -49,17 +56,25 @@ class AdversarialLoss(Loss):
             raise SettingError(f'AdversarialLoss: objective={objective!r}; one of {", ".join(OBJECTIVES)}')
         if not max_ratio > 0:
             raise SettingError(f'AdversarialLoss: max_ratio={max_ratio!r}; a number above 0 is needed, such as 1e6')
-        self.objective = OBJECTIVES[objective]
+        self.name, self.objective = objective, OBJECTIVES[objective]
         self.balance = tuple(balance)
         self.max_ratio = max_ratio
 
     def forward(self, step):
-        return -mean_score(step.discriminator(step.reconstruction))
+        fake_scores = step.discriminator(step.reconstruction)
+        if self.name != 'relativistic':
+            return -mean_score(fake_scores)
+        with torch.no_grad():
+            real_scores = step.discriminator(step.target)
+        return self._mean_over_scales(fake_scores, real_scores)
 
-    def discriminator_loss(self, real_scores, fake_scores):
-        """Scores of real and reconstructed images, (B, 1, h, w) or one map a scale -> scalar."""
-        pairs = list(zip(score_maps(real_scores), score_maps(fake_scores), strict=True))
-        return sum(self.objective(real, fake) for real, fake in pairs) / len(pairs)
+    def discriminator_loss(self, step):
+        """DiscriminatorStep -> scalar."""
+        return self._mean_over_scales(step.real_scores, step.fake_scores)
+
+    def _mean_over_scales(self, higher, lower):
+        pairs = list(zip(score_maps(higher), score_maps(lower), strict=True))
+        return sum(self.objective(*pair) for pair in pairs) / len(pairs)
 
 
 @LOSSES.register_module()

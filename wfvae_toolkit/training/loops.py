@@ -170,7 +170,8 @@ class UpdateLoop(BaseLoop):
         self.data_seconds += time.perf_counter() - start
         for batch in micro_batches:
             self._data.add(batch)
-        update = runner.model.update(runner.model.turns(iteration), micro_batches, runner.optim_wrapper)
+        turns = runner.model.turns_of(iteration)
+        update = runner.model.train_step(micro_batches, runner.optim_wrapper, turns)
         if update.skipped:
             self._count_skipped(update, micro_batches)
             return False

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 
+import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -10,11 +11,19 @@ from wfvae_toolkit.utils.seeding import mix_seed, standard_normal
 
 
 class AutoencoderPass(nn.Module):
-    """Images -> (reconstruction, mean, logvar, latents, encoder bands, decoder bands)."""
+    """Images -> (reconstruction, tensors of the posterior, latents, encoder bands, decoder bands, posterior).
 
-    def __init__(self, autoencoder):
+    DDP finds the tensors in the tuple. The posterior is there to be made anew of other tensors, by ``replace``.
+
+    Args:
+        autoencoder (nn.Module): the network.
+        latent_transforms (list[LatentTransform]): applied to the sampled latents before they are decoded.
+    """
+
+    def __init__(self, autoencoder, latent_transforms=()):
         super().__init__()
         self.autoencoder = autoencoder
+        self.latent_transforms = tuple(latent_transforms)
 
     def forward(self, images, sample_posterior=True, sample_seeds=None):
         """``sample_seeds``: one integer an image fixes its posterior noise; None draws from torch's generator."""
@@ -27,8 +36,12 @@ class AutoencoderPass(nn.Module):
         else:
             seeds = [mix_seed('posterior', seed) for seed in sample_seeds]
             latents = posterior.sample(noise=standard_normal(posterior.mean.shape[1:], seeds))
+        if self.latent_transforms and sample_seeds is None:
+            sample_seeds = torch.randint(2**31, (len(images),)).tolist()
+        for place, transform in enumerate(self.latent_transforms):
+            latents = transform(latents, sample_seeds, place)
         decoded = self.autoencoder.decode(latents)
-        return decoded.sample, posterior.mean, posterior.logvar, latents, tuple(encoded.bands), tuple(decoded.bands)
+        return decoded.sample, posterior.tensors, latents, tuple(encoded.bands), tuple(decoded.bands), posterior
 
 
 class DiscriminatorPass(nn.Module):

@@ -62,4 +62,4 @@ def replay(cfg, folder, rank=0):
     model.discriminator_started = kept['discriminator_started']
     torch.manual_seed(kept['iteration_seed'])
     batches = [Batch(**batch, bad=[]) for batch in kept['micro_batches']]
-    return model.update(kept['turns'], batches, optimizers)
+    return model.train_step(batches, optimizers, kept['turns'])

@@ -194,7 +194,7 @@ class Schema:
         if isinstance(node, Part):
             part = _part_of(node, value, path)
             settings = self._settings(part, node.registry.context, value)
-            return {'type': Value(None, REQUIRED), **settings, **node.extra}, (
+            return {'type': Value(None, REQUIRED), **node.extra, **settings}, (
                 Value(None) if takes_any_name(part) else None)
         return {}, Value(None)
 

@@ -7,7 +7,8 @@ import numpy as np
 
 # torch's CPU generator reads only the low 32 bits of a seed: mix all words into 32 bits first.
 _DOMAINS = {'order': 1, 'sample': 2, 'posterior': 3, 'iteration': 4, 'initial weights': 5, 'mixture': 6,
-            'cached latent': 7, 'loss': 8, 'evaluation': 9, 'made-up picture': 10}
+            'cached latent': 7, 'loss': 8, 'evaluation': 9, 'made-up picture': 10,
+            'latent transform': 11, 'augmentation': 12}
 
 
 def mix_seed(domain, *words):

@@ -107,7 +107,7 @@ class Attempts(Hook):
         networks = {'weights': runner.model.autoencoder, 'average': runner.averaged_autoencoder}
         wrapper = runner.optim_wrapper['autoencoder']
         self.rows.append({
-            'iteration': batch_idx, 'consumed': runner.train_loop.consumed, 'turns': runner.model.turns(batch_idx),
+            'iteration': batch_idx, 'consumed': runner.train_loop.consumed, 'turns': runner.model.turns_of(batch_idx),
             'rate': wrapper.param_groups[0]['lr'], 'scale': wrapper.scaler and wrapper.scaler.get_scale(),
             **{name: sum(p.double().sum().item() for p in network.parameters()) for name, network in networks.items()}})
 

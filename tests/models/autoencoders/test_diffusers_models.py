@@ -41,7 +41,7 @@ def test_it_trains_in_both_turns_of_the_same_loop(make_model, make_images, make_
     model = type(model)(config, LOSSES, dict(type='PatchDiscriminator', num_layers=1, width=4)).train()
     optimizers = make_optimizers(model, lr=1e-4)
     for iteration in range(2):
-        update = model.update(model.turns(iteration), [make_batch(make_images())], optimizers)
+        update = model.train_step([make_batch(make_images())], optimizers, model.turns_of(iteration))
         assert not update.skipped
     assert 'discriminator' in update.log
 

@@ -8,6 +8,7 @@ from wfvae_toolkit.checkpoints import read_model
 from wfvae_toolkit.models.perceptual import PerceptualWeightsMissing
 from wfvae_toolkit.registry import AUTOENCODERS, MODELS
 from wfvae_toolkit.training.model import PRECISIONS
+from wfvae_toolkit.training.objective import autoencoder_objective, discriminator_objective
 from wfvae_toolkit.utils.errors import SettingError
 
 from ..kernels import saved_bytes
@@ -125,9 +126,9 @@ class Bench:
         images, seeds = self.images(), list(range(self.batch))
 
         def joint():
-            loss, _, fake = training._autoencoder_turn(images, sample_seeds=seeds)
-            loss.backward()
-            return training._discriminator_turn(images, fake)[0]
+            outputs = training.reconstruct(images, seeds)
+            autoencoder_objective(training, outputs)[0].backward()
+            return discriminator_objective(training, training.judge(images, outputs.reconstruction.detach()))[0]
 
         steps = [joint] if model == 'joint' else list(losses.values()) if name == 'both_turns' else [losses[name]]
 

@@ -11,7 +11,7 @@ import copy
 import torch
 import torch.nn.functional as F
 
-from wfvae_toolkit.losses import Step, balanced_weight
+from wfvae_toolkit.losses import DiscriminatorStep, Step, balanced_weight
 from wfvae_toolkit.models.autoencoders.wfvae2 import Decoder, Encoder, EncoderStage, add_low
 from wfvae_toolkit.models.discriminators import PatchDiscriminator
 from wfvae_toolkit.models.layers import LayerNorm2d, NearestUpsample, ResidualBlock, SpatialAttention
@@ -79,7 +79,7 @@ class PlainEncoderStage(EncoderStage):
 
 
 class PlainDecoder(Decoder):
-    def forward(self, z, tiling=None):
+    def forward(self, z):
         bands, low = [], None
         for level in self.details(self.mid(self.conv_in(z))):
             bands.append(add_low(level, low))
@@ -139,7 +139,7 @@ class PlainTurns:
         self.losses = copy.deepcopy(model.losses).to(memory_format=torch.contiguous_format)
         self.adversarial = model.adversarial
         self.likelihood_rows = model.likelihood_rows
-        self.autocast = model._autocast
+        self.autocast = model.autocast
         self.normalize = model.normalize
 
     def _outputs(self, images, noise):
@@ -172,6 +172,7 @@ class PlainTurns:
         with self.autocast():
             self.discriminator.requires_grad_(True)
             scores = self.discriminator(images.contiguous()), self.discriminator(fake.contiguous())
-        return self.losses[self.adversarial].discriminator_loss(*scores)
+        return self.losses[self.adversarial].discriminator_loss(
+            DiscriminatorStep(images, fake, *scores, self.discriminator))
 
 

@@ -1,0 +1,80 @@
+import pytest
+import torch
+
+from wfvae_toolkit.losses import Loss
+from wfvae_toolkit.losses.base import sum_per_image
+from wfvae_toolkit.utils.errors import SettingError
+
+PIXEL = dict(type='L1Loss')
+
+
+class Alignment(Loss):
+    """As VA-VAE's: it pulls the latents, and no picture, towards something."""
+
+    def forward(self, step):
+        return sum_per_image((step.latent_dist.mode() - 0.5).square())
+
+
+def losses(**keys):
+    return dict(pixel=PIXEL, wavelet=dict(type='WaveletFlowLoss', weight=0.1),
+                vf=dict(type=Alignment, weight=0.3, **keys))
+
+
+@pytest.mark.parametrize('precision', ['fp32', 'bf16', 'fp16'])
+def test_a_row_is_weighted_by_gradient_norms_at_the_encoder(make_model, make_images, precision):
+    model = make_model(losses=losses(balance=['pixel', 'wavelet'], balance_at='encoder.conv_out'), discriminator=None,
+                       precision=precision)
+    log = model.autoencoder_turn(make_images(), sample_seeds=[1, 2])[1]
+
+    outputs = model.reconstruct(make_images(), [1, 2])
+    reconstruction, mean, logvar, *bands = [outputs.tensors[i] for i in (0, 1, 2, *range(4, len(outputs.tensors)))]
+    step = outputs.step
+    step.reconstruction, step.encoder_bands, step.decoder_bands = (
+        reconstruction, tuple(bands[:len(step.encoder_bands)]), tuple(bands[len(step.encoder_bands):]))
+    step.latent_dist = type(step.latent_dist)(mean, logvar)
+    layer = model.autoencoder.encoder.conv_out.weight
+    norms = []
+    for value in (model.losses['pixel'](step) + 0.1 * model.losses['wavelet'](step), model.losses['vf'](step)):
+        norms.append(torch.autograd.grad(value * 2.0**-6, layer, retain_graph=True)[0].norm() * 2.0**6)
+    # The networks' arithmetic has 8 or 11 bits of mantissa in bf16 and fp16; a norm over hundreds of weights.
+    tolerance = {'fp32': 1e-4, 'bf16': 2e-2, 'fp16': 2e-3}[precision]
+    assert log['adaptive_weight/vf'].item() == pytest.approx(0.3 * (norms[0] / norms[1]).item(), rel=tolerance)
+
+
+def test_the_factor_enters_the_loss(make_model, make_images):
+    model = make_model(losses=losses(balance=['pixel'], balance_at='encoder.conv_out'), discriminator=None)
+    log = model.autoencoder_turn(make_images(), sample_seeds=[1, 2])[1]
+    expected = log['pixel'] + 0.1 * log['wavelet'] + log['adaptive_weight/vf'] * log['vf']
+    assert log['loss'].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_the_factor_ends_at_max_ratio(make_model, make_images):
+    model = make_model(losses=losses(balance=['pixel'], balance_at='encoder.conv_out', max_ratio=0.01),
+                       discriminator=None)
+    assert model.autoencoder_turn(make_images())[1]['adaptive_weight/vf'].item() == pytest.approx(0.3 * 0.01)
+
+
+@pytest.mark.parametrize(('keys', 'message'), [
+    (dict(balance=['pixle']), 'balance names pixle; rows: pixel, wavelet'),
+    (dict(balance=['vf']), 'balance names vf'),
+    (dict(balance=['pixel'], balance_at='encoder.conv_ou'), r"'encoder\.conv_ou': no layer .* encoder\.conv_out")])
+def test_a_balance_that_names_nothing_is_refused(make_model, keys, message):
+    with pytest.raises(SettingError, match=message):
+        make_model(losses=losses(**keys), discriminator=None)
+
+
+def test_a_layer_that_does_not_train_is_refused(make_model):
+    with pytest.raises(SettingError, match=r'freeze covers encoder\.conv_out, at which losses\.vf is balanced'):
+        make_model(losses=losses(balance=['pixel'], balance_at='encoder.conv_out'), discriminator=None,
+                   freeze=['autoencoder.encoder.*'])
+
+
+def test_a_row_that_does_not_reach_the_layer_is_refused(make_model, make_images):
+    model = make_model(losses=losses(balance=['pixel']), discriminator=None)
+    with pytest.raises(SettingError, match=r'losses\.vf.*no gradient of vf depends on the reconstruction'):
+        model.autoencoder_turn(make_images())
+
+
+def test_a_key_of_no_meaning_is_refused(make_model):
+    with pytest.raises(TypeError, match="no setting is called 'balanced'"):
+        make_model(losses=losses(balanced=['pixel']), discriminator=None)

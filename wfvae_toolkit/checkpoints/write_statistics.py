@@ -1,0 +1,88 @@
+"""Latent statistics inside model files."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import torch
+
+from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.files import atomic_write, write_json
+
+from .card import CARD_NAME, MARK, model_card
+from .folders import RECORD_NAME
+from .native import (
+    activations_in,
+    load_inference_checkpoint,
+    load_training_checkpoint,
+    save_plain,
+    save_training_checkpoint,
+)
+
+META_KEY = 'latent_statistics'
+
+
+def write_statistics(model, statistics, record=None):
+    """Write the mean and std of its latents into a model's own file, atomically; nothing else in it changes.
+
+    | form | where |
+    | --- | --- |
+    | native file | ``meta['latent_statistics']``: JSON of ``mean``, ``std`` and the record |
+    | exported folder | config.json: ``latents_mean``, ``latents_std``, ``scaling_factor`` 1, ``shift_factor`` 0 |
+    | earlier checkpoint or folder | config.json: ``scale`` and ``shift``, normalised = (raw - shift) * scale |
+
+    Folders keep the record in ``latent_statistics.json``, and their README.md follows, unless it was edited.
+
+    Args:
+        model (TrainedModel): as ``read_model`` gave it; its file must not have been moved since.
+        statistics (LatentStatistics): one mean and std a latent channel.
+        record (dict): what they were measured on, plain data.
+
+    Returns:
+        Path: the file that was written.
+
+    Raises:
+        SettingError: another number of channels than the model's config states.
+    """
+    channels = model.config.get('latent_channels')
+    if channels not in (None, len(statistics.mean)):
+        raise SettingError(f'{model.path}: statistics of {len(statistics.mean)} channels for a model of {channels}')
+    content = {'mean': list(statistics.mean), 'std': list(statistics.std), **(record or {})}
+    if model.form in ('native', 'inference'):
+        _write_native(model, content)
+        return model.path
+    folder = model.path if model.path.is_dir() else model.path.parent
+    if model.form == 'diffusers':
+        settings = {'latents_mean': content['mean'], 'latents_std': content['std'],
+                    'scaling_factor': 1.0, 'shift_factor': 0.0}
+    else:
+        settings = {'scale': [1.0 / std for std in statistics.std], 'shift': content['mean']}
+    path = folder / 'config.json'
+    config = json.loads(path.read_text(encoding='utf-8'))
+    write_json(folder / RECORD_NAME, content)
+    write_json(path, {**config, **settings})
+    card = folder / CARD_NAME
+    if card.is_file() and MARK in card.read_text(encoding='utf-8'):
+        with atomic_write(card, 'w') as file:
+            file.write(model_card(replace(model, statistics=statistics,
+                                          meta={**model.meta, **activations_in(content, path)})))
+    return path
+
+
+def fingerprint(model):
+    """SHA-256 of a TrainedModel's config and weights, 64 hex digits; its statistics and its file do not count."""
+    digest = hashlib.sha256(json.dumps(model.config, sort_keys=True).encode())
+    for key, value in sorted(model.state.items()):
+        digest.update(f'\n{key} {value.dtype} {tuple(value.shape)}\n'.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _write_native(model, content):
+    inference = model.form == 'inference'
+    checkpoint = (load_inference_checkpoint if inference else load_training_checkpoint)(model.path)
+    checkpoint['meta'][META_KEY] = json.dumps(content)
+    if not inference:
+        save_training_checkpoint(checkpoint, model.path, json.loads(checkpoint['meta']['autoencoder']))
+        return
+    save_plain(checkpoint, model.path)

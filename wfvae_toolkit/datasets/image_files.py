@@ -1,0 +1,80 @@
+"""Open the pictures that a command names: one file, a folder or a manifest."""
+
+import logging
+from pathlib import Path
+
+from ..utils import distributed
+from ..utils.errors import MissingFile, SettingError
+from .base import ImageDataset
+from .folder import ImageFolder, is_archive
+from .manifest import ImageManifest
+from .paths import PathList
+
+
+class ImageFiles(ImageDataset):
+    """The pictures at ``paths``, relative to ``data_root``, in that order.
+
+    Args:
+        data_root (str | Path): a folder.
+        paths (iterable of str): POSIX.
+        **settings: see `ImageDataset`.
+    """
+
+    def __init__(self, data_root, paths, **settings):
+        super().__init__(data_root, **settings)
+        self.paths = PathList(paths)
+
+    def __len__(self):
+        return len(self.paths)
+
+    def path(self, index):
+        return self.paths[index]
+
+
+def open_images(data, pipeline=(), allow_outside=False, convert_to_srgb=False):
+    """A folder, a manifest (``.jsonl``) or one picture -> a dataset for evaluation, which reports bad files.
+
+    The logger ``wfvae_toolkit`` warns once of files in a folder that are not used.
+
+    Args:
+        data (str | Path): path of the folder, manifest or picture.
+        pipeline (sequence of dict): transforms; see `fixed_pipeline`.
+        allow_outside (bool): of a manifest; see `ImageManifest`.
+        convert_to_srgb (bool): see `ImageDataset`.
+
+    Raises:
+        MissingFile: there is nothing of that name.
+        SettingError: there is no picture in it.
+    """
+    data = Path(data).expanduser()
+    settings = dict(pipeline=pipeline, on_bad='report', convert_to_srgb=convert_to_srgb)
+    if data.is_dir():
+        dataset = ImageFolder(data, option='the path given', **settings)
+        say_remarks(dataset)
+        return dataset
+    if not data.exists():
+        raise MissingFile(f'there is no {str(data)!r}: name a folder, a manifest (.jsonl) or a picture')
+    if is_archive(data):
+        raise MissingFile(f'{data} is no folder. It is an archive: unpack it and name the folder')
+    if data.suffix == '.jsonl':
+        return ImageManifest(data, option='the path given', allow_outside=allow_outside, **settings)
+    return ImageFiles(data.parent, [data.name], **settings)
+
+
+def say_remarks(dataset, say=None):
+    """Log the lines of ``dataset.remarks()``, if it has that method, once for all ranks.
+
+    Args:
+        dataset (Dataset): as of `ImageDataset`.
+        say (callable): called with each line; by default the logger ``wfvae_toolkit`` warns.
+    """
+    if distributed.is_main():
+        for line in getattr(dataset, 'remarks', list)():
+            (say or logging.getLogger('wfvae_toolkit').warning)(line)
+
+
+def count_images(dataset, max_images=None):
+    """Number of pictures to use: those of the dataset, or ``max_images`` if fewer; SettingError below 1."""
+    if max_images is not None and max_images < 1:
+        raise SettingError(f'{max_images} images: use at least 1, or leave it out for all')
+    return min(len(dataset), max_images or len(dataset))

@@ -1,0 +1,104 @@
+"""Scores of a checkpoint: what ``tools/test.py`` runs."""
+
+from collections import Counter
+from pathlib import Path
+
+import torch
+
+from wfvae_toolkit.checkpoints import read_model_file
+from wfvae_toolkit.datasets import build_dataloader, describe_pipeline, fixed_pipeline
+from wfvae_toolkit.registry import EVALUATORS
+from wfvae_toolkit.utils import distributed
+from wfvae_toolkit.utils.device import default_device
+from wfvae_toolkit.utils.environment import describe_environment
+from wfvae_toolkit.utils.errors import located
+from wfvae_toolkit.utils.files import printable
+from wfvae_toolkit.utils.pixels import from_bytes
+from wfvae_toolkit.visualization.pictures import comparison_grid, write_picture
+
+from .evaluator import write_results
+from .run import check_scored, evaluate, reconstruct
+from .worst import write_worst
+
+
+def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max_images=None, max_pictures=16):
+    """Score a MODEL on the validation images of a config: its averaged weights and, if it has both, its raw ones.
+
+    The network is built from the config that the MODEL holds; data and metrics come from ``cfg``. The training model,
+    its losses and its optimizers are not built.
+
+    Args:
+        cfg (Config): ``val_dataloader`` and ``val_evaluator`` are read.
+        checkpoint (str | Path): a MODEL, see ``wfvae_toolkit.checkpoints.read_model``.
+        folder (str | Path): receives summary.json, metrics.csv, pictures/ of the first images and worst/ of the images
+            with the worst scores. Each rank writes its own part of pictures/; rank 0 writes everything else.
+        resolution (int): resize the short side to so many px; None: keep the config's pipeline, or only crop.
+        crop (int): edge in px of a centre crop; None with a ``resolution``: the same number.
+        max_images (int): score only the first images.
+        max_pictures (int): how many images get a side-by-side picture.
+
+    Returns:
+        EvaluationSummary: the same on every rank. Files that could not be read, or that are too small for a metric, are
+            in ``skipped``.
+
+    Raises:
+        NothingScored: all files were skipped.
+    """
+    models = read_model_file(checkpoint).models
+    # Columns of the averaged weights have no prefix. Where there is one set of weights only, that one has none.
+    kinds = sorted(models)  # 'ema' before 'raw'
+    names = {'': kinds[0], **{kind: kind for kind in kinds[1:]}}
+    main = models[names['']]
+    device = default_device()
+    autoencoders = {name: models[weights].build().to(device) for name, weights in names.items()}
+    loader_cfg = dict(cfg.val_dataloader)
+    loader_cfg['dataset'] = dict(loader_cfg['dataset'])
+    if resolution is not None or crop is not None:
+        loader_cfg['dataset']['pipeline'] = fixed_pipeline(resolution, crop)
+    if max_images is not None:
+        loader_cfg['max_images'] = max_images
+    loader = build_dataloader(loader_cfg, training=False, rank=distributed.rank(), world_size=distributed.world_size())
+    with located('val_evaluator'):
+        evaluator = EVALUATORS.build(cfg.val_evaluator)
+    protocol = {
+        'checkpoint': main.path.resolve().name, 'iteration': main.meta.get('iteration'), 'weights': main.weights,
+        'precision': 'float32', 'data_root': str(loader_cfg['dataset'].get('data_root')),
+        'images_of': len(loader.dataset), 'pipeline': describe_pipeline(loader_cfg['dataset'].get('pipeline', ())),
+        'software': describe_environment()['packages']}
+    pictures = _Pictures(Path(folder) / 'pictures', loader.dataset, max_pictures)
+    summary = evaluate(autoencoders, loader, evaluator, device, on_batch=pictures, protocol=protocol)
+    with located('val_dataloader.dataset'):
+        check_scored(summary)
+    if distributed.is_main():
+        write_results(summary, folder)
+        numbers = {printable(loader.dataset.path(index)): index for index in range(len(loader.dataset))}
+        write_worst(summary, Path(folder) / 'worst', lambda path: _pair(
+            autoencoders[''], loader.dataset[numbers[path]].image.to(device)))
+    return summary
+
+
+@torch.inference_mode()
+def _pair(autoencoder, image):
+    """uint8 (3, H, W) -> it and its reconstruction, (1, 3, H, W) in [-1, 1]."""
+    target = from_bytes(image[None])
+    return target, reconstruct(autoencoder, target)[1]
+
+
+class _Pictures:
+    """Writes input, reconstruction and error of the first images, named like their files.
+
+    Files that differ only in their suffix keep it: ``a.jpg.png`` beside ``a.png.png``.
+    """
+
+    def __init__(self, folder, dataset, count):
+        self.folder, self.count = folder, count
+        self.names = Counter(Path(dataset.path(index)).with_suffix('') for index in range(min(count, len(dataset))))
+
+    def __call__(self, number, batch, target, reconstructions):
+        for row, (index, name) in enumerate(zip(batch.indices, batch.paths, strict=True)):
+            if index < self.count:
+                stem = Path(name).with_suffix('')
+                path = self.folder / f'{stem if self.names[stem] == 1 else name}.png'
+                path.parent.mkdir(parents=True, exist_ok=True)
+                one = slice(row, row + 1)
+                write_picture(comparison_grid(target[one], reconstructions[''][one]), path)
