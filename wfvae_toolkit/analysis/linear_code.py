@@ -11,6 +11,7 @@ from wfvae_toolkit.models.autoencoders.wfvae2 import WFVAE2Image, add_low
 from wfvae_toolkit.models.layers import ResidualBlock, SpatialAttention, StridedDownsample
 from wfvae_toolkit.registry import DATASETS
 from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.pixels import from_bytes, to_bytes
 
 LOGVAR = -8.0  # of a fresh start: noise of 2 % of a latent's standard deviation
 RIDGE = 1e-3  # added to each feature's mean square, in units of the features' average one
@@ -46,14 +47,14 @@ def draw_pictures(dataset, count=None, seed=0):
     indices = range(len(dataset))
     if count is not None:
         indices = sorted(random.Random(seed).sample(indices, min(count, len(dataset))))
-    return torch.stack([dataset[index].image for index in indices]).float() / 127.5 - 1
+    return from_bytes(torch.stack([dataset[index].image for index in indices]))
 
 
 @torch.no_grad()
 def score(reconstruct, images):
     """Mean PSNR in dB of (N, 3, H, W) in [-1, 1], one picture at a time, rounded to 8 bits as in evaluation."""
-    ours = torch.cat([reconstruct(image[None]) for image in images]).clamp(-1, 1)
-    return psnr((127.5 * (ours + 1)).round() / 255, (images + 1) / 2).mean().item()
+    ours = torch.cat([to_bytes(reconstruct(image[None])) for image in images])
+    return psnr(ours / 255, to_bytes(images) / 255).mean().item()
 
 
 def principal_components(features, count):
