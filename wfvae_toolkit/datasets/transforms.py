@@ -47,8 +47,8 @@ def _check_overrides(cls):
     of_call, of_both = (next(place for place, kind in enumerate(cls.__mro__) if name in vars(kind))
                         for name in ('__call__', 'with_masks'))
     if of_call < of_both:
-        raise SettingError(f'{cls.__name__} overrides __call__, and {cls.__mro__[of_both].__name__} with_masks: override '
-                           'with_masks(image, masks), which samples with masks use')
+        raise SettingError(f'{cls.__name__} overrides __call__, and {cls.__mro__[of_both].__name__} with_masks: '
+                           'override with_masks(image, masks), which samples with masks use')
 
 
 def fixed_pipeline(resolution=None, crop=None):
