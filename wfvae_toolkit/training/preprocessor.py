@@ -1,4 +1,4 @@
-"""From the bytes that leave the workers to what the network takes."""
+"""Convert the workers' uint8 images into the network's input."""
 
 import torch
 from mmengine.model import BaseDataPreprocessor
@@ -10,7 +10,7 @@ from wfvae_toolkit.registry import MODELS
 class ImagePreprocessor(BaseDataPreprocessor):
     """uint8 (B, 3, H, W) in [0, 255] -> float32 in [-1, 1] on the model's device.
 
-    uint8 crosses to the device: a quarter of the bytes.
+    Images are copied to the device as uint8: a quarter of float32's bytes.
     """
 
     def forward(self, images, training=False):
