@@ -41,7 +41,10 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
         NothingScored: that is so of all of them.
     """
     models = read_model_file(checkpoint).models
-    names = dict(zip(('', 'raw'), models, strict=False))  # averaged ones first
+    weights = list(models)  # averaged ones first
+    names = {'': weights[0]}
+    if len(weights) > 1:
+        names['raw'] = weights[1]
     main = models[names['']]
     device = default_device()
     autoencoders = {name: models[weights].build().to(device) for name, weights in names.items()}

@@ -1,8 +1,8 @@
 """Building blocks: norms, residual and attention blocks, resampling.
 
-What the owner of a part passes to it (``channels``, ``norm``, ...) stands with its registry in
-``wfvae_toolkit/registry.py``. All but MID_BLOCKS may declare a ``receptive_halo`` (``halo_of`` in
-``models/tiling.py``); without one, tiling is approximate.
+``wfvae_toolkit/registry.py`` lists, per registry, the arguments that the owner passes to a part (``channels``,
+``norm``, ...). All parts except MID_BLOCKS may declare a ``receptive_halo`` (``halo_of`` in ``models/tiling.py``);
+without one, tiling is approximate.
 """
 
 from .attention import SpatialAttention

@@ -1,4 +1,4 @@
-"""Where the perceptual networks' weights come from: installed packages, torch.hub's folder, a download."""
+"""Find the weights of the perceptual networks: in installed packages, in torch.hub's folder, or by download."""
 
 import contextlib
 import importlib.resources
@@ -36,7 +36,7 @@ def read_package_weights(package, name, distribution):
 
 
 def read_weights(path):
-    """State dict in a file; ValueError with its path if it is none."""
+    """Read a state dict from a file; SettingError with the path if the file holds none."""
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
@@ -49,11 +49,11 @@ def read_weights(path):
 def find_trunk(name, trunk_weights=None):
     """Path of torchvision's weights ``name``: the file ``trunk_weights``, else the one in torch.hub's folder.
 
-    If it is in neither, rank 0 tries to download it; so where torch.distributed is initialised, every rank must
-    call this.
+    If it is in neither place, rank 0 tries to download it. If torch.distributed is initialised, every rank must call
+    this function.
 
     Raises:
-        PerceptualWeightsMissing: not there and not to be had.
+        PerceptualWeightsMissing: there is no such file, and the download failed.
     """
     path = in_hub = Path(torch.hub.get_dir()) / 'checkpoints' / name
     if trunk_weights is not None:
@@ -68,7 +68,7 @@ def find_trunk(name, trunk_weights=None):
 
 
 def _download(name, path):
-    """None, or in one line why it failed; torch.hub writes the file whole or not at all."""
+    """Download; returns None, or the reason of a failure in one line. torch.hub writes the file atomically."""
     sha256_start = name.removesuffix('.pth').rpartition('-')[2]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def _download(name, path):
 
 @contextlib.contextmanager
 def _socket_timeout(timeout_s):
-    # urlopen, which torch.hub calls without a timeout, takes this default for connecting and each read.
+    # torch.hub calls urlopen without a timeout; this default then limits the connection and each read.
     former = socket.getdefaulttimeout()
     socket.setdefaulttimeout(timeout_s)
     try:
@@ -91,7 +91,7 @@ def _socket_timeout(timeout_s):
 
 
 def _rank_zero(task):
-    """Result of ``task``, run on rank 0 alone while the others wait for what it returns."""
+    """Run ``task`` on rank 0 only, and return its result on every rank."""
     result = [task() if is_main() else None]
     if is_distributed():
         distributed.broadcast_object_list(result)
