@@ -9,7 +9,7 @@ PIXEL = dict(type='L1Loss')
 
 
 class Alignment(Loss):
-    """As VA-VAE's: it pulls the latents, and no picture, towards something."""
+    """Like the loss of VA-VAE: it acts on the latents only, not on the picture."""
 
     def forward(self, step):
         return sum_per_image((step.latent_dist.mode() - 0.5).square())

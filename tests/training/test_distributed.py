@@ -31,7 +31,7 @@ OPTIONS = {
 
 @pytest.fixture(scope='module')
 def validation(photos, tmp_path_factory):
-    """37 images, which 2 ranks do not divide."""
+    """37 images, a number that 2 ranks cannot share equally."""
     folder = tmp_path_factory.mktemp('validation')
     pictures = [Image.open(path) for path in sorted(photos.rglob('*.png'))]
     for number in range(37):
@@ -54,7 +54,7 @@ def masked(photos, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def runs(train, launch, masked, validation, tmp_path_factory):
-    """Folders of the same training on one process and on two ranks: equal images an update."""
+    """Folders of the same training on one process and on two ranks, with equal images per update."""
     folder = tmp_path_factory.mktemp('distributed')
     options = {**OPTIONS, 'train_dataloader.dataset.data_root': masked,
                'val_dataloader.dataset.data_root': validation}
@@ -104,7 +104,7 @@ def test_two_ranks_log_the_losses_of_one_process(runs):
 
 
 def test_ranks_see_different_images_and_noise(runs):
-    """Otherwise the comparison with one process would prove less."""
+    """Otherwise the comparison with one process would prove too little."""
     first, second = (read_rank(runs, rank)['rows'] for rank in (0, 1))
     assert all(a['log']['pixel'] != b['log']['pixel'] for a, b in zip(first, second, strict=True)
                if a['turn'] == 'autoencoder')

@@ -1,4 +1,4 @@
-"""Updates that are not finite, seen from the loop."""
+"""How the loop handles updates that are not finite."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def attempts(folder):
 
 
 def assert_only_images_moved(rows, skipped):
-    """Every iteration was made once; an attempt that was skipped left all but the images to the next."""
+    """Every iteration is made once. After a skipped attempt the next images get the same iteration number."""
     made = [row for number, row in enumerate(rows) if number not in skipped]
     assert [row['iteration'] for row in made] == list(range(LENGTH))
     for number in skipped:
@@ -97,7 +97,7 @@ def test_gradients_that_no_scale_of_fp16_makes_finite_end_the_run(train, tmp_pat
 
 @pytest.fixture(scope='module')
 def diverged(train, tmp_path_factory):
-    """A run whose weights the first update blew up, and what it ended with."""
+    """A run whose first update makes the weights infinite, and the error that ends it."""
     folder = tmp_path_factory.mktemp('diverged')
     options = {**BASE, 'train_cfg.max_skipped': 3, 'train_cfg.accumulation': 2,
                'optim_wrapper.autoencoder.optimizer.lr': 1e30, 'default_hooks.checkpoint.interval': 1}

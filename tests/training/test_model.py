@@ -13,7 +13,7 @@ ADVERSARIAL = dict(type='AdversarialLoss', weight=0.5, balance=('pixel',))
 
 
 class Probe(Loss):
-    """Keeps the latents that the decoder saw; adds nothing."""
+    """Stores the decoder's input; the loss itself is 0."""
 
     def forward(self, step):
         self.noise = (step.latents - step.latent_dist.mean).detach() / step.latent_dist.std.detach()
@@ -41,7 +41,7 @@ def weights(module):
 
 
 def assert_same(ours, expected, tolerance):
-    """Every tensor within ``tolerance`` of the largest norm among them."""
+    """Each tensor differs by at most ``tolerance`` times the largest norm of all."""
     largest = max(value.norm().item() for value in expected.values())
     assert ours.keys() == expected.keys()
     assert largest > 0
@@ -80,7 +80,7 @@ def test_gradient_norms_equal_the_earlier_implementation(reference):
 # one backward pass
 
 def plain_turn(model, images):
-    """The objective as written down: a sum of terms and one ``backward`` through everything."""
+    """The objective in its plain form: a sum of terms and one ``backward`` through the whole network."""
     encoded = model.autoencoder.encode(images)
     latents = encoded.latent_dist.mode()
     decoded = model.autoencoder.decode(latents)

@@ -29,7 +29,7 @@ def assert_same(found, expected, tolerance=1e-6):
 
 
 def record_gradients(model, optimizers):
-    """Keep each network's gradients at the moment of its step."""
+    """Store each network's gradients at the moment of its step."""
     seen = {}
     for turn, wrapper in optimizers.items():
         def finish(apply, turn=turn, stock=wrapper.finish):

@@ -1,4 +1,4 @@
-"""What a changed setting does on --resume: the table of classes, and how changes are found."""
+"""Effect of a changed setting on --resume: the table of classes, and the search for changes."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def test_every_key_of_the_schema_has_a_class(config):
 
 
 def test_a_new_key_has_none():
-    """So that the test above notices one."""
+    """Otherwise the test above could not fail."""
     for key in ('new_section', 'model.new', 'train_cfg.new', 'train_dataloader.new', 'env_cfg.new', 'randomness.new',
                 'optim_wrapper.new'):
         assert class_of(key) is UNKNOWN, key

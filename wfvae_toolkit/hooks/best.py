@@ -1,4 +1,4 @@
-"""Which way a score is better, and the checkpoint that is best by it."""
+"""Direction in which a score is better, and the checkpoint with the best score."""
 
 import math
 from pathlib import Path
@@ -13,10 +13,10 @@ from wfvae_toolkit.visualization.records import read_records
 def higher_is_better(runner, column):
     """Whether a higher value of a column of the validation is better: 'PSNR', 'raw/PSNR', 'Name.part', 'flat/grid'.
 
-    The metric says it, or the hook that adds the column, by its own attribute ``higher_is_better``.
+    The attribute ``higher_is_better`` of the metric says it, or of the hook that adds the column.
 
     Raises:
-        SettingError: there is no validation, the column is not measured (and why), or neither direction is better.
+        SettingError: there is no validation, the column is not measured, or neither direction is better.
     """
     if runner.val_loop is None:
         raise SettingError(f'{column!r} is not measured without validation; set val_dataloader, val_cfg and '
@@ -42,13 +42,13 @@ def _columns_of_hooks(runner):
 
 
 class BestCheckpoint:
-    """``best_METRIC.pth`` in the run's folder: the weights of the best finite score of one column so far.
+    """``best_METRIC.pth`` in the run's folder: the weights with the best finite score of one column so far.
 
     Args:
         column (str): of the validation's metrics.
 
     Attributes:
-        higher (bool): which way is better; set before the run.
+        higher (bool): whether a higher score is better; set before the run.
         score (float | None): the best so far.
     """
 
@@ -58,11 +58,11 @@ class BestCheckpoint:
         self.score = None
 
     def catch_up(self, runner):
-        """Before training: take the best score from the log, and write the file if the run ended before it could."""
+        """Before training: read the best score from the log, and write the file if an earlier start did not."""
         scores = self._logged(runner) if distributed.is_main() else {}
         score, missing = self.score, False
         if scores:
-            # Of equal scores the first.
+            # The first of several equal scores.
             best = (max if self.higher else min)(scores, key=scores.get)
             held = self._held_iteration(runner)
             score = scores[best]
@@ -75,17 +75,17 @@ class BestCheckpoint:
                 score = scores[held]
         self.score, missing = distributed.of_main((score, missing))
         if missing:
-            # The run ended after it had logged this score and before it kept the weights.
+            # The run ended after it logged this score and before it saved the weights.
             self._save(runner)
 
     def _logged(self, runner):
-        """Iteration -> score; a checkpoint lacks that of its own iteration, which is validated after it is written."""
+        """Iteration -> score. The newest may be missing: a checkpoint is written before its validation."""
         rows = [row for row in read_records(runner.work_dir) if row['phase'] == 'val']
         return {row['iteration']: row[self.column] for row in rows
                 if 0 < row['iteration'] <= runner.iter and row.get(self.column) is not None}
 
     def take(self, runner, metrics):
-        """Keep the weights if a validation's score is the best so far; one that is not finite never is.
+        """Save the weights if a validation's score is the best so far. A score that is not finite is ignored.
 
         Raises:
             SettingError: the validation has no such column.
@@ -121,7 +121,7 @@ class BestCheckpoint:
         return Path(runner.work_dir) / f'best_{self.column.replace("/", "_")}.pth'
 
     def _held_iteration(self, runner):
-        """Iteration of the file's weights; None without a whole file."""
+        """Iteration of the file's weights; None if there is no complete file."""
         try:
             return load_training_checkpoint(self.path(runner), 'meta')['meta']['iteration']
         except CheckpointError:
