@@ -18,8 +18,9 @@ def parse_arguments(arguments=None):
     add_model_arguments(parser, '--precision')
     parser.add_argument('data', metavar='DATA', help='a folder with its subfolders or a manifest')
     parser.add_argument('out', metavar='OUT', help='folder of the shards and of index.json')
-    parser.add_argument('--what', choices=('moments', 'mean', 'sample'), default='moments',
-                        help='mean and logvar, the mean, or one sample of the posterior (default: moments)')
+    parser.add_argument('--what', choices=('moments', 'mean', 'sample'),
+                        help='mean and logvar, the mean, or one sample of the posterior (default: moments; mean where '
+                             'the posterior is no Gaussian)')
     parser.add_argument('--flips', action='store_true', help='also store the latent of the mirror image')
     parser.add_argument('--dtype', choices=('float32', 'float16', 'bfloat16'), default='float32',
                         help='dtype of the files (default: float32)')
@@ -53,13 +54,13 @@ def main(arguments=None):
         from wfvae_toolkit.checkpoints import read_model
         from wfvae_toolkit.datasets import fixed_pipeline, open_images
         from wfvae_toolkit.inference import Reconstructor
-        from wfvae_toolkit.latents.write_cache import CacheSettings, LatentCache
+        from wfvae_toolkit.latents.write_cache import CacheSettings, LatentCache, default_what
 
         pipeline = fixed_pipeline(options.resolution, options.crop)
-        settings = CacheSettings(options.what, options.flips, options.dtype, options.normalized, options.seed,
-                                 options.shard_size)
         model = read_model(options.model, options.weights)
         reconstructor = Reconstructor(model.build(), None, options.device, getattr(torch, options.precision))
+        settings = CacheSettings(options.what or default_what(reconstructor.autoencoder), options.flips, options.dtype,
+                                 options.normalized, options.seed, options.shard_size)
         dataset = open_images(options.data, pipeline, options.allow_outside, options.convert_to_srgb)
         cache = LatentCache(model, reconstructor, dataset, pipeline,
                             options.crop or options.resolution, options.out, settings, options.max_images, options.data)

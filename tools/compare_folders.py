@@ -12,6 +12,8 @@ def parse_arguments(arguments=None):
                                                  'but for the suffix. No model is needed.')
     parser.add_argument('real', metavar='REAL', help='a folder, scanned with its subfolders')
     parser.add_argument('reconstructed', metavar='RECONSTRUCTED', help='another')
+    parser.add_argument('--metrics', metavar='CONFIG', default='wfvae_toolkit::_base_/runtime.py',
+                        help='config whose val_evaluator is used (default: %(default)s)')
     parser.add_argument('--work-dir', metavar='DIR',
                         help='write summary.json, metrics.csv and the worst pairs there')
     parser.add_argument('--device', help='such as cuda:1 or cpu (default: a GPU if there is one)')
@@ -30,8 +32,7 @@ def main(arguments=None):
     from wfvae_toolkit.utils import distributed
     from wfvae_toolkit.utils.config import load_config
 
-    # The metrics of every config.
-    evaluator_cfg = load_config('wfvae_toolkit::_base_/runtime.py').val_evaluator
+    evaluator_cfg = load_config(options.metrics).val_evaluator
     with distributed.process_group(options.launcher):
         from wfvae_toolkit.datasets import fixed_pipeline
         from wfvae_toolkit.evaluation import compare_folders, describe_worst, format_table, write_results

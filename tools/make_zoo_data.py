@@ -26,8 +26,8 @@ def collect(table, cache):
     """Yield (package, path, PIL image or None, objection) of everything that the table names; val first."""
     from PIL import Image, UnidentifiedImageError
 
+    from wfvae_toolkit.datasets.debian_packages import Package, download, read_pictures
     from wfvae_toolkit.datasets.demo import PHOTOS, find_photo
-    from wfvae_toolkit.datasets.packages import Package, download, read_pictures
     from wfvae_toolkit.datasets.photographs import PhotographRule
 
     def demo(split, wanted):
@@ -53,7 +53,7 @@ def collect(table, cache):
 def main(arguments=None):
     options = parse_arguments(arguments)
     from wfvae_toolkit.datasets import to_rgb
-    from wfvae_toolkit.datasets.packages import read_table
+    from wfvae_toolkit.datasets.debian_packages import read_table
     from wfvae_toolkit.datasets.photographs import SeenPictures, shrink
 
     folder, table = Path(options.folder), Path(options.table)

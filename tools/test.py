@@ -34,7 +34,7 @@ def main(arguments=None):
     cfg = load_config(options.config, options.cfg_options)
     with distributed.process_group(options.launcher or cfg.get('launcher') or 'none'):
         from wfvae_toolkit.evaluation import describe_worst, format_table
-        from wfvae_toolkit.inference.evaluation import evaluate_checkpoint
+        from wfvae_toolkit.evaluation.checkpoint import evaluate_checkpoint
 
         checkpoint = Path(options.checkpoint).expanduser()
         folder = Path(options.work_dir or (checkpoint if checkpoint.is_dir() else checkpoint.parent) / 'evaluation')

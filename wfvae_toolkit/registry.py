@@ -183,6 +183,7 @@ def _located(locations):
 
 # ours: (cfg, **context) -> part
 AUTOENCODERS = _own('autoencoder', 'models.autoencoders')
+POSTERIORS = _own('posterior', 'models.posterior')
 WAVELETS = _own('wavelet', 'models.wavelets')
 NORM_LAYERS = _own('norm layer', 'models.layers', context=('channels',))
 MID_BLOCKS = _own('mid block', 'models.layers', context=('channels', 'out_channels'), offers=('norm',))
@@ -192,7 +193,7 @@ CHANNEL_ATTENTIONS = _own('channel attention', 'models.layers', context=('channe
 LATENT_TRANSFORMS = _own('latent transform', 'models.latent_transforms')
 DISCRIMINATORS = _own('discriminator', 'models.discriminators')
 AUGMENTATIONS = _own('augmentation', 'models.discriminators')
-LOSSES = _own('loss', 'losses', 'training.distillation')
+LOSSES = _own('loss', 'losses')
 
 # children of MMEngine's
 DATASETS = _child(engine.DATASETS, 'datasets', build_func=build_part, context=('option',))
@@ -212,6 +213,6 @@ VISBACKENDS = _child(engine.VISBACKENDS, 'visualization.backends', offers=('save
 VISUALIZERS = _child(engine.VISUALIZERS, 'mmengine.visualization', offers=('save_dir',))
 
 BY_NAME = {registry.name: registry for registry in (
-    AUTOENCODERS, WAVELETS, NORM_LAYERS, MID_BLOCKS, DOWNSAMPLERS, UPSAMPLERS, CHANNEL_ATTENTIONS,
+    AUTOENCODERS, POSTERIORS, WAVELETS, NORM_LAYERS, MID_BLOCKS, DOWNSAMPLERS, UPSAMPLERS, CHANNEL_ATTENTIONS,
     LATENT_TRANSFORMS, DISCRIMINATORS, AUGMENTATIONS, LOSSES, DATASETS, TRANSFORMS, METRICS, EVALUATORS, MODELS, LOOPS,
     OPTIMIZERS, OPTIM_WRAPPERS, OPTIM_WRAPPER_CONSTRUCTORS, PARAM_SCHEDULERS, RUNNERS, HOOKS, VISBACKENDS, VISUALIZERS)}

@@ -102,6 +102,7 @@ PARTS = {
     'latent_transforms': Items(Part(registries.LATENT_TRANSFORMS), ()),
     'losses': Rows(_LOSS), 'data_preprocessor': Part(registries.MODELS),
     'compile': Arguments('torch.compile', ('model',), "dict(mode='max-autotune'), {} for the defaults, or None"),
+    'posterior': Part(registries.POSTERIORS),
     'wavelet': Part(registries.WAVELETS), 'norm': Part(registries.NORM_LAYERS),
     'mid_blocks': Items(Part(registries.MID_BLOCKS)), 'channel_attention': Part(registries.CHANNEL_ATTENTIONS),
     'downsample': Part(registries.DOWNSAMPLERS), 'upsample': Part(registries.UPSAMPLERS),

@@ -105,6 +105,25 @@ def test_equal_values_differ_by_nothing_even_infinite_ones():
 
 # the rows
 
+def test_a_score_of_the_whole_set_has_a_difference_and_no_interval(study):
+    runs, _ = study
+    for run in runs:
+        path = run.folder / 'evaluation/summary.json'
+        summary = json.loads(path.read_text())
+        pooled = {'base': 20.0, 'better': 21.0}[run.name] + run.seed
+        summary['metrics']['pooled'] = {'higher_is_better': True, 'mean': pooled, 'images': IMAGES}
+        summary['metrics']['undefined'] = {'higher_is_better': None, 'mean': None, 'images': IMAGES}
+        path.write_text(json.dumps(summary))
+    table = collect(runs, SIZES)
+    score = table.rows[1].scores['pooled']
+    assert (score.mean, score.difference, score.ci95) == (21.5, 1.0, None)
+    assert table.rows[1].scores['PSNR'].ci95 > 0
+    assert 'undefined' not in table.rows[1].scores
+    assert table.images == IMAGES
+    assert '| 21.50 ± 0.707 | +1.000 |' in format_markdown(table)
+    assert 'A Δ without an interval is that of a score of the whole set.' in describe(table, [0, 1], 'command')
+
+
 def test_a_row_has_means_spread_sizes_and_the_worst_cost(study):
     runs, values = study
     table = collect(runs, SIZES)

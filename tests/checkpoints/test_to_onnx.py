@@ -19,7 +19,9 @@ VARIETIES = {
     'residual': dict(latent_channels=4, widths=(8, 16, 16), energy_flow=False, latent_shortcuts=True,
                      downsample=dict(type='ResidualDownsample'), upsample=dict(type='ResidualUpsample'),
                      channel_attention=dict(type='ECA'), output_activation=True),
-    'root mean square': dict(norm=dict(type='RMSNorm2d'), wavelet=dict(type='PixelUnshuffle'))}
+    'root mean square': dict(norm=dict(type='RMSNorm2d'), wavelet=dict(type='PixelUnshuffle')),
+    'fixed variance': dict(posterior=dict(type='FixedVariancePosterior', std=0.2)),
+    'no variance': dict(posterior=dict(type='DeterministicPosterior'))}
 
 
 def trained_model(statistics=None, **settings):
@@ -59,8 +61,8 @@ def test_every_part_exports(tmp_path, settings):
     images = torch.randn(2, 3, native.downsample_factor, 2 * native.downsample_factor)
     with torch.no_grad():
         posterior = native.encode(images).latent_dist
-        mean, _ = run(tmp_path / 'out', 'encoder', images)
-        torch.testing.assert_close(mean, posterior.mean, rtol=0, atol=1e-4)
+        for found, expected in zip(run(tmp_path / 'out', 'encoder', images), posterior.tensors, strict=True):
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
         image, = run(tmp_path / 'out', 'decoder', posterior.mean)
         torch.testing.assert_close(image, native.decode(posterior.mean).sample, rtol=0, atol=1e-4)
 
@@ -69,7 +71,8 @@ def test_every_part_exports(tmp_path, settings):
 def test_files_beside_the_graphs(tmp_path):
     write_onnx(trained_model(LatentStatistics((0.0, 1.0, 2.0), (1.0, 2.0, 3.0))), tmp_path / 'out')
     assert json.loads((tmp_path / 'out/config.json').read_text()) == dict(
-        downsample_factor=4, latent_channels=3, latents_mean=[0, 1, 2], latents_std=[1, 2, 3])
+        downsample_factor=4, latent_channels=3, posterior=dict(type='GaussianPosterior'), latents_mean=[0, 1, 2],
+        latents_std=[1, 2, 3])
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['config.json', 'decoder.onnx', 'encoder.onnx']
     native = trained_model().build()
     with torch.no_grad():

@@ -6,7 +6,16 @@ import pytest
 import torch
 from PIL import Image
 
-from wfvae_toolkit.datasets import BadFile, BadImage, ImageDataset, SampleError, SampleKey, evaluation_key
+from wfvae_toolkit.datasets import (
+    BadFile,
+    BadImage,
+    ImageDataset,
+    SampleError,
+    SampleKey,
+    build_dataloader,
+    evaluation_key,
+)
+from wfvae_toolkit.registry import DATASETS
 from wfvae_toolkit.utils.errors import SettingError
 
 
@@ -62,6 +71,83 @@ def test_a_sample_from_a_folder(tmp_path):
     np.testing.assert_array_equal(sample.image.permute(1, 2, 0), pixels)
     assert (sample.path, sample.index, sample.position, sample.seed) == ('sub/a.png', 0, 41, 9)
     assert (sample.bad, sample.upsampled) == ((), False)
+
+
+class Sources(ImageDataset):
+    """Gives what it was made from: paths, bytes or pictures; a callable is called."""
+
+    def __init__(self, *sources, **options):
+        super().__init__(**options)
+        self.sources = sources
+
+    def __len__(self):
+        return len(self.sources)
+
+    def read(self, index):
+        source = self.sources[index]
+        return source() if callable(source) else source
+
+
+class Old(Sources):
+    """The contract of version 0.1: `load` gives a PIL image."""
+
+    def load(self, index):
+        return Image.open(self.sources[index])
+
+
+@pytest.fixture
+def turned(tmp_path):
+    """A JPEG of 100x60 px that EXIF turns by 90 degrees, with a damaged colour profile."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 100, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'turned.jpg', exif=exif, icc_profile=b'no profile')
+    return tmp_path / 'turned.jpg'
+
+
+def test_paths_bytes_and_pictures_are_read_by_the_same_rules(turned):
+    with Image.open(turned) as picture:
+        path, content, decoded = Sources(turned, turned.read_bytes(), picture)
+    old, = Old(turned)
+    assert path.image.shape == (3, 100, 60)
+    assert 'ignored' in path.profile
+    for sample in (content, decoded, old):
+        assert torch.equal(sample.image, path.image)
+        assert sample.profile == path.profile
+
+
+def test_a_fault_is_a_bad_file_whatever_gives_the_picture(turned):
+    whole = turned.read_bytes()
+    turned.write_bytes(whole[:len(whole) // 2])
+    half = turned.read_bytes()
+
+    def unreadable():
+        raise PermissionError(13, 'Permission denied')
+
+    samples = list(Sources(turned, half, Image.open(turned), b'', b'text', unreadable,
+                           (turned.parent / 'nothing').read_bytes, Image.new('L', (90, 90)), max_pixels=6000,
+                           on_bad='report'))
+    reasons = [sample.bad[0].reason for sample in [*samples, *Old(turned, on_bad='report')]]
+    for reason in (*reasons[:3], reasons[-1]):
+        assert 'truncated' in reason
+    assert reasons[3] == 'zero bytes'
+    assert reasons[4].startswith('not an image')
+    assert reasons[5:7] == ['Permission denied', 'missing']
+    assert reasons[7].startswith('90x90 px, more than max_pixels=6000')
+
+
+def test_what_is_no_picture_names_the_sample():
+    with pytest.raises(SampleError, match='sample 0 .*None is no picture: use a path, the bytes of a file'):
+        Sources(None)[0]
+
+
+def test_fast_decoding_reads_bytes_and_refuses_decoded_pictures(turned, tmp_path):
+    Image.open(turned).resize((64, 48)).save(tmp_path / 'large.jpg')
+    options = dict(pipeline=[{'type': 'ResizeShortSide', 'size': 16}], decoder='fast')
+    one, two = Sources(tmp_path / 'large.jpg', (tmp_path / 'large.jpg').read_bytes(), **options)
+    assert torch.equal(one.image, two.image)
+    with pytest.raises(SettingError, match='Sources.read gives decoded pictures'):
+        Sources(Image.new('RGB', (64, 64)), **options)[0]
 
 
 def test_an_index_is_an_evaluation_key():
@@ -134,3 +220,13 @@ def test_a_pipeline_names_what_exists():
         Squares(pipeline=[{'type': 'CentreCrop', 'size': 4}])
     with pytest.raises(TypeError, match='its settings are'):
         Squares(pipeline=[{'type': 'CenterCrop', 'sizes': 4}])
+
+
+def test_a_dataset_of_another_kind_is_told_what_it_lacks():
+    @DATASETS.register_module()
+    class Foreign(torch.utils.data.Dataset):
+        def __len__(self):
+            return 1
+
+    with pytest.raises(SettingError, match='Foreign lacks path, order, crop_size, prepare_evaluation: derive it from'):
+        build_dataloader(dict(batch_size=1, dataset=dict(type='Foreign')), training=True)

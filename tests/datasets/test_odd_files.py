@@ -13,6 +13,7 @@ from wfvae_toolkit.datasets import BadImage, ImageFolder, ImageManifest, SampleK
 from wfvae_toolkit.utils.errors import SettingError
 
 pytestmark = pytest.mark.filterwarnings('ignore')  # Pillow's, about damaged headers
+WITHOUT_CONTENT = ('bad: missing', 'bad: oo many', 'bad: not a regular file', 'bad: ermission denied')
 CROP = [{'type': 'CenterCrop', 'size': 8}]
 
 
@@ -49,6 +50,18 @@ def test_it_is_read_as_stated(written, odd):
     difference = np.abs(np.asarray(image)[0, 0].astype(int) - odd.outcome.pixel)
     assert difference.max() <= odd.outcome.tolerance
     assert read_size(path) == odd.outcome.size
+
+
+@pytest.mark.parametrize('odd', [odd for odd in FILES if str(odd.outcome) not in WITHOUT_CONTENT],
+                         ids=lambda odd: odd.what)
+def test_its_content_is_read_as_the_file_is(written, odd):
+    path = written(odd) / odd.name
+    if isinstance(odd.outcome, Bad):
+        with pytest.raises(BadImage) as caught:
+            load_rgb(path.read_bytes())
+        assert odd.outcome.reason in caught.value.reason
+        return
+    assert load_rgb(path.read_bytes()).tobytes() == load_rgb(path).tobytes()
 
 
 @pytest.mark.parametrize('odd', FILES, ids=lambda odd: odd.what)

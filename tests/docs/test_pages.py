@@ -1,5 +1,6 @@
 """The commands and programs of docs pages run, one after the other, in a folder with a small model and photographs."""
 
+import inspect
 import re
 import shlex
 import shutil
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from wfvae_toolkit.registry import DATASETS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,3 +63,14 @@ def test_every_option_on_a_page_exists(page):
     assert tools
     for option in set(re.findall(r'--[a-z][a-z-]+', text)):
         assert f"'{option}'" in known, option
+
+
+def test_the_settings_on_the_data_page_exist():
+    """Its blocks are settings of a dataset with `...` for a pipeline, so they are looked up and not run."""
+    pages_settings = [eval(f'dict({text})')['dataset'] for _, text in blocks('data.md', 'python')]
+    sources = [source for cfg in pages_settings for source in cfg.get('sources', {}).values()]
+    datasets = [*pages_settings, *(source['dataset'] for source in sources)]
+    assert {cfg['type'] for cfg in datasets} == {'ImageFolder', 'ImageManifest', 'MixedDataset', 'SyntheticImages'}
+    for cfg in datasets:
+        settings = inspect.signature(DATASETS.get(cfg['type'])).parameters
+        assert cfg.keys() - {'type'} <= settings.keys(), cfg['type']

@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from PIL import Image
 
+from wfvae_toolkit.losses import Step
 from wfvae_toolkit.visualization.records import read_records
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r'^```(bash|python)\n(.*?)^```$', re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r'^```(bash|python|text)\n(.*?)^```$', re.DOTALL | re.MULTILINE)
 
 
 def blocks(page):
@@ -34,17 +37,40 @@ def follow(launch, photos, tmp_path):
         for language, text in blocks(page):
             if language == 'python':
                 (tmp_path / re.match(r'# (\w+\.py)\n', text)[1]).write_text(text, encoding='utf-8')
-            else:
+            elif language == 'bash':
                 output += launch('bash', '-e', '-c', text, cwd=tmp_path, env=environment).stdout
         return tmp_path, output
     return run
 
 
-@pytest.mark.parametrize('page', ['add_a_wavelet.md', 'ship_a_plugin.md'])
+@pytest.mark.parametrize('page', ['add_a_dataset.md', 'add_a_metric.md', 'add_a_posterior.md', 'add_a_wavelet.md',
+                                  'ship_a_plugin.md'])
 def test_every_block_is_a_file_or_a_command(page):
     text = (ROOT / 'docs' / page).read_text(encoding='utf-8')
-    assert len(blocks(page)) == text.count('\n```') / 2
-    assert all(language == 'bash' or re.match(r'# \w+\.py\n', text) for language, text in blocks(page))
+    opened = re.findall(r'^```(\w*)$', text, re.MULTILINE)[::2]  # one without a language shows what is printed
+    assert [language for language in opened if language] == [language for language, _ in blocks(page)]
+    assert all(language != 'python' or re.match(r'# \w+\.py\n', text) for language, text in blocks(page))
+
+
+@pytest.mark.slow
+def test_add_a_dataset(follow):
+    """Trains on tar files with masks; the other classes of the page work too."""
+    folder, output = follow('add_a_dataset.md')
+    assert '2 passed' in output
+    row = [row for row in read_records(folder / 'work_dirs/tar') if row['phase'] == 'train'][-1]
+    assert row['iteration'] == 2
+    assert 0 < row['masked'] < row['pixel']
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        from masked_charbonnier import MaskedCharbonnier
+        from my_transforms import Darken, UpsideDown
+    images, mask = torch.zeros(1, 3, 4, 4), torch.full((1, 1, 4, 4), 255, dtype=torch.uint8)
+    loss = MaskedCharbonnier()(Step(images, images + 1, None, None, extras={'mask': mask}))
+    assert loss.item() == pytest.approx(48, rel=1e-5)
+    picture = Image.linear_gradient('L').convert('RGB')
+    _, masks = UpsideDown().with_masks(picture, {'mask': picture.convert('L')})
+    assert masks['mask'].tobytes() == UpsideDown()(picture).convert('L').tobytes() != picture.convert('L').tobytes()
+    assert Darken()(picture).getpixel((0, 255)) == (127,) * 3
 
 
 @pytest.mark.slow
@@ -54,6 +80,27 @@ def test_add_a_wavelet(follow):
     assert re.search(rf'LeGall +{folder}/legall\.py:\d+ ', output)
     assert read_records(folder / 'work_dirs/legall')[-1]['iteration'] == 2
     assert (folder / 'work_dirs/legall/evaluation/summary.json').is_file()
+
+
+@pytest.mark.slow
+def test_add_a_posterior(follow):
+    folder, output = follow('add_a_posterior.md')
+    assert re.search(rf'SpherePosterior +{folder}/sphere\.py:\d+ ', output)
+    assert 'channels, no KL' in output
+    fixed, sphere = (next(row for row in read_records(folder / 'work_dirs' / run) if row['phase'] == 'train')
+                     for run in ('fixed', 'sphere'))
+    assert 'least_kl' in fixed
+    assert 'kl_channel/00' not in sphere
+
+
+@pytest.mark.slow
+def test_add_a_metric(follow):
+    folder, output = follow('add_a_metric.md')
+    assert '1 passed' in output
+    assert re.search(r'error ↓ +0\.\d+ \+- 0\.\d+ +0\.', output)
+    assert re.search(r'shift\.distance ↓ +0\.\d+ \(whole set of \d+\) +0\.\d+ \(whole', output)
+    assert (folder / 'work_dirs/metrics/best_shift.distance.pth').is_file()
+    assert 'pooled' in read_records(folder / 'work_dirs/metrics')[-1]
 
 
 @pytest.mark.slow

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -32,6 +34,17 @@ def folders(tmp_path):
 def compare(*folders, **options):
     evaluator = ReconstructionEvaluator(dict(PSNR=dict(type='PSNR'), SSIM=dict(type='SSIM')))
     return compare_folders(*folders, evaluator, torch.device('cpu'), **options)
+
+
+def test_the_tool_takes_the_metrics_of_a_config(folders, tool, tmp_path, capsys):
+    config = tmp_path / 'metrics.py'
+    config.write_text("val_evaluator = dict(type='ReconstructionEvaluator', metrics=dict("
+                      "PSNR=dict(type='PSNR'), pooled=dict(type='PooledPSNR')))\n", encoding='utf-8')
+    tool('compare_folders')(*folders, '--metrics', config, '--workers', 0)
+    table = capsys.readouterr().out
+    assert re.search(r'^PSNR ↑ +\d+\.\d+ \+- ', table, re.MULTILINE)
+    assert re.search(r'^pooled ↑ +\d+\.\d+ \+- \d+\.\d+ \(whole set of 2\)$', table, re.MULTILINE)
+    assert 'SSIM' not in table
 
 
 def test_pairs_agree_with_scikit_image(folders):

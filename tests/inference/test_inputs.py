@@ -6,7 +6,6 @@ from PIL import Image
 from wfvae_toolkit.datasets.images import load_rgb
 from wfvae_toolkit.inference.inputs import to_batch
 from wfvae_toolkit.utils.errors import MissingFile, SettingError
-from wfvae_toolkit.utils.pictures import pad_to_multiple
 
 
 @pytest.fixture
@@ -116,18 +115,3 @@ def test_files_that_are_no_picture_are_named(tmp_path):
     (tmp_path / 'half.png').write_bytes(content[:len(content) // 2])
     with Image.open(tmp_path / 'half.png') as image, pytest.raises(SettingError, match='half.png'):
         to_batch(image)
-
-
-# padding
-
-@pytest.mark.parametrize(('height', 'width', 'factor'), [(5, 7, 4), (8, 8, 8), (9, 15, 8), (1, 3, 8), (4, 31, 32)])
-def test_padding_reflects_or_repeats_on_the_right_and_at_the_bottom(height, width, factor):
-    images = torch.rand(2, 3, height, width)
-    padded = pad_to_multiple(images, factor).numpy()
-    expected = images.numpy()
-    for axis, size in ((2, height), (3, width)):
-        missing = -size % factor
-        amounts = [(0, missing if axis == other else 0) for other in range(4)]
-        expected = np.pad(expected, amounts, mode='reflect' if missing < size else 'edge')
-    assert np.array_equal(padded, expected)
-    assert padded.shape[2] % factor == padded.shape[3] % factor == 0

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from wfvae_toolkit.registry import LOSSES
+from wfvae_toolkit.utils.errors import SettingError
 
 # 2 images of 48 values: 0.5 off everywhere in one, one value 3 off in the other.
 RECONSTRUCTION = torch.zeros(2, 3, 4, 4)
@@ -27,3 +28,21 @@ def test_gradient_does_not_depend_on_the_resolution(make_step, name):
                                                 reconstruction=reconstruction)).backward()
         gradients.append(reconstruction.grad.unique().item())
     assert gradients[0] == gradients[1] == {'L1Loss': 0.5, 'L2Loss': 0.25}[name]
+
+
+def test_a_mask_weights_each_pixel(make_step):
+    mask = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
+    mask[0, :, :2], mask[1, :, 3, 1] = 255, 51
+    loss = LOSSES.build(dict(type='MaskedL1Loss', mask='weight'))
+    step = make_step(reconstruction=RECONSTRUCTION, extras=dict(weight=mask))
+    assert loss(step).item() == pytest.approx((24 * 0.5 + 0.2 * 3) / 2)
+    whole = make_step(reconstruction=RECONSTRUCTION, extras=dict(weight=torch.full_like(mask, 255)))
+    assert loss(whole).item() == LOSSES.build(dict(type='L1Loss'))(whole).item()
+
+
+@pytest.mark.parametrize(('extras', 'message'), [
+    ({}, r"no extra field 'mask', but \[\]; the training dataset must give it"),
+    (dict(mask=torch.zeros(2, 1, 4, 5)), "'mask' is no mask"), (dict(mask=['a', 'b']), "'mask' is no mask")])
+def test_what_is_no_mask_is_named(make_step, extras, message):
+    with pytest.raises(SettingError, match=message):
+        LOSSES.build(dict(type='MaskedL1Loss'))(make_step(extras=extras))

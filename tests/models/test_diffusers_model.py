@@ -24,6 +24,7 @@ RESIDUAL = dict(latent_channels=4, widths=(8, 16, 16), energy_flow=False, latent
 VARIETIES = {
     'default': {}, 'residual': RESIDUAL, 'db2': dict(wavelet=dict(type='DiscreteWavelet', name='db2')),
     'group norm': dict(norm=dict(type='GroupNorm', groups=4), mid_blocks=[dict(type='SpatialAttention')]),
+    'fixed variance': dict(posterior=dict(type='FixedVariancePosterior', std=0.3)),
     'uneven': dict(decoder_widths=(4, 8), decoder_flow_width=6, encoder_layers=1, decoder_layers=[3])}
 
 
@@ -62,6 +63,18 @@ def test_results_are_the_native_ones(make_vae, make_images, settings):
         assert torch.equal(*drawn)
         torch.testing.assert_close(posterior.kl(), expected.kl().sum((1, 2, 3)))
         assert torch.equal(vae.decode(drawn[0]).sample, native.decode(drawn[0]).sample)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_a_posterior_that_is_no_gaussian_stays_its_own(make_vae, make_images, dtype):
+    vae, images = make_vae(posterior=dict(type='DeterministicPosterior')).to(dtype), make_images().to(dtype)
+    with torch.no_grad():
+        posterior = vae.encode(images).latent_dist
+        assert torch.equal(posterior.sample(torch.Generator()), posterior.mode())
+        assert posterior.mode().dtype == dtype
+        assert torch.equal(vae(images, sample_posterior=True).sample, vae(images).sample)
+    with pytest.raises(SettingError, match='has no KL divergence'):
+        posterior.kl()
 
 
 def test_outputs_as_fields_and_as_tuples(make_vae, make_images):

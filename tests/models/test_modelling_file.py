@@ -8,7 +8,15 @@ import torch
 from wfvae_toolkit import AutoencoderWFVAE2
 from wfvae_toolkit.models import modelling_file
 from wfvae_toolkit.models.modelling_file import MODELLING_FILE, modelling_source
-from wfvae_toolkit.registry import CHANNEL_ATTENTIONS, DOWNSAMPLERS, MID_BLOCKS, NORM_LAYERS, UPSAMPLERS, WAVELETS
+from wfvae_toolkit.registry import (
+    CHANNEL_ATTENTIONS,
+    DOWNSAMPLERS,
+    MID_BLOCKS,
+    NORM_LAYERS,
+    POSTERIORS,
+    UPSAMPLERS,
+    WAVELETS,
+)
 
 # Loads, runs, saves and loads again; what is not torch, diffusers or theirs cannot be imported.
 PROGRAM = '''
@@ -51,11 +59,12 @@ assert diffusers.DiTPipeline.from_pretrained('pipeline', vae=vae).vae is vae
 
 
 @pytest.fixture
-def exported(tmp_path, make_images):
+def exported(tmp_path, make_images, request):
     """A folder with ``exported``, a saved model with a wavelet of PyWavelets, and ``data.pt``, its results."""
     torch.manual_seed(0)
     vae = AutoencoderWFVAE2(latent_channels=3, widths=(8, 12), flow_width=4, scaling_factor=0.5,
-                            wavelet=dict(type='DiscreteWavelet', name='db3')).eval()
+                            wavelet=dict(type='DiscreteWavelet', name='db3'),
+                            posterior=getattr(request, 'param', None)).eval()
     vae.save_pretrained(tmp_path / 'exported')
     images = make_images()
     with torch.no_grad():
@@ -64,6 +73,8 @@ def exported(tmp_path, make_images):
     return tmp_path
 
 
+@pytest.mark.parametrize('exported', [None, dict(type='DeterministicPosterior')], indirect=True,
+                         ids=['Gaussian', 'no variance'])
 def test_works_without_the_toolkit(launch, exported):
     launch(sys.executable, '-c', PROGRAM, 'blind', cwd=exported, env={'HF_MODULES_CACHE': str(exported / 'cache'),
                                                                       'PYTHONPATH': ''})
@@ -87,7 +98,7 @@ def test_works_in_an_environment_of_torch_and_diffusers(launch, exported, reques
 def test_holds_every_part_and_imports_torch_and_diffusers_alone():
     tree = ast.parse(modelling_source())
     classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
-    for registry in (CHANNEL_ATTENTIONS, DOWNSAMPLERS, MID_BLOCKS, NORM_LAYERS, UPSAMPLERS, WAVELETS):
+    for registry in (CHANNEL_ATTENTIONS, DOWNSAMPLERS, MID_BLOCKS, NORM_LAYERS, POSTERIORS, UPSAMPLERS, WAVELETS):
         own = {name for name, part in registry.module_dict.items() if part.__module__.startswith('wfvae_toolkit')}
         assert own
         assert own <= classes

@@ -7,16 +7,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.tolerances import of_network
 from wfvae_toolkit.inference import Reconstructor
-from wfvae_toolkit.models.autoencoders import wfvae2
 from wfvae_toolkit.models.layers import StridedDownsample
-from wfvae_toolkit.models.tiling import (
-    AUTO_PIXELS,
-    Tiling,
-    cut,
-    decoder_spans,
-    encoder_spans,
-    set_tiling,
-)
+from wfvae_toolkit.models.tiling import AUTO_PIXELS, Tiling, TilingControls, halo, passes, set_tiling
+from wfvae_toolkit.models.tiling.halo import decoder_spans, encoder_spans
+from wfvae_toolkit.models.tiling.pieces import cut
 from wfvae_toolkit.registry import AUTOENCODERS
 
 RESIDUAL = dict(downsample=dict(type='ResidualDownsample'), upsample=dict(type='ResidualUpsample'))
@@ -84,20 +78,19 @@ def test_tiled_equals_untiled(settings, height, width, tile):
     assert largest_difference(tiled, untiled) < of_network(model)
 
 
-@pytest.mark.parametrize('stage', ['EncoderStage', 'DecoderStage'])
+@pytest.mark.parametrize('name', ['encoder_stage_reads', 'decoder_stage_reads'])
 @pytest.mark.parametrize(('before', 'after'), [(1, 0), (0, 1)])
-def test_a_halo_one_pixel_shorter_is_not_enough(monkeypatch, stage, before, after):
-    cls = getattr(wfvae2, stage)
-    reads = cls.reads
+def test_a_halo_one_pixel_shorter_is_not_enough(monkeypatch, name, before, after):
+    reads = getattr(halo, name)
 
-    def shorter(self, *spans):
-        start, stop = reads(self, *spans)
+    def shorter(stage, *spans):
+        start, stop = reads(stage, *spans)
         return start + before, stop - after
 
     model = build()
     untiled = results(model, 9, 14)
     model.enable_tiling(tile=32)
-    monkeypatch.setattr(cls, 'reads', shorter)
+    monkeypatch.setattr(halo, name, shorter)
     assert largest_difference(results(model, 9, 14), untiled) > of_network(model)
 
 
@@ -176,6 +169,65 @@ def test_a_plugin_that_declares_its_halo_is_exact():
     assert largest_difference(results(model, 9, 14), untiled) < of_network(model)
 
 
+class SelfTiled(nn.Module):
+    """A plug-in's half that tiles itself: it takes ``tiling`` and describes what it reads."""
+
+    def __init__(self, half):
+        super().__init__()
+        self.network, self.tilings = half, []
+
+    def forward(self, x, tiling=None):
+        self.tilings.append(tiling)
+        return self.network(x)
+
+    def tiled_parts(self):
+        return [Shift()]
+
+
+class PluginAutoencoder(TilingControls, nn.Module):
+    """A plug-in of version 0.1: it calls ``run_half`` itself."""
+
+    downsample_factor = 8
+
+    def __init__(self, model):
+        super().__init__()
+        self.encoder, self.decoder = SelfTiled(model.encoder), SelfTiled(model.decoder)
+        self.automatic_tiling()
+
+    def encode(self, x):
+        return self.run_half(self.encoder, x, self.active_tiling(*x.shape[-2:]))
+
+
+def test_a_plugin_whose_halves_tile_themselves_is_given_the_tiling():
+    model = build()
+    x = noise(2, 3, 32, 48)
+    plugin = PluginAutoencoder(model).eval()
+    assert not plugin.tiling_is_exact  # Shift declares no halo
+    with torch.no_grad():
+        expected = model.encode(x).latent_dist.mean
+        plugin.encode(x)
+        plugin.enable_tiling(tile=16)
+        moments, bands = plugin.encode(x)
+        assert plugin.encoder.tilings == [None, plugin.tiling, plugin.tiling]  # tiled pictures go one by one
+        torch.testing.assert_close(moments[:, :2], expected)
+        assert len(bands) == 2
+        model.encoder = plugin.encoder
+        model.enable_tiling(tile=16)
+        model.encode(x)
+    assert plugin.encoder.tilings[3:] == [model.tiling] * 2
+
+
+def test_a_stage_that_says_what_it_reads_is_believed():
+    model = build()
+    untiled = results(model, 9, 14)
+    asked = []
+    for stage in (*model.encoder.stages, *model.decoder.stages):
+        stage.reads = lambda span, *flow: asked.append(span) or (0, 10**6)  # all: clipped to the picture
+    model.enable_tiling(tile=32)
+    assert largest_difference(results(model, 9, 14), untiled) < of_network(model)
+    assert asked
+
+
 @pytest.mark.parametrize(('settings', 'name'), [
     (dict(norm=dict(type='GroupNorm', groups=4)), 'GroupNorm'), (dict(channel_attention=dict(type='ECA')), 'ECA')])
 def test_parts_that_look_at_everything_are_said_once(settings, name):
@@ -217,7 +269,7 @@ def test_blending_spreads_the_seam(monkeypatch):
 
         with pytest.warns(UserWarning, match='blended'):
             blended = seam()
-        monkeypatch.setattr('wfvae_toolkit.models.tiling.cut', lambda size, length, overlap: cut(size, length))
+        monkeypatch.setattr('wfvae_toolkit.models.tiling.passes.cut', lambda size, length, overlap: cut(size, length))
         with pytest.warns(UserWarning, match='blended'):
             hard = seam()
     assert blended < hard / 2
@@ -293,8 +345,8 @@ def test_automatic_beyond_a_size_in_evaluation_without_gradient():
 def test_size_in_pixels_decides_for_latents_too(monkeypatch):
     tiled = []
     for name in ('tiled_features', 'tiled_details'):
-        function = getattr(wfvae2, name)
-        monkeypatch.setattr(wfvae2, name, lambda half, *rest, name=name, function=function: (
+        function = getattr(passes, name)
+        monkeypatch.setattr(passes, name, lambda half, *rest, name=name, function=function: (
             tiled.append(name), function(half, *rest))[1])
     model = build()
     model.enable_tiling(tile=16, above_pixels=4 * 64)

@@ -72,6 +72,7 @@ def test_a_checkpoint_holds_all_that_changes(train, tmp_path):
     train('tiny', tmp_path, **BASE)
     first, last = (torch.load(tmp_path / f'iter_{n}.pth', weights_only=True) for n in (STOP, LENGTH))
     assert first.pop('hub_window') == {}  # of hooks that use MMEngine's message hub
+    assert first.pop('number_window') == {}  # of hooks that call runner.log_number
     assert {'state_dict', 'ema_state_dict', 'optimizers', 'meta', 'best', 'log_window'} == first.keys()
     for part in first:
         with pytest.raises(AssertionError):

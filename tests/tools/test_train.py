@@ -259,7 +259,7 @@ def test_bad_files_are_written_down_and_training_goes_on(train, photos, tmp_path
     assert sorted(line['path'] for line in bad) == ['00.png', 'empty.png', 'words.jpg']
     assert all(line['reason'] for line in bad)
     assert (work_dir / 'iter_8.pth').is_file()
-    with pytest.raises(SystemExit, match='mend or remove the files, or raise max_bad_files'):
+    with pytest.raises(SystemExit, match='repair or remove the files, or raise max_bad_files'):
         train('tiny', tmp_path / 'strict', **options, **{'train_cfg.max_bad_files': 2})
 
 

@@ -23,6 +23,9 @@ OPTIONS = {
     'model.losses.r1': dict(type='R1Penalty', weight=0.1), 'model.losses.r2': dict(type='R2Penalty', weight=0.1),
     'model.losses.lecam': dict(type='LeCamLoss', weight=0.01),
     'model.losses.kl.balance': ('pixel',), 'model.losses.kl.balance_at': 'encoder.conv_out',
+    # A row that needs an extra field of the samples.
+    'model.losses.masked': dict(type='MaskedL1Loss'),
+    'train_dataloader.dataset.type': 'ImageManifest', 'train_dataloader.dataset.mask_keys': ['mask'],
     'custom_hooks': [dict(type='run_probes.RankRecord')]}
 
 
@@ -38,10 +41,22 @@ def validation(photos, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def runs(train, launch, photos, validation, tmp_path_factory):
+def masked(photos, tmp_path_factory):
+    """A manifest of the training photographs, each with its own mask."""
+    folder = tmp_path_factory.mktemp('masked')
+    with open(folder / 'list.jsonl', 'w', encoding='utf-8') as file:
+        for number, path in enumerate(sorted((photos / 'train').glob('*.png'))):
+            Image.open(path).save(folder / path.name)
+            Image.linear_gradient('L').resize((32, 32)).rotate(40 * number).save(folder / f'mask_{number}.png')
+            file.write(json.dumps({'path': path.name, 'mask': f'mask_{number}.png'}) + '\n')
+    return folder / 'list.jsonl'
+
+
+@pytest.fixture(scope='module')
+def runs(train, launch, masked, validation, tmp_path_factory):
     """Folders of the same training on one process and on two ranks: equal images an update."""
     folder = tmp_path_factory.mktemp('distributed')
-    options = {**OPTIONS, 'train_dataloader.dataset.data_root': photos / 'train',
+    options = {**OPTIONS, 'train_dataloader.dataset.data_root': masked,
                'val_dataloader.dataset.data_root': validation}
     launch('tools/dist_train.sh', TINY, 2, '--work-dir', folder / 'two', '--cfg-options',
            *(f'{key}={value}' for key, value in {**options, 'train_dataloader.batch_size': 2}.items()))
@@ -82,8 +97,9 @@ def test_two_ranks_log_the_losses_of_one_process(runs):
     one, two = (read_csv(runs / run / 'train.csv') for run in ('one', 'two'))
     assert [row['iteration'] for row in two] == ['5', '10', '15', '20']
     for row, expected in zip(two, one, strict=True):
-        for name in ('pixel', 'kl', 'wavelet', 'adversarial', 'discriminator', 'adaptive_weight', 'adaptive_weight/kl',
-                     'r1', 'r2', 'lecam', 'scores/real', 'gradient_norm/autoencoder', 'gradient_norm/discriminator'):
+        for name in ('pixel', 'masked', 'kl', 'wavelet', 'adversarial', 'discriminator', 'adaptive_weight',
+                     'adaptive_weight/kl', 'r1', 'r2', 'lecam', 'scores/real', 'gradient_norm/autoencoder',
+                     'gradient_norm/discriminator'):
             assert float(row[name]) == pytest.approx(float(expected[name]), rel=1e-3, abs=1e-5), name
 
 

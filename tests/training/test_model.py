@@ -368,6 +368,24 @@ def test_two_micro_batches_equal_their_union(make_model, make_images, make_batch
         assert accumulated_log[name].tolist() == pytest.approx(value.tolist(), rel=1e-5), name
 
 
+def test_two_micro_batches_with_masks_equal_their_union(make_model, make_images, make_batch, make_optimizers):
+    images, mask = make_images(4), torch.arange(4 * 24 * 32).remainder(256).to(torch.uint8).reshape(4, 1, 24, 32)
+
+    def batch(rows, first_seed=0):
+        made = make_batch(images[rows], first_seed)
+        made.extras = dict(mask=mask[rows])
+        return made
+    results = []
+    for batches in ([batch(slice(4))], [batch(slice(2)), batch(slice(2, 4), first_seed=2)]):
+        model = make_model(losses=dict(masked=dict(type='MaskedL1Loss')))
+        before = weights(model)
+        log = model.update(('autoencoder',), batches, make_optimizers(model, lr=1e-5)).log
+        results.append(({name: value - before[name] for name, value in weights(model).items()}, log))
+    (change, log), (accumulated, accumulated_log) = results
+    assert_same(accumulated, change, 1e-4)
+    assert accumulated_log['masked'].item() == pytest.approx(log['masked'].item(), rel=1e-5)
+
+
 def test_an_update_is_the_gradient_times_the_rate(make_model, make_images, make_batch, make_optimizers):
     model = make_model()
     expected = copy.deepcopy(model)

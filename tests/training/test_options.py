@@ -363,7 +363,7 @@ def test_distillation_needs_latents_of_one_shape(make_model, make_images, checkp
 
 def test_distillation_compares_teacher_and_student(make_model, checkpoint, monkeypatch):
     said = []
-    monkeypatch.setattr('wfvae_toolkit.training.distillation.print_log', lambda text, *_: said.append(text))
+    monkeypatch.setattr('wfvae_toolkit.losses.distillation.print_log', lambda text, *_: said.append(text))
     folder, _ = checkpoint
     losses = dict(distil=dict(type='DistillationLoss', teacher=str(folder)))
     for settings, message in ((dict(latent_channels=4), 'latent_channels=3, the student 4'),

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from wfvae_toolkit.datasets import Sample
 from wfvae_toolkit.evaluation import Metric, ReconstructionEvaluator
 from wfvae_toolkit.losses import AdversarialLoss, Loss, as_constant
 from wfvae_toolkit.training import model as training_model
@@ -71,6 +72,23 @@ def test_an_own_loss_of_the_discriminator_is_named(make_model):
 
     model = make_model(losses=dict(pixel=PIXEL, mine=dict(type=Unreduced, balance=('pixel',))))
     with pytest.raises(SettingError, match=r'losses\.mine: discriminator_loss returned .* of shape \(1, 1,'):
+        rehearse(model, Crops())
+
+
+class MaskedCrops(Crops):
+    """Every picture has a mask."""
+
+    has_extras = True
+
+    def __getitem__(self, index):
+        return Sample(torch.zeros(3, 16, 16, dtype=torch.uint8), 'a.png', index, index, 0,
+                      extras=dict(mask=torch.zeros(1, 16, 16, dtype=torch.uint8)))
+
+
+def test_a_loss_of_extra_fields_is_rehearsed_with_those_of_the_first_sample(make_model):
+    model = make_model(losses=dict(pixel=PIXEL, masked=dict(type='MaskedL1Loss')))
+    rehearse(model, MaskedCrops())
+    with pytest.raises(SettingError, match="no extra field 'mask'"):
         rehearse(model, Crops())
 
 

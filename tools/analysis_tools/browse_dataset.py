@@ -35,7 +35,7 @@ def main(arguments=None):
     # Imported late: --help must not wait for torch.
     from wfvae_toolkit.datasets import build_dataloader
     from wfvae_toolkit.utils.config import load_config
-    from wfvae_toolkit.utils.pictures import contact_sheet, write_picture
+    from wfvae_toolkit.visualization.pictures import contact_sheet, write_picture
 
     cfg = load_config(options.config, options.cfg_options)
     settings = {**cfg[f'{options.split}_dataloader'], 'num_workers': 0, 'persistent_workers': False}

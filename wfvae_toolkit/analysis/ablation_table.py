@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import statistics as stdlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -89,10 +90,10 @@ def collect(runs, sizes):
     values, directions, paths = {}, {}, None
     for run in runs:
         if run.finished():
-            measured, found = _read_scores(run.folder / 'evaluation')
+            measured, found, found_paths = _read_scores(run.folder / 'evaluation')
             values[run.name, run.seed] = measured
             directions |= found
-            if paths not in (None, found_paths := list(measured.values())[0].keys()):
+            if paths not in (None, found_paths):
                 raise SettingError(f'{run.label}: scored on other images than the runs before it')
             paths = found_paths
     names = list(dict.fromkeys(run.name for run in runs))
@@ -142,9 +143,13 @@ def format_markdown(table):
 
 def describe(table, seeds, command):
     """A line below the table: what its numbers are."""
+    alone = any(score.difference is not None and score.ci95 is None
+                for row in table.rows for score in row.scores.values())
+    whole_set = 'A Δ without an interval is that of a score of the whole set. ' if alone and table.images > 1 else ''
     return (f'{table.images} images, seeds {" ".join(map(str, seeds))}. Scores: mean ± standard deviation over seeds. '
             f'Δ: to `{table.rows[0].name}`, with the 95 % confidence interval of the paired t-test over images, each '
-            "image's values averaged over seeds first: it speaks of other images, not of other seeds. Parameters and "
+            "image's values averaged over seeds first: it speaks of other images, not of other seeds. "
+            f'{whole_set}Parameters and '
             f'GFLOP (forward, {FLOPS_SIZE} px, one image) of encoder and decoder; time of the updates and peak memory '
             f'of the slowest and the largest run.\n\n```bash\n{command}\n```')
 
@@ -161,12 +166,19 @@ def fill(path, text):
 
 
 def _read_scores(folder):
-    """{metric: {path: value}} and {metric: higher_is_better} of the weights that a user gets."""
+    """{metric: {path: value}}, {metric: higher_is_better} and the paths, of the weights that a user gets.
+
+    A metric of the whole set has one value, under the path ''; NaN where it has none. So its difference between two
+    configs has no interval over images.
+    """
     summary = json.loads((folder / 'summary.json').read_text(encoding='utf-8'))
-    directions = {name: entry['higher_is_better'] for name, entry in summary['metrics'].items() if '/' not in name}
+    entries = {name: entry for name, entry in summary['metrics'].items() if '/' not in name}
     with open(folder / 'metrics.csv', encoding='utf-8', newline='') as file:
         rows = list(csv.DictReader(file))
-    return {name: {row['path']: float(row[name]) for row in rows} for name in directions}, directions
+    measured = {name: {row['path']: float(row[name]) for row in rows} if name in rows[0] else
+                {'': math.nan if entry['mean'] is None else entry['mean']} for name, entry in entries.items()}
+    return (measured, {name: entry['higher_is_better'] for name, entry in entries.items()},
+            [row['path'] for row in rows])
 
 
 def _row(runs, size):

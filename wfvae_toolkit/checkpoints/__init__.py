@@ -5,16 +5,15 @@ from .export import EXPORTERS, export_model
 from .merge import merge_models
 from .native import (
     LAST,
-    CheckpointError,
-    build_autoencoder,
     find_resumable,
     list_checkpoints,
     load_training_checkpoint,
     plain_data,
     save_training_checkpoint,
 )
+from .read import read_model, read_model_file
 from .to_diffusers import make_pipeline_portable
-from .trained import ModelFile, TrainedModel, read_model, read_model_file
+from .trained import CheckpointError, ModelFile, TrainedModel, build_autoencoder
 from .write_statistics import fingerprint, write_statistics
 
 __all__ = ['EXPORTERS', 'LAST', 'CheckpointError', 'ModelFile', 'TrainedModel', 'build_autoencoder',

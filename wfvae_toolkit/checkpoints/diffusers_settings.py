@@ -7,9 +7,12 @@ import re
 from wfvae_toolkit.models.latent_statistics import LatentStatistics
 from wfvae_toolkit.registry import AUTOENCODERS
 
-from .native import CheckpointError
+from .folders import RECORD_NAME, read_config
+from .native import activations_in
+from .trained import CheckpointError, ModelFile, TrainedModel
 
 EXPORTED_CLASS = 'AutoencoderWFVAE2'
+DIFFUSERS_CLASSES = (EXPORTED_CLASS, 'AutoencoderKL', 'AutoencoderDC')
 _LATENT_KEYS = ('scaling_factor', 'shift_factor', 'latents_mean', 'latents_std')
 # What AutoencoderWFVAE2 writes for diffusers and its pipelines alone.
 _FOR_PIPELINES = ('auto_map', 'block_out_channels', 'force_upcast', 'in_channels', 'out_channels', 'sample_size')
@@ -24,6 +27,22 @@ _KL_IGNORED = ('sample_size', 'force_upcast')
 # Attention in files that diffusers wrote before 0.18.
 _KL_OLD_NAMES = {'query': 'to_q', 'key': 'to_k', 'value': 'to_v', 'proj_attn': 'to_out.0'}
 _OLD_ATTENTION = re.compile(r'(\.mid_block\.attentions\.\d+\.)(query|key|value|proj_attn)\.')
+
+
+def diffusers_folder_model(folder, settings, state):
+    """ModelFile of a diffusers folder, our own export or a class of diffusers: its one set of weights.
+
+    Args:
+        folder (Path): what was read.
+        settings (dict): its config.json.
+        state (dict[str, Tensor]): its weights.
+    """
+    config, statistics = from_diffusers_settings(settings, folder / 'config.json')
+    name = settings['_class_name']
+    state = state if name == EXPORTED_CLASS else rename_old_attention(state)
+    record = read_config(folder / RECORD_NAME) if (folder / RECORD_NAME).is_file() else {}
+    return ModelFile({'ema': TrainedModel(config, state, statistics, folder, 'diffusers', 'ema',
+                                          {'class': name, **activations_in(record, folder / RECORD_NAME)})})
 
 
 def from_diffusers_settings(settings, path):

@@ -1,10 +1,12 @@
-"""Key names of the earlier implementation (WFVAE2ImageModel, WFIVAE2Model and their PatchGANs) <-> ours."""
+"""Files of the earlier implementation (WFVAE2ImageModel, WFIVAE2Model and their PatchGANs), and their key names."""
 
 import re
 
 import torch
 
-from .earlier_settings import to_earlier_settings
+from .earlier_settings import CLASSES, from_earlier_settings, to_earlier_settings
+from .folders import CONFIG_NAME, read_config
+from .trained import CheckpointError, ModelFile, TrainedModel
 
 # Wavelet filters stood in the state dict as buffers; ours are code.
 _WAVELET_BUFFER = re.compile(r'(^|\.)(inverse_)?wavelet_transform(_in|_out)?\.(aa|ad|da|dd)$')
@@ -98,6 +100,58 @@ def to_earlier(config, state, statistics):
     buffers = {f'{place}.{name}': torch.tensor(signs, dtype=dtype).mul(0.5).reshape(1, 1, 2, 2)
                for place in places for name, signs in _HAAR.items()}
     return settings, {**renamed, **buffers}
+
+
+def earlier_folder_model(folder, settings, state):
+    """ModelFile of an earlier exported folder: its one set of weights.
+
+    Args:
+        folder (Path): what was read.
+        settings (dict): its config.json.
+        state (dict[str, Tensor]): its weights.
+    """
+    config, statistics, name = from_earlier_settings(settings, folder / CONFIG_NAME)
+    return ModelFile({'ema': TrainedModel(config, _renamed(state, folder), statistics, folder, 'earlier folder', 'ema',
+                                          {'class': name})})
+
+
+def earlier_checkpoint_models(content, path):
+    """ModelFile of the content of an earlier ``.ckpt``; its settings are read from config.json beside it."""
+    config_path = path.with_name(CONFIG_NAME)
+    if not config_path.is_file():
+        raise CheckpointError(f'{path}: an earlier checkpoint, which does not say its settings; put its config.json '
+                              'beside it')
+    settings = read_config(config_path)
+    if (settings.get('_class_name') or CLASSES[0]) not in CLASSES:
+        raise CheckpointError(f'{config_path}: of a {settings["_class_name"]}; {" or ".join(CLASSES)} is read beside '
+                              'a .ckpt')
+    config, statistics, name = from_earlier_settings(settings, config_path)
+    meta = {'class': name, 'iteration': content.get('current_step')}
+    if not settings.get('_class_name'):
+        meta['class_from'] = 'settings'
+    states = {'raw': _renamed(content['state_dict']['gen_model'], path)}
+    averaged = content.get('ema_state_dict')
+    if averaged:
+        averaged = _renamed(averaged, path)
+        if not any(key.startswith('encoder.') for key in averaged):
+            # A frozen encoder was never averaged: gen_model holds the only one there is.
+            meta['encoder_from'] = 'gen_model'
+            averaged |= {key: value for key, value in states['raw'].items() if key.startswith('encoder.')}
+        states = {'ema': averaged, **states}
+    return ModelFile({weights: TrainedModel(config, state, statistics, path, 'earlier checkpoint', weights, meta)
+                      for weights, state in states.items()})
+
+
+def _renamed(state, path):
+    """Earlier state dict, with or without the prefix ``module.`` -> ours. CheckpointError if it is none."""
+    if not isinstance(state, dict) or not all(
+            isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()):
+        raise CheckpointError(f'{path}: its weights are no dict of tensors')
+    try:
+        return convert_earlier_state({key.removeprefix('module.'): value for key, value in state.items()},
+                                     'autoencoder')
+    except ValueError as error:
+        raise CheckpointError(f'{path}: {error}') from None
 
 
 def _apply(rules, key):

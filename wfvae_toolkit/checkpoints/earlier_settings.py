@@ -8,8 +8,8 @@ import math
 
 from wfvae_toolkit.models.latent_statistics import LatentStatistics
 
-from .native import CheckpointError
 from .settings import complete, difference, with_defaults
+from .trained import CheckpointError
 
 IMAGE_CLASS, SUCCESSOR_CLASS = CLASSES = 'WFVAE2ImageModel', 'WFIVAE2Model'
 

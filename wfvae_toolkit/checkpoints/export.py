@@ -13,12 +13,12 @@ from wfvae_toolkit.utils.files import atomic_folder, atomic_write
 
 from .earlier import to_earlier
 from .folders import write_folder
-from .inference import inference_content
-from .native import CheckpointError, check_weights
+from .native import inference_content
+from .read import read_model
 from .settings import complete, difference
 from .to_diffusers import write_diffusers
 from .to_onnx import write_onnx
-from .trained import read_model
+from .trained import CheckpointError, check_weights
 
 # What an exported folder may hold; --force replaces no other folder.
 _EXPORTED_FILES = {'.json', '.safetensors', '.py', '.onnx', '.data', '.md'}

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from wfvae_toolkit.utils.files import write_json
 
-from .native import CheckpointError
+from .trained import CheckpointError
 
 CONFIG_NAME = 'config.json'
 RECORD_NAME = 'latent_statistics.json'  # on what, and with which results, latents were measured

@@ -1,8 +1,7 @@
 """One model from the encoder of one and the decoder of another."""
 
-from .native import CheckpointError
 from .settings import complete, difference
-from .trained import TrainedModel
+from .trained import CheckpointError, TrainedModel
 
 # Settings of WFVAE2Image that each half has for itself.
 _OF_ENCODER = ('widths', 'encoder_layers', 'flow_width', 'downsample')

@@ -1,9 +1,14 @@
-"""Checkpoint files of a training run: tensors and plain values, whole or not there.
+"""Checkpoint files of this toolkit: tensors and plain values, written atomically.
 
-``iter_N.pth`` after N updates: ``meta`` (format, iteration, consumed samples, seed, ``autoencoder``: its
-config as JSON), ``state_dict`` (raw weights of autoencoder and discriminator, frozen loss networks left
-out), ``ema_state_dict`` (autoencoder alone, its own keys), ``optimizers``, and what hooks add. A trailer holds
-a checksum of the file (``integrity.py``).
+A training checkpoint, ``iter_N.pth`` after N updates, holds ``meta`` (format, iteration, consumed samples, seed,
+``autoencoder``: its config as JSON), ``state_dict`` (raw weights of autoencoder and discriminator, without frozen loss
+networks), ``ema_state_dict`` (the autoencoder only, with its own keys), ``optimizers``, and what hooks add.
+
+An inference checkpoint holds ``meta`` (format, ``autoencoder``, ``weights``: ``'ema'`` or ``'raw'``, ``iteration`` if
+known) and ``weights``, the autoencoder's state dict.
+
+In both, ``meta['latent_statistics']`` is a JSON text, present if latents were measured. A trailer holds a checksum of
+the file (``integrity.py``).
 """
 
 import json
@@ -15,25 +20,23 @@ from pathlib import Path
 
 import torch
 
-from wfvae_toolkit.registry import AUTOENCODERS, unregistered_types
-from wfvae_toolkit.utils.errors import UnknownSetting, UserError
+from wfvae_toolkit.models.activations import HALVES
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
+from wfvae_toolkit.utils.errors import SettingError, UnknownSetting
 from wfvae_toolkit.utils.files import atomic_write
-from wfvae_toolkit.utils.finite import all_finite
 
 from .integrity import SummedFile, check_file, without_record_sums
+from .trained import CheckpointError, ModelFile, TrainedModel
 
 FORMAT = 'wfvae_toolkit training checkpoint'
 INFERENCE_FORMAT = 'wfvae_toolkit inference checkpoint'
 FORMAT_VERSION = 2  # 1 had no trailer, and the sums of torch's zip
-# What reading damaged bytes raised in 6,000 tries.
+ACTIVATIONS = 'largest_activations'
+# What torch.load raised in 6,000 tries on damaged bytes.
 _DAMAGED = (RuntimeError, EOFError, OSError, LookupError, ValueError, TypeError, AttributeError, AssertionError,
             struct.error, zipfile.BadZipFile)
 _NAME = re.compile(r'iter_(\d+)\.pth')
 LAST = 'last_checkpoint'
-
-
-class CheckpointError(UserError, RuntimeError):
-    """A file that is no whole, safe checkpoint of the expected kind; the message names it and the reason."""
 
 
 def save_training_checkpoint(checkpoint, path, autoencoder_config):
@@ -44,7 +47,7 @@ def save_training_checkpoint(checkpoint, path, autoencoder_config):
 
 
 def save_plain(content, path):
-    """What ``load_plain`` reads, written atomically, with its checksum."""
+    """Write a file for ``load_plain`` atomically, with its checksum."""
     with atomic_write(path) as file, without_record_sums():
         summed = SummedFile(file)
         try:
@@ -74,7 +77,7 @@ def load_training_checkpoint(path, map_location='cpu'):
 
 
 def load_plain(path, map_location='cpu'):
-    """What a torch file holds, if that is tensors and plain values; executes nothing in it.
+    """The content of a torch file that holds tensors and plain values only; executes nothing in it.
 
     Raises:
         CheckpointError: missing, damaged in any byte, or with content beyond plain data.
@@ -93,13 +96,13 @@ def load_plain(path, map_location='cpu'):
 
 
 def format_of(content):
-    """The format that a native file names in its ``meta``; None where there is none."""
+    """The format that a file of this toolkit names in its ``meta``; None for any other content."""
     meta = content.get('meta') if isinstance(content, dict) else None
     return meta.get('format') if isinstance(meta, dict) else None
 
 
 def check_version(content, path):
-    """CheckpointError for a native file that a later version of the toolkit wrote."""
+    """CheckpointError if a later version of the toolkit wrote the file."""
     version = content['meta'].get('format_version')
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise CheckpointError(f'{path}: format {version}, this version reads up to {FORMAT_VERSION}; '
@@ -107,16 +110,16 @@ def check_version(content, path):
 
 
 def list_checkpoints(work_dir):
-    """Checkpoint files of a run by iteration, a number and not a name: 100000 comes after 9500."""
+    """Checkpoint files of a run, sorted by iteration as a number: 100000 comes after 9500."""
     found = [(int(match[1]), path) for path in Path(work_dir).glob('iter_*.pth')
              if (match := _NAME.fullmatch(path.name))]
     return [path for _, path in sorted(found)]
 
 
 def find_resumable(work_dir, warn):
-    """Newest checkpoint of a run that reads well, None if there is none.
+    """Newest checkpoint of a run that can be read; None if the run has no checkpoint.
 
-    Damaged newer ones are passed over and named through ``warn``. CheckpointError if all are damaged.
+    Newer damaged ones are skipped, and each is reported by ``warn(text)``. CheckpointError if all are damaged.
     """
     paths = list_checkpoints(work_dir)
     for path in reversed(paths):
@@ -131,48 +134,59 @@ def find_resumable(work_dir, warn):
     return None
 
 
-def select_weights(checkpoint, path, weights):
-    """(config, state dict) of the autoencoder in a training checkpoint."""
-    states = {'raw': {key.removeprefix('autoencoder.'): value for key, value in checkpoint['state_dict'].items()
-                      if key.startswith('autoencoder.')}, 'ema': checkpoint.get('ema_state_dict')}
-    if states.get(weights) is None:
-        raise CheckpointError(f'{path}: has no {weights} weights, only '
-                              f'{", ".join(name for name, state in states.items() if state is not None)}')
+def training_models(content, path):
+    """ModelFile of the content of a training checkpoint: the averaged weights, if there are any, and the raw ones."""
+    check_version(content, path)
+    raw = {key: value for key, value in content['state_dict'].items() if key.startswith('autoencoder.')}
+    states = {'ema': content.get('ema_state_dict'),
+              'raw': {key.removeprefix('autoencoder.'): value for key, value in raw.items()}}
+    others = {key: value for key, value in content['state_dict'].items() if key not in raw}
+    return ModelFile({weights: _model(content['meta'], state, path, 'native', weights)
+                      for weights, state in states.items() if state is not None}, others)
+
+
+def inference_model(content, path):
+    """ModelFile of the content of an inference checkpoint: its one set of weights."""
+    check_inference(content, path)
+    weights = content['meta']['weights']
+    return ModelFile({weights: _model(content['meta'], content['weights'], path, 'inference', weights)})
+
+
+def _model(meta, state, path, form, weights):
     try:
-        config = json.loads(checkpoint['meta']['autoencoder'])
-    except (KeyError, ValueError) as error:
+        config = json.loads(meta['autoencoder'])
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f'{path}: no readable config of its autoencoder in meta ({error})') from None
-    return config, states[weights]
+    statistics = statistics_of(meta, path)
+    return TrainedModel(config, state, statistics, path, form, weights,
+                        {'iteration': meta.get('iteration'), **activations_in(record_of(meta), path)})
 
 
-def build_autoencoder(config, state, path, weights):
-    """Autoencoder of a config that came from a file, filled strictly, in evaluation mode."""
-    check_registered(config, path)
-    check_weights(state, path)
-    try:
-        autoencoder = AUTOENCODERS.build(config)
-    except (TypeError, KeyError, ValueError) as error:
-        raise CheckpointError(f'{path}: its config builds no autoencoder: {error}') from None
-    try:
-        autoencoder.load_state_dict(state, strict=True)
-    except RuntimeError as error:
-        raise CheckpointError(f'{path}: {weights} weights do not fit its own config: {error}') from None
-    return autoencoder.eval()
+def inference_content(model):
+    """What the file of a TrainedModel holds."""
+    meta = dict(format=INFERENCE_FORMAT, format_version=FORMAT_VERSION, weights=model.weights,
+                autoencoder=json.dumps(plain_data(model.config)))
+    if model.statistics is not None:
+        meta['latent_statistics'] = statistics_to_json(model.statistics, model.meta.get('largest_activations'))
+    if model.meta.get('iteration') is not None:
+        meta['iteration'] = model.meta['iteration']
+    return {'meta': meta, 'weights': dict(model.state)}
 
 
-def check_registered(config, path):
-    """CheckpointError unless every ``type`` in a config that came from a file is a registered name."""
-    for name in unregistered_types(config):
-        raise CheckpointError(f'{path}: its config names type {name!r}, which no registry holds; import the plug-in '
-                              'that registers it first (tools take --import MODULE)')
+def load_inference_checkpoint(path):
+    """Content of an inference checkpoint; executes nothing in it. CheckpointError otherwise."""
+    content = load_plain(path)
+    check_inference(content, path)
+    return content
 
 
-def check_weights(state, path):
-    """CheckpointError for weights (name -> tensor) that are NaN or infinite; the message names the first."""
-    bad = [name for name, value in state.items() if value.is_floating_point() and not all_finite(value)]
-    if bad:
-        raise CheckpointError(f'{path}: {len(bad)} of its {len(state)} weights hold NaN or infinity, the first is '
-                              f'{bad[0]}; take another checkpoint of the training')
+def check_inference(content, path):
+    """CheckpointError unless ``content`` is that of an inference checkpoint that this version reads."""
+    check_version(content, path)
+    weights = content.get('weights')
+    if content['meta'].get('weights') not in ('ema', 'raw') or not isinstance(weights, dict) or not all(
+            isinstance(value, torch.Tensor) for value in weights.values()):
+        raise CheckpointError(f'{path}: damaged: no weights in it')
 
 
 def plain_data(config):
@@ -189,3 +203,42 @@ def plain_data(config):
         return config
     raise UnknownSetting(f"a model's config holds {config!r}; checkpoints keep it as text: use numbers, strings, lists "
                          'and dicts, and name a part by a string')
+
+
+def statistics_to_json(statistics, activations=None):
+    """The text under ``meta['latent_statistics']`` of native files."""
+    more = {} if activations is None else {ACTIVATIONS: activations}
+    return json.dumps({'mean': list(statistics.mean), 'std': list(statistics.std), **more})
+
+
+def record_of(meta):
+    """All that ``meta['latent_statistics']`` holds, after `statistics_of` has read it; {} if it is not there."""
+    return json.loads(meta.get('latent_statistics') or '{}')
+
+
+def activations_in(record, path):
+    """{'largest_activations': ...} of the record of a measurement; {} if it has none.
+
+    Raises:
+        CheckpointError: the values are not readable.
+    """
+    if record.get(ACTIVATIONS) is None:
+        return {}
+    try:
+        found = record[ACTIVATIONS]
+        halves = {half: {'value': float(found[half]['value']), 'module': str(found[half]['module'])} for half in HALVES}
+        return {ACTIVATIONS: {**halves, 'images': int(found['images'])}}
+    except (TypeError, KeyError, ValueError) as error:
+        raise CheckpointError(f'{path}: no readable {ACTIVATIONS} ({error})') from None
+
+
+def statistics_of(meta, path):
+    """LatentStatistics in the ``meta`` of a file of this toolkit; None if they were never measured."""
+    text = meta.get('latent_statistics')
+    if text is None:
+        return None
+    try:
+        values = json.loads(text)
+        return LatentStatistics(tuple(map(float, values['mean'])), tuple(map(float, values['std'])))
+    except (TypeError, KeyError, ValueError, SettingError) as error:
+        raise CheckpointError(f'{path}: no readable latent_statistics in its meta ({error})') from None

@@ -1,6 +1,6 @@
 """Configs of autoencoders with every default written out, so that two of them compare."""
 
-from wfvae_toolkit.models.autoencoders.wfvae2 import layers_per_stage
+from wfvae_toolkit.models.autoencoders.checks import layers_per_stage
 from wfvae_toolkit.registry import unregistered_types
 from wfvae_toolkit.schema import defaults_of
 
@@ -14,6 +14,8 @@ def complete(config):
     Of an energy flow that is off the widths are None. Settings that concern training only are left out.
     """
     config = with_defaults(config)
+    if config.get('posterior', ...) is None:
+        config['posterior'] = with_defaults(dict(type='GaussianPosterior'))
     if config['type'] != 'WFVAE2Image':
         return config
     for name in _TRAINING_ONLY:

@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from wfvae_toolkit.models.posterior import DiagonalGaussian
 from wfvae_toolkit.utils.errors import import_extra
 from wfvae_toolkit.utils.files import atomic_folder, write_json
 
-from .native import CheckpointError
+from .settings import complete
 from .to_diffusers import check_exportable, example
+from .trained import CheckpointError
 
 OPSET = 20
 TOLERANCE = 1e-4
@@ -23,8 +23,9 @@ _SINGLE_FILE_BYTES = 2**30
 def write_onnx(model, output):
     """``encoder.onnx``, ``decoder.onnx`` and ``config.json``, for any batch, height and width; run and compared.
 
-    ``encoder.onnx``: ``image`` (B, 3, H, W) in [-1, 1] -> ``posterior_mean``, ``posterior_logvar``, raw latents
-    (B, C, H/f, W/f). ``decoder.onnx``: ``latents``, raw -> ``image``. H and W must be multiples of f.
+    ``encoder.onnx``: ``image`` (B, 3, H, W) in [-1, 1] -> ``posterior_mean`` and, of GaussianPosterior,
+    ``posterior_logvar``, raw latents (B, C, H/f, W/f). ``decoder.onnx``: ``latents``, raw -> ``image``. H and W must
+    be multiples of f.
 
     Args:
         model (TrainedModel): of a WFVAE2Image.
@@ -43,14 +44,17 @@ def write_onnx(model, output):
     factor = autoencoder.downsample_factor
     batch, height, width = (torch.export.Dim(name) for name in ('batch', 'height', 'width'))
     images, latents = example(autoencoder, rows=3, columns=4)
+    with torch.inference_mode():
+        outputs = _output_names(autoencoder.encode(images).latent_dist)
     with atomic_folder(output) as folder:
-        _export(_Encoder(autoencoder), images, {0: batch, 2: factor * height, 3: factor * width},
-                ['posterior_mean', 'posterior_logvar'], folder / 'encoder.onnx')
+        _export(_Encoder(autoencoder), images, {0: batch, 2: factor * height, 3: factor * width}, outputs,
+                folder / 'encoder.onnx')
         _export(_Decoder(autoencoder), latents, {0: batch, 2: height, 3: width}, ['image'], folder / 'decoder.onnx')
         _compare(autoencoder, folder)
         statistics = model.statistics
         write_json(folder / 'config.json', dict(
             downsample_factor=factor, latent_channels=autoencoder.latent_channels,
+            posterior=complete(model.config)['posterior'],
             latents_mean=None if statistics is None else list(statistics.mean),
             latents_std=None if statistics is None else list(statistics.std),
             largest_activations=model.meta.get('largest_activations')))
@@ -61,11 +65,10 @@ def write_onnx(model, output):
 class _Encoder(nn.Module):
     def __init__(self, autoencoder):
         super().__init__()
-        self.encoder = autoencoder.encoder
+        self.encoder, self.posterior_kind = autoencoder.encoder, autoencoder.posterior_kind
 
     def forward(self, image):
-        posterior = DiagonalGaussian.from_moments(self.encoder(image)[0])
-        return posterior.mean, posterior.logvar
+        return self.posterior_kind(self.encoder(image)[0]).tensors
 
 
 class _Decoder(nn.Module):
@@ -89,6 +92,10 @@ def _export(half, argument, dynamic, outputs, path):
         raise CheckpointError(f'{path}: a part of the model has no form in ONNX: {error}') from error
 
 
+def _output_names(posterior):
+    return [f'posterior_{name}' for name in posterior.names]
+
+
 def _compare(autoencoder, folder):
     """CheckpointError unless onnxruntime's results on the CPU are the model's."""
     import onnxruntime
@@ -99,10 +106,9 @@ def _compare(autoencoder, folder):
         images, latents = example(autoencoder, rows, columns, batch)
         with torch.inference_mode():
             posterior = autoencoder.encode(images).latent_dist
-            expected = [posterior.mean, posterior.logvar, autoencoder.decode(latents).sample]
+            expected = [*posterior.tensors, autoencoder.decode(latents).sample]
         results = [*encoder.run(None, {'image': images.numpy()}), *decoder.run(None, {'latents': latents.numpy()})]
-        for name, result, wanted in zip(('posterior_mean', 'posterior_logvar', 'image'), results, expected,
-                                        strict=True):
+        for name, result, wanted in zip((*_output_names(posterior), 'image'), results, expected, strict=True):
             error = (torch.from_numpy(result) - wanted).abs().max()
             if not error <= TOLERANCE:
                 raise CheckpointError(f'{folder}: {name} differs by {error:.2g} for images of '

@@ -11,8 +11,13 @@ from wfvae_toolkit.utils.files import atomic_write, write_json
 
 from .card import CARD_NAME, MARK, model_card
 from .folders import RECORD_NAME
-from .inference import activations_in, load_inference_checkpoint
-from .native import load_training_checkpoint, save_plain, save_training_checkpoint
+from .native import (
+    activations_in,
+    load_inference_checkpoint,
+    load_training_checkpoint,
+    save_plain,
+    save_training_checkpoint,
+)
 
 META_KEY = 'latent_statistics'
 

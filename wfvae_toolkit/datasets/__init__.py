@@ -1,11 +1,12 @@
-"""Folders of pictures -> batches of uint8 (B, 3, H, W), the same on any number of workers and ranks."""
+"""Datasets of pictures -> batches of uint8 (B, 3, H, W), equal for any number of workers and ranks."""
 
 from wfvae_toolkit.utils.moved import moved_names
 
 from .bad_files import BadFile, BadFileLog, TooManyBadFiles
 from .base import ImageDataset, NoUsableFile, Sample, SampleError, SampleKey, evaluation_key
-from .files import ImageFiles, count_images, open_images
+from .extras import Mask
 from .folder import ImageFolder
+from .image_files import ImageFiles, count_images, open_images
 from .images import (
     MAX_PIXELS,
     BadImage,
@@ -41,12 +42,12 @@ from .transforms import (
     fixed_pipeline,
     was_upsampled,
 )
-from .watch import WatchedLoader, WorkerLost
+from .worker_watch import WatchedLoader, WorkerLost
 
 __all__ = [
     'BadFile', 'BadFileLog', 'BadImage', 'Batch', 'BlockSampler', 'CachedLatents', 'CenterCrop', 'EpochOrder',
     'ImageDataset', 'ImageFiles', 'ImageFolder', 'ImageManifest', 'LatentCacheError', 'LatentIndex',
-    'LoaderSettings', 'MAX_PIXELS', 'MixedDataset', 'MixedOrder', 'NoUsableFile', 'PathList', 'PictureCounts',
+    'LoaderSettings', 'MAX_PIXELS', 'Mask', 'MixedDataset', 'MixedOrder', 'NoUsableFile', 'PathList', 'PictureCounts',
     'PositionSampler', 'RandomCrop', 'RandomFlip', 'ResizeShortSide', 'Sample', 'SampleError', 'SampleKey',
     'SequentialSampler', 'SyntheticImages', 'TooManyBadFiles', 'WatchedLoader', 'WorkerLost', 'build_dataloader',
     'collate_evaluation', 'collate_training', 'count_images', 'describe_pipeline', 'embedded_profile',

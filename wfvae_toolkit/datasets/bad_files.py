@@ -1,4 +1,4 @@
-"""Which files could not be used: written once each, and counted."""
+"""A log of files that could not be used: it lists each file once."""
 
 import contextlib
 import json
@@ -21,17 +21,17 @@ class TooManyBadFiles(UserError, RuntimeError):
 
 
 class BadFileLog:
-    """A JSON-lines file, ``{"path":, "reason":}`` a line, that holds each bad path once.
+    """A file of JSON lines, ``{"path":, "reason":}``, that holds each bad path once.
 
-    Lines of another split than training have ``"split"`` as well; each split is a log of its own in one file.
+    Lines of a split other than training also have ``"split"``. Each split counts its own lines.
 
-    Several processes may append to one file. What an earlier run wrote counts too, so the limit
-    holds over a resumed run.
+    Several processes may append to one file. Lines of an earlier run count too, so that the limit holds for a run and
+    its resumption together.
 
     Args:
         path (str | Path): the file; it is created with the first bad file.
-        limit (int): how many distinct bad files are accepted.
-        total (int, optional): size of the dataset, for the message.
+        limit (int): number of different bad files that are accepted.
+        total (int, optional): number of files in the dataset, for the message.
         option (str): name of the setting that holds ``limit``, for the message.
         split (str, optional): such as ``'val'``; None: training.
     """
@@ -46,11 +46,11 @@ class BadFileLog:
         self._told = set(self._known)
 
     def __len__(self):
-        """Distinct bad files seen so far, by this process or before its last new one by any."""
+        """Number of different bad files in the log when this process last read it, or wrote to it."""
         return len(self._known)
 
     def add(self, bad_files):
-        """Append what is new among ``bad_files`` (iterable of `BadFile`).
+        """Append those of ``bad_files``, an iterable of `BadFile`, that the log does not hold yet.
 
         Raises:
             TooManyBadFiles: the file now holds more than ``limit`` paths.
@@ -64,7 +64,7 @@ class BadFileLog:
             of = f' of {self.total}' if self.total is not None else ''
             raise TooManyBadFiles(
                 f'{len(self._known)}{of} files could not be used, {self.limit} are accepted; the last is '
-                f'{bad_files[-1].path} ({bad_files[-1].reason}). Look at {self.path}, mend or remove the files, '
+                f'{bad_files[-1].path} ({bad_files[-1].reason}). Look at {self.path}, repair or remove the files, '
                 f'or raise {self.option}')
 
     def news(self):
@@ -84,7 +84,7 @@ class BadFileLog:
             text = file.read()
             self._known = _files(text, self.split)
             if text and not text.endswith('\n'):
-                file.write('\n')  # a crash tore the last line
+                file.write('\n')  # a crash cut the last line
             for bad in bad_files:
                 if bad.path not in self._known:
                     self._known[bad.path] = bad.reason
@@ -94,7 +94,7 @@ class BadFileLog:
 
 
 def _files(text, split):
-    """Path -> reason of a split's lines in a log; a line that a crash tore is passed over."""
+    """Path -> reason, of the lines of a split. A line that a crash has cut is ignored."""
     files = {}
     for line in text.splitlines():
         with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError):
@@ -106,13 +106,13 @@ def _files(text, split):
 
 @contextlib.contextmanager
 def _locked(file):
-    """Hold the file for this process alone. Windows has no such call: there one process writes."""
+    """Lock the file for this process. Windows has no such call; there only one process may write."""
     if os.name != 'posix':
         yield
         return
     import fcntl
 
-    fcntl.flock(file, fcntl.LOCK_EX)  # released with the file, should we die
+    fcntl.flock(file, fcntl.LOCK_EX)  # released with the file if this process dies
     try:
         yield
     finally:

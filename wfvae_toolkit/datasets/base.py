@@ -1,8 +1,9 @@
-"""What every dataset of pictures shares: reading, transforming, seeding and reporting a sample."""
+"""The base of datasets of pictures: it reads, transforms and seeds a sample, and reports bad files."""
 
+import contextlib
 import inspect
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,30 +16,32 @@ from ..registry import DATASETS, TRANSFORMS, find_part
 from ..utils.errors import MissingLibrary, SettingError, UserError, is_number, located
 from ..utils.seeding import mix_seed, seeded
 from .bad_files import BadFile
-from .fast import import_cv2, load_resized
-from .images import FOREIGN_PROFILE, MAX_PIXELS, BadImage, in_rgb, load_rgb, rgb_colour
+from .extras import check_masks, read_extras
+from .images import FOREIGN_PROFILE, MAX_PIXELS, BadImage, load_rgb, reason_of, rgb_colour
 from .order import EpochOrder
-from .transforms import crop_of, was_upsampled
+from .reduced_jpeg import import_cv2, load_resized_with_masks
+from .transforms import apply_transform, crop_of, was_upsampled
 
 ON_BAD = ('substitute', 'report')
+PROTOCOL = ('__len__', '__getitem__', 'path', 'order', 'crop_size', 'prepare_evaluation')
 DECODERS = ('exact', 'fast')
 
 
 class SampleKey(NamedTuple):
-    """What a sampler asks a dataset for."""
+    """What a sampler asks of a dataset."""
 
     index: int
     position: int  # in the global order of samples
-    seed: int  # of everything random about this sample, 32 bits
+    seed: int  # 32 bits; everything random about this sample follows from it
 
 
 def evaluation_key(index):
-    """The key of a sample outside training: its position is its index, which also seeds it."""
+    """`SampleKey` of a sample outside training: its position is its index, and its seed follows from it."""
     return SampleKey(index, index, mix_seed('sample', 0, index))
 
 
 class SampleError(RuntimeError):
-    """A sample failed for another reason than a bad file; the message names it."""
+    """A sample failed, and not because its file is bad; the message names the sample."""
 
 
 class NoUsableFile(UserError, RuntimeError):
@@ -49,41 +52,56 @@ class NoUsableFile(UserError, RuntimeError):
 class Sample:
     """One picture and where it comes from."""
 
-    image: torch.Tensor | None  # (3, H, W) uint8; None: could not be used, see `bad`
+    image: torch.Tensor | None  # (3, H, W) uint8; None if it cannot be used, see `bad`
     path: str  # relative to the dataset's root, POSIX
-    index: int  # of the picture shown: a substitute's own
+    index: int  # of this picture; that of the substitute where there is one
     position: int
     seed: int
-    bad: tuple[BadFile, ...] = ()  # met on the way to the picture
-    upsampled: bool = False  # a transform had to enlarge it
+    bad: tuple[BadFile, ...] = ()  # files that were tried before this one
+    upsampled: bool = False  # whether a transform had to enlarge it
     profile: str | None = None  # its colour profile, if that is not sRGB, and what was done about it
+    extras: dict = field(default_factory=dict)  # of `ImageDataset.extras`; a mask is a tensor (1, H, W) uint8
 
 
 class ImageDataset(Dataset):
-    """Base of datasets; a child gives ``__len__`` and ``path(index)``, or ``load(index)``.
+    """Base of datasets, and the protocol that training and evaluation use.
+
+    A child needs ``__len__``, and `path` or `read`. It may override the rest:
+
+    ``path(index)``          name in reports; relative to ``data_root`` if it is a file
+    ``read(index)``          the picture: path of a file, its content as bytes, or a PIL image
+    ``extras(index)``        extra fields, such as a mask; ``has_extras`` tells whether there are any
+    ``order(length, seed, shuffle)``  function from position to index while training
+    ``crop_size()``          edge in px of every picture after the transforms, or None
+    ``remarks()``            lines for a log on what is not used
+    ``prepare_evaluation()``  called before evaluation: from then on a bad file is reported, not replaced
+    ``dataset[key]``         `SampleKey` or index -> `Sample`; a child leaves this one alone
+
+    A dataset that is no child of this class, such as `MixedDataset`, has ``__len__``, ``__getitem__``, ``path``,
+    ``order``, ``crop_size`` and ``prepare_evaluation``.
 
     Args:
-        data_root (str | Path): folder that ``path(index)`` is relative to; ``~`` is the user's own.
-        pipeline (sequence of dict): transforms built through TRANSFORMS, each a callable from PIL
-            image to PIL image. What they draw from torch's global generator (or numpy's, or
-            random's) is a function of the sample's seed alone.
-        on_bad (str): 'substitute' takes the next good index instead, and reports what it passed
-            over; 'report' gives a sample without image.
-        background (str | tuple): what alpha is composed over.
+        data_root (str | Path): folder that ``path(index)`` is relative to; ``~`` is the home folder.
+        pipeline (sequence of dict): transforms built through TRANSFORMS, each a callable from PIL image to PIL image;
+            see `transforms`. They may draw from the global generators of torch, numpy and random, which the sample's
+            seed sets.
+        on_bad (str): 'substitute' takes the next good index in place of a bad file, and reports the bad one; 'report'
+            gives a sample without image.
+        background (str | tuple): colour that alpha is composed over.
         max_pixels (int): larger pictures are bad files.
-        cache_mib (float): decoded pictures kept in memory, the first ones that fit, a worker; for small sets.
+        cache_mib (float): memory per worker for decoded pictures; it keeps the first ones that fit. For small sets.
         decoder (str): 'exact', or 'fast' for training: where the first transform resizes a JPEG to half its size or
-            less, OpenCV decodes it at the nearest 1/2, 1/4 or 1/8 above that, and the rest is resized as ever. On the
-            14 photographs of the demo that scikit-image ships, as JPEG of quality 90 (4:2:0), a resize to 1/2, 1/3,
-            1/4, 1/6 and 1/8 differs from the exact one by 1.3, 0.9, 1.6, 1.2 and 2.2 of 255 in the mean, and by 55,
-            18, 35, 19 and 41 at most. JPEG that is grey, CMYK, turned by EXIF or incomplete, and all other formats,
-            take the exact path.
-        convert_to_srgb (bool): convert the colours of files with another ICC profile, such as the Display-P3 of phones.
-            By default their numbers are read as they are, and they are counted. See `profiles`.
+            less, OpenCV decodes it at 1/2, 1/4 or 1/8, the smallest that is large enough, and the transform resizes
+            the rest. On the 14 photographs of the demo that scikit-image ships, as JPEG of quality 90 (4:2:0), a resize
+            to 1/2, 1/3, 1/4, 1/6 and 1/8 differs from the exact one by 1.3, 0.9, 1.6, 1.2 and 2.2 of 255 in the mean,
+            and by 55, 18, 35, 19 and 41 at most. A JPEG that is grey, CMYK, turned by EXIF or incomplete, and any other
+            format, is decoded exactly.
+        convert_to_srgb (bool): convert the colours of files with another ICC profile, such as the Display P3 of phones,
+            to sRGB. By default their numbers are read as they are. Both are counted. See `profiles`.
 
     Raises:
-        ValueError: a setting is none of its choices, or 'fast' cannot work.
-        ImportError: 'fast' without OpenCV, or ``convert_to_srgb`` with a Pillow that has no LittleCMS.
+        SettingError: a setting has none of its values, or 'fast' cannot work.
+        MissingLibrary: 'fast' without OpenCV, or ``convert_to_srgb`` with a Pillow that has no LittleCMS.
     """
 
     def __init__(self, data_root: str | Path = '', pipeline=(), on_bad='substitute',
@@ -118,30 +136,55 @@ class ImageDataset(Dataset):
         raise NotImplementedError(f'{type(self).__name__} lacks __len__')
 
     def path(self, index):
-        """Name of a sample in reports: its file relative to ``data_root``, POSIX. By default its index."""
+        """Name of a sample in reports: its file relative to ``data_root``, POSIX. The default is its index."""
         return str(index)
 
+    def read(self, index):
+        """The picture at ``index``: path of its file, content of the file as bytes, or a PIL image of any mode.
+
+        By default the path ``data_root / path(index)``. All three are read by the same rules, see `load_rgb`. An
+        OSError from here makes the sample a bad file.
+        """
+        return self.data_root / self.path(index)
+
     def load(self, index):
-        """PIL image at ``index``, of any mode; BadImage if it cannot be used."""
-        return load_rgb(self.data_root / self.path(index), self.background, self.max_pixels, self.convert_to_srgb)
+        """The picture at ``index``, upright and in RGB, by the rules of `load_rgb`; BadImage if it cannot be used.
+
+        A child written for version 0.1 overrides this method in place of `read`. What it returns is read by the same
+        rules.
+        """
+        return load_rgb(self.read(index), self.background, self.max_pixels, self.convert_to_srgb)
+
+    def extras(self, index):
+        """Fields beside the picture: name -> `Mask`, number, str, tensor, array or list of numbers.
+
+        Losses find them in ``step.extras``, see `extras`. All samples of a dataset give the same names. A BadImage or
+        an OSError from here makes the sample a bad file.
+        """
+        return {}
+
+    @property
+    def has_extras(self):
+        """Whether samples have extra fields."""
+        return type(self).extras is not ImageDataset.extras
 
     def remarks(self):
-        """Lines on what of ``data_root`` was passed over, for a log: said once, by whoever makes the dataset."""
+        """Lines for a log on files of ``data_root`` that are not used. The caller that builds the dataset logs them."""
         return []
 
     def order(self, length, seed, shuffle):
-        """position -> index while training on the first ``length`` samples: `EpochOrder`, or a child's own."""
+        """Function from position to index while training on the first ``length`` samples; by default `EpochOrder`."""
         return EpochOrder(length, (seed,), shuffle)
 
     def crop_size(self):
-        """Edge in px of every picture, None where that depends on the file."""
+        """Edge in px of every picture after the transforms, None if it depends on the file."""
         return crop_of(self.pipeline)
 
     def prepare_evaluation(self):
-        """From now on each sample is its own file: a bad one is reported, never substituted.
+        """From now on a bad file is reported, and no other picture takes its place.
 
         Raises:
-            ValueError: decoder='fast', whose pixels are not those of the file.
+            SettingError: decoder='fast', whose pixels are not exactly those of the file.
         """
         if self.decoder != 'exact':
             raise SettingError(f"decoder={self.decoder!r} is for training: evaluation needs decoder='exact'")
@@ -152,8 +195,8 @@ class ImageDataset(Dataset):
 
         Raises:
             IndexError: no such index.
-            SampleError: loading or transforming failed although the file is no bad one.
-            UserError: a transform refuses the picture, which the message names (``too_small='error'``).
+            SampleError: reading or a transform failed, and the file is not a bad one.
+            SettingError: a transform refuses the picture (``too_small='error'``); the message names the picture.
             NoUsableFile: on_bad='substitute' and every file is bad.
         """
         length = len(self)
@@ -165,12 +208,12 @@ class ImageDataset(Dataset):
         for step in range(length if self.on_bad == 'substitute' else 1):
             index = (key.index + step) % length
             try:
-                image, profile = self._transformed(index, key)
+                content = self._transformed(index, key)
             except BadImage as error:
                 bad.append(BadFile(self.path(index), error.reason))
             else:
-                return Sample(_to_tensor(image), self.path(index), index, key.position, key.seed, tuple(bad),
-                              was_upsampled(image), profile)
+                return Sample(path=self.path(index), index=index, position=key.position, seed=key.seed, bad=tuple(bad),
+                              **content)
         if self.on_bad == 'substitute':
             raise NoUsableFile(f'none of the {length} files can be used; the first: {self.data_root / bad[0].path}: '
                                f'{bad[0].reason}')
@@ -184,21 +227,33 @@ class ImageDataset(Dataset):
                                'RandomCrop with a scale')
         if cache_mib:
             raise SettingError(f"cache_mib={cache_mib} keeps whole pictures, decoder='fast' decodes none: use one")
-        if type(self).load is not ImageDataset.load:
-            raise SettingError(f"decoder='fast' reads files: {type(self).__name__} loads in its own way")
+        if self._loads_itself():
+            raise SettingError(f"decoder='fast' reads files: {type(self).__name__}.load decodes them itself; override "
+                               'read in its place')
 
-    def _begin(self, index):
-        """The picture in RGB, and the transforms still to come."""
+    def _loads_itself(self):
+        return type(self).load is not ImageDataset.load
+
+    def _begin(self, index, masks):
+        """The picture in RGB, its masks, and the transforms that are still to be applied."""
         if self.decoder == 'fast':
             first, *rest = self.pipeline
-            path = self.data_root / self.path(index)
-            return load_resized(path, first, self.background, self.max_pixels, self.convert_to_srgb), rest
-        return self._cache.get(index) or self._load_rgb(index), self.pipeline
+            with _unreadable_is_bad():
+                source = self.read(index)
+            if isinstance(source, Image.Image):
+                raise SettingError(f"decoder='fast' reads files: {type(self).__name__}.read gives decoded pictures; "
+                                   'leave decoder out')
+            return *load_resized_with_masks(source, masks, first, self.background, self.max_pixels,
+                                            self.convert_to_srgb), rest
+        image = self._cache.get(index) or self._load_rgb(index)
+        check_masks(masks, image.size)
+        return image, masks, self.pipeline
 
     def _load_rgb(self, index):
-        image = self.load(index)
-        if image.mode != 'RGB' or image.info.get('icc_profile'):
-            image = in_rgb(image, self.background, self.convert_to_srgb)
+        with _unreadable_is_bad():
+            image = self.load(index)
+        if self._loads_itself():
+            image = load_rgb(image, self.background, self.max_pixels, self.convert_to_srgb)
         size_bytes = 3 * image.width * image.height
         if size_bytes <= self._cache_bytes_left:
             self._cache_bytes_left -= size_bytes
@@ -206,15 +261,18 @@ class ImageDataset(Dataset):
         return image
 
     def _transformed(self, index, key):
-        """The picture after all transforms, and the name of its colour profile or None."""
+        """Fields of a `Sample` that come from the picture after all transforms, a dict."""
         try:
             with seeded(key.seed):
-                image, transforms = self._begin(index)
+                with _unreadable_is_bad():
+                    masks, others = read_extras(self.extras(index), self.max_pixels)
+                image, masks, transforms = self._begin(index, masks)
                 profile = image.info.get(FOREIGN_PROFILE)
                 for transform in transforms:
-                    image = transform(image)
+                    image, masks = apply_transform(transform, image, masks)
             if not isinstance(image, Image.Image) or image.mode != 'RGB':
                 raise TypeError(f'the pipeline gave {image!r}, not a PIL image in RGB')
+            check_masks(masks, image.size)
         except BadImage:
             raise
         except UserError as error:
@@ -222,17 +280,39 @@ class ImageDataset(Dataset):
         except Exception as error:
             raise SampleError(f'sample {index} ({self.path(index)}) at position {key.position}: '
                               f'{type(error).__name__}: {error}') from error
-        return image, profile
+        masks = {name: _to_tensor(mask) for name, mask in masks.items()}
+        return dict(image=_to_tensor(image), upsampled=was_upsampled(image), profile=profile,
+                    extras={**masks, **others})
+
+
+@contextlib.contextmanager
+def _unreadable_is_bad():
+    """An OSError inside means that this sample alone cannot be read."""
+    try:
+        yield
+    except UserError:  # such as MissingFile, which is an OSError too
+        raise
+    except OSError as error:
+        raise BadImage(None, reason_of(error)) from error
 
 
 def build_dataset(cfg, option):
-    """The dataset of a config; if it takes ``option=``, it is told which setting holds its root."""
+    """The dataset of a config. If it takes ``option=``, that is the name of the setting that holds its root.
+
+    Raises:
+        SettingError: it is no child of `ImageDataset` and lacks a method of its protocol.
+    """
     context = {}
     if isinstance(cfg.get('type'), str) and 'option' in inspect.signature(find_part(cfg['type'], DATASETS)).parameters:
         context['option'] = option
-    return DATASETS.build(cfg, **context)
+    dataset = DATASETS.build(cfg, **context)
+    lacking = [name for name in PROTOCOL if not hasattr(dataset, name)]
+    if lacking:
+        raise SettingError(f'{type(dataset).__name__} lacks {", ".join(lacking)}: derive it from '
+                           'wfvae_toolkit.datasets.ImageDataset, which has them')
+    return dataset
 
 
 def _to_tensor(image):
-    """PIL image in RGB -> (3, H, W) uint8."""
-    return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
+    """PIL image in RGB or L -> (3, H, W) or (1, H, W) uint8."""
+    return torch.from_numpy(np.atleast_3d(np.asarray(image)).transpose(2, 0, 1).copy())

@@ -1,8 +1,7 @@
-"""Real photographs for the demo, from the wheels of scikit-image and scikit-learn: nothing is downloaded.
+"""Photographs for the demo, from the wheels of scikit-image and scikit-learn: nothing is downloaded.
 
-Left out are the drawings, text pages and logos of those packages, the right view of the motorcycle (it shows what
-the left one shows), and pictures that teach little: ``cell`` and ``clock_motion`` (blurred), ``microaneurysms``
-(102 px).
+The demo leaves out the drawings, text pages and logos of those packages, the right view of the motorcycle (it shows the
+same as the left one), and pictures of little use: ``cell`` and ``clock_motion`` (blurred), ``microaneurysms`` (102 px).
 """
 
 from importlib.util import find_spec
@@ -19,7 +18,7 @@ PHOTOS = {
         'scikit-image': (
             'astronaut.png', 'coffee.png', 'hubble_deep_field.jpg', 'ihc.png', 'motorcycle_left.png', 'retina.jpg',
             'rocket.jpg',
-            # Grey, as three equal channels: they teach texture and edges, which the few colour pictures lack.
+            # Grey, as three equal channels. They add texture and edges, of which the colour pictures have few.
             'brick.png', 'camera.png', 'coins.png', 'grass.png', 'gravel.png', 'moon.png'),
         'scikit-learn': ('china.jpg',)},
     'val': {
@@ -40,14 +39,14 @@ class DemoPhoto(NamedTuple):
 def make_demo_data(folder):
     """Write the photographs as RGB PNG, pixels unchanged, to ``folder/train`` and ``folder/val``.
 
-    What is there already is kept, so a second call writes nothing.
+    Files that exist are kept: a second call writes nothing.
 
     Returns:
         list[DemoPhoto]: every photograph of both splits.
 
     Raises:
-        ModuleNotFoundError: a photograph is to be written and the package that ships it is not installed.
-        FileNotFoundError: the installed package does not ship it.
+        ModuleNotFoundError: a photograph is missing, and the package that contains it is not installed.
+        FileNotFoundError: the installed package does not contain it.
     """
     photos = []
     for split, by_source in PHOTOS.items():
@@ -63,7 +62,7 @@ def make_demo_data(folder):
 
 
 def find_photo(source, file):
-    """Path of a photograph inside the installed package; the package itself is not imported."""
+    """Path of a photograph inside the installed package, which is not imported."""
     module, folder = SOURCES[source]
     spec = find_spec(module)
     if spec is None or spec.origin is None:  # an uninstalled package can leave an empty folder

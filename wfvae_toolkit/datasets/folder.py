@@ -1,4 +1,4 @@
-"""Every picture under a folder."""
+"""A folder of pictures as a dataset."""
 
 import tarfile
 import zipfile
@@ -18,16 +18,16 @@ class ImageFolder(ImageDataset):
 
     Args:
         data_root (str | Path): the folder.
-        extensions (sequence of str): which files are pictures, in any case; None: those of the formats that the
-            installed Pillow decodes. `remarks` counts the others.
-        scan_cache (str | Path): a file outside of ``data_root`` that keeps the listings of folders, so that the next
-            start lists only those that changed; see `scan_tree`.
+        extensions (sequence of str): suffixes of pictures, in any case; None: those of the formats that the installed
+            Pillow decodes. `remarks` counts the other files.
+        scan_cache (str | Path): a file outside of ``data_root`` that keeps the listings of folders. The next start then
+            lists only folders that have changed; see `scan_tree`.
         option (str): name of the setting that holds ``data_root``, for the message.
         pipeline, on_bad, background, max_pixels, cache_mib, decoder, convert_to_srgb: see `ImageDataset`.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: no file under it has one of the extensions.
+        MissingFile: there is no such folder.
+        SettingError: no file under it has one of the extensions.
     """
 
     def __init__(self, data_root: str | Path, pipeline=(), extensions: list | None = None, on_bad='substitute',
@@ -62,7 +62,7 @@ def is_archive(path):
 
 
 def _hint(path):
-    """The rest of a sentence: what would work with a file in the place of a folder; '' where there is none."""
+    """End of a message on a missing folder: what to do with the file at ``path``; '' if there is no file."""
     if is_archive(path):
         return '. It is an archive: unpack it and give the folder'
     if path.suffix == '.jsonl' and path.exists():

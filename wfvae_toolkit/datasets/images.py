@@ -1,4 +1,4 @@
-"""One file -> one RGB picture by stated rules, or a `BadImage` that says why not.
+"""A picture's file, or its content as bytes -> one RGB picture by stated rules, or a `BadImage` with the reason.
 
 | in the file | becomes |
 | --- | --- |
@@ -18,6 +18,7 @@
 
 import contextlib
 import functools
+import io
 import os
 import re
 import stat
@@ -34,15 +35,15 @@ from .profiles import convert_to_srgb, describe_profile, foreign_profile, rgb_pr
 
 MAX_PIXELS = 178_956_970  # 13,377 px square, 0.5 GB as RGB: the size at which Pillow refuses by default.
 
-# A list, because Pillow knows formats that start other programs (EPS) or reach for other files.
+# Only these: for other formats Pillow may start programs (EPS) or open further files.
 FORMATS = ('JPEG', 'PNG', 'WEBP', 'TIFF', 'BMP', 'GIF', 'JPEG2000', 'PPM', 'AVIF')
-# Formats that a build of Pillow may lack, and the name of what it needs.
+# Formats that a build of Pillow may lack, and the feature of Pillow that they need.
 _LIBRARIES = {'JPEG': 'jpg', 'PNG': 'zlib', 'WEBP': 'webp', 'JPEG2000': 'jpg_2000', 'AVIF': 'avif'}
 
 FOREIGN_PROFILE = 'foreign_profile'  # in Image.info: `describe_profile` of the file's
 
-# What Pillow's decoders were seen to raise on damaged files. OSError covers truncated, unidentified and
-# unreadable ones; MemoryError is a damaged header's absurd strip size far more often than a full machine.
+# Errors that Pillow's decoders raise on damaged files. OSError covers truncated, unidentified and unreadable files.
+# MemoryError comes from an absurd size in a damaged header far more often than from a full memory.
 DECODER_ERRORS = (
     OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, SyntaxError, EOFError, RuntimeError,
     MemoryError, struct.error, zlib.error, Image.DecompressionBombError)
@@ -52,7 +53,7 @@ class BadImage(Exception):
     """A file that cannot be used as a picture.
 
     Attributes:
-        path (str | None): the file; None where only the caller knows it (a transform).
+        path (str | None): the file; None if only the caller knows it, as in a transform.
         reason (str): one line for a report.
     """
 
@@ -67,7 +68,7 @@ class BadImage(Exception):
 
 @functools.cache
 def readable_formats():
-    """Those of `FORMATS` that the installed Pillow decodes."""
+    """The formats of `FORMATS` that the installed Pillow decodes."""
     Image.init()
     return tuple(name for name in FORMATS
                  if name in Image.OPEN and (name not in _LIBRARIES or features.check(_LIBRARIES[name])))
@@ -75,39 +76,48 @@ def readable_formats():
 
 @functools.cache
 def readable_extensions():
-    """Suffixes, such as ``'jpg'``, that Pillow knows for the formats that it decodes here."""
+    """Suffixes, such as ``'jpg'``, of the formats that the installed Pillow decodes."""
     formats = readable_formats()
     known = [(formats.index(name), suffix.removeprefix('.')) for suffix, name in Image.registered_extensions().items()
              if name in formats]
     return tuple(suffix for _, suffix in sorted(known))
 
 
-def load_rgb(path, background='white', max_pixels=MAX_PIXELS, to_srgb=False):
-    """Read the picture at ``path`` upright, in mode RGB, by the rules of this module.
+def load_rgb(source, background='white', max_pixels=MAX_PIXELS, to_srgb=False):
+    """Read a picture upright, in mode RGB, by the rules of this module.
 
     A colour profile other than sRGB is named in its ``info`` under `FOREIGN_PROFILE`.
 
     Args:
-        path (str | Path): the file.
+        source (str | Path | bytes | PIL.Image.Image): path of the file, content of the file, or a picture that Pillow
+            opened or a program made; that picture itself does not change.
         background (str | tuple): what alpha is composed over, a CSS colour or (r, g, b) in 0..255.
-        max_pixels (int): larger pictures are refused from their header, before anything is decoded.
-            Pillow refuses at twice ``Image.MAX_IMAGE_PIXELS``, one number for the whole process:
-            where that is lower it is raised, never lowered.
-        to_srgb (bool): convert the colours of such a profile to sRGB, instead of reading the numbers as they are.
+        max_pixels (int): larger pictures are refused by their header, before anything is decoded. Pillow itself refuses
+            above twice ``Image.MAX_IMAGE_PIXELS``, a number for the whole process; if that is lower, it is raised.
+        to_srgb (bool): convert the colours of such a profile to sRGB; False reads the numbers as they are.
 
     Raises:
         BadImage: missing, empty, truncated, no picture, too large, unreadable, not a regular file.
-        ValueError: ``background`` is no colour.
+        SettingError: ``background`` is no colour.
+        TypeError: ``source`` is none of these.
     """
     background = rgb_colour(background)
-    with _opened(path, max_pixels) as image:
+    with _opened(source, max_pixels) as image:
         image.load()
         _turn_upright(image)
         return in_rgb(image, background, to_srgb)
 
 
+def load_upright(source, max_pixels=MAX_PIXELS):
+    """PIL image of ``source`` in its own mode, decoded and turned upright; arguments and BadImage as of `load_rgb`."""
+    with _opened(source, max_pixels) as image:
+        image.load()
+        _turn_upright(image)
+        return image.copy()
+
+
 def in_rgb(image, background='white', to_srgb=False):
-    """`to_rgb` with a look at the colour profile: see `load_rgb`."""
+    """`to_rgb`, with the rules on colour profiles of `load_rgb`."""
     if image.mode == 'F' or image.mode.startswith('I'):
         icc = image.info.get('icc_profile')
         image = _to_8_bits(image)
@@ -119,62 +129,74 @@ def in_rgb(image, background='white', to_srgb=False):
     return rgb
 
 
-def embedded_profile(path):
-    """Bytes of the ICC profile of the file at ``path`` if it describes the pixels of `load_rgb`, else None.
+def embedded_profile(source):
+    """Bytes of a picture's ICC profile if it describes the pixels of `load_rgb`, else None.
 
-    Only the header is read.
+    Only the header is read. ``source`` is as of `load_rgb`.
 
     Raises:
         BadImage: as in `read_size`.
     """
-    with _opened(path, MAX_PIXELS) as image:
+    with _opened(source, MAX_PIXELS) as image:
         return rgb_profile(image)
 
 
-def read_size(path, max_pixels=MAX_PIXELS):
-    """(width, height) in px of the upright picture at ``path``, from its header: nothing is decoded.
+def read_size(source, max_pixels=MAX_PIXELS):
+    """(width, height) in px of a picture turned upright, from its header: nothing is decoded.
+
+    ``source`` is as of `load_rgb`.
 
     Raises:
-        BadImage: as in `load_rgb`, save for what only decoding shows.
+        BadImage: as in `load_rgb`, except for faults that only decoding shows.
     """
-    with _opened(path, max_pixels) as image:
+    with _opened(source, max_pixels) as image:
         width, height = image.size
         return (height, width) if orientation(image) in range(5, 9) else (width, height)
 
 
 @contextlib.contextmanager
-def _opened(path, max_pixels):
-    """PIL image of a file, not decoded; what fails, here or inside, is a BadImage."""
-    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
+def _opened(source, max_pixels):
+    """PIL image, not decoded yet; an error of a decoder, here or inside the context, becomes a BadImage."""
+    if not isinstance(source, (str, os.PathLike, bytes, Image.Image)):
+        raise TypeError(f'{source!r:.80} is no picture: use a path, the bytes of a file, or a PIL image')
+    is_open = isinstance(source, Image.Image)
+    if not is_open and Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels
+    path = source if isinstance(source, (str, os.PathLike)) else getattr(source, 'filename', None) or None
     try:
-        status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            raise BadImage(path, 'a folder' if stat.S_ISDIR(status.st_mode) else 'not a regular file')
-        if status.st_size == 0:
-            raise BadImage(path, 'zero bytes')
-        with _open(path) as image:
+        with _open(source) as image:
             if image.width * image.height > max_pixels:
                 raise BadImage(path, f'{image.width}x{image.height} px, more than max_pixels={max_pixels}')
             yield image
     except Image.DecompressionBombError as error:
         raise BadImage(path, f'more than max_pixels={max_pixels}: {error}') from error
     except DECODER_ERRORS as error:
-        raise BadImage(path, _reason(error)) from error
+        raise BadImage(path, reason_of(error)) from error
 
 
-def _open(path):
+def _open(source):
+    if isinstance(source, Image.Image):
+        return source.copy()
+    if isinstance(source, bytes):
+        empty = not source
+    else:
+        status = os.stat(source)
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise BadImage(source, 'a folder' if stat.S_ISDIR(status.st_mode) else 'not a regular file')
+        empty = status.st_size == 0
+    if empty:
+        raise BadImage(None if isinstance(source, bytes) else source, 'zero bytes')
     with warnings.catch_warnings():
-        # Pillow's warning from 89 megapixels on names no file, and max_pixels decides.
+        # Pillow warns from 89 megapixels on without the name of the file; max_pixels decides instead.
         warnings.simplefilter('ignore', Image.DecompressionBombWarning)
-        return Image.open(path, formats=readable_formats())
+        return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=readable_formats())
 
 
 def to_rgb(image, background='white'):
     """PIL image of any mode -> mode RGB without metadata, by the rules of this module.
 
     Raises:
-        ValueError: there is no rule for the image's mode or for its range of values.
+        SettingError: there is no rule for the image's mode or for its range of values.
     """
     if image.mode == 'F' or image.mode.startswith('I'):
         image = _to_8_bits(image)
@@ -188,24 +210,8 @@ def to_rgb(image, background='white'):
     return rgb
 
 
-def upright_rgb(image, background='white'):
-    """PIL image as a program holds it -> what `load_rgb` makes of its file; the image itself stays as it is.
-
-    Raises:
-        BadImage: not decoded yet, and damaged.
-        ValueError: as of `to_rgb`.
-    """
-    try:
-        image.load()
-        image = image.copy()
-    except DECODER_ERRORS as error:
-        raise BadImage(getattr(image, 'filename', None) or None, _reason(error)) from error
-    _turn_upright(image)
-    return to_rgb(image, background)
-
-
 def rgb_colour(colour):
-    """CSS colour or (r, g, b) -> (r, g, b), each 0..255; ValueError otherwise."""
+    """CSS colour or (r, g, b) -> (r, g, b), each 0..255; SettingError otherwise."""
     if isinstance(colour, str):
         try:
             return ImageColor.getrgb(colour)[:3]
@@ -218,7 +224,7 @@ def rgb_colour(colour):
 
 
 def _to_8_bits(image):
-    """Mode F, I or I;16* -> L, or LA where one value is declared transparent."""
+    """Mode F, I or I;16* -> L, or LA if the file declares one value transparent."""
     values = np.asarray(image)
     white = 1 if image.mode == 'F' else 65535
     low, high = values.min(), values.max()
@@ -231,7 +237,7 @@ def _to_8_bits(image):
 
 
 def orientation(image):
-    """EXIF's orientation, 1 to 8, of an open picture. What XMP alone says counts too, as in Pillow's later versions."""
+    """Orientation of an open picture, 1 to 8, from EXIF, or else from XMP, as in later versions of Pillow."""
     exif, xmp = image.getexif(), image.info.get('xmp')
     said = re.search(rb'tiff:Orientation(="|>)([1-8])', xmp) if isinstance(xmp, bytes) else None
     if said and ExifTags.Base.Orientation not in exif:
@@ -244,11 +250,12 @@ def _turn_upright(image):
         orientation(image)
         ImageOps.exif_transpose(image, in_place=True)
     except DECODER_ERRORS:
-        # The pixels are decoded already: only the metadata is damaged, or could not be written back.
+        # The pixels are decoded already. Only the metadata is damaged, or could not be written back.
         return
 
 
-def _reason(error):
+def reason_of(error):
+    """One line for a report on an error of a decoder or of the file system."""
     if isinstance(error, FileNotFoundError):
         return 'missing'
     if isinstance(error, UnidentifiedImageError):

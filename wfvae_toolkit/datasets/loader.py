@@ -1,4 +1,4 @@
-"""Config -> DataLoader of `Batch`."""
+"""Config of a dataloader -> DataLoader that gives `Batch`."""
 
 import inspect
 import itertools
@@ -12,59 +12,63 @@ from ..utils import distributed
 from ..utils.errors import SettingError, UnknownSetting, is_number, located
 from .bad_files import BadFile
 from .base import build_dataset
-from .files import say_remarks
+from .extras import batch_extras, map_tensors, stack_extras
+from .image_files import say_remarks
 from .sampler import PositionSampler, SequentialSampler
-from .watch import WatchedLoader
+from .worker_watch import WatchedLoader
 
 TIMEOUT_S = 600
 
 
 @dataclass
 class Batch:
-    """Pictures and where they come from; row i of every list belongs to picture i.
+    """Pictures with their names, seeds and extra fields; row i of every list belongs to picture i.
 
-    What could not be used has no row and appears only in ``bad``.
+    A file that cannot be used has no row, and is listed in ``bad``.
     """
 
-    images: torch.Tensor | list[torch.Tensor]  # uint8; (B, 3, H, W), in evaluation a list of (3, H, W)
+    images: torch.Tensor | list[torch.Tensor]  # uint8: (B, 3, H, W); in evaluation a list of (3, H, W)
     paths: list[str]
     indices: list[int]
     positions: list[int]
     seeds: list[int]
     bad: list[BadFile]
-    upsampled: int  # how many pictures a transform had to enlarge
+    upsampled: int  # number of pictures that a transform had to enlarge
     profiles: Counter = field(default_factory=Counter)  # `Sample.profile` -> pictures
+    extras: dict = field(default_factory=dict)  # name -> tensor with a row per picture, or a list; see `extras`
 
     def __len__(self):
         return len(self.images)
 
     def groups(self):
-        """Sub-batches with ``images`` (b, 3, H, W), in order: one for each run of equal sizes.
+        """Yield batches with ``images`` (b, 3, H, W), in order: one for each run of pictures of equal size.
 
-        Together they hold every row once. ``bad``, ``upsampled`` and ``profiles`` stay with the whole batch, so
-        that nothing is counted twice.
+        Together they hold every row once. ``bad``, ``upsampled`` and ``profiles`` are empty in them, so that nothing is
+        counted twice.
         """
         start = 0
         for _, run in itertools.groupby(self.images, key=lambda image: image.shape):
             images = list(run)
             rows = slice(start, start + len(images))
-            yield Batch(torch.stack(images), self.paths[rows], self.indices[rows], self.positions[rows],
-                        self.seeds[rows], bad=[], upsampled=0)
+            paths = self.paths[rows]
+            extras = stack_extras({name: list(values[rows]) for name, values in self.extras.items()}, paths)
+            yield Batch(torch.stack(images), paths, self.indices[rows], self.positions[rows], self.seeds[rows], bad=[],
+                        upsampled=0, extras=extras)
             start = rows.stop
 
     def pin_memory(self):
-        """Called by the DataLoader where ``pin_memory`` is set."""
-        if isinstance(self.images, torch.Tensor):
-            return replace(self, images=self.images.pin_memory())
-        return replace(self, images=[image.pin_memory() for image in self.images])
+        """A copy in pinned memory; the DataLoader calls this where ``pin_memory`` is set."""
+        pinned = map_tensors(torch.Tensor.pin_memory, {'images': self.images, **self.extras})
+        return replace(self, images=pinned.pop('images'), extras=pinned)
 
 
 class PictureCounts:
-    """How many pictures were enlarged or have a colour profile other than sRGB, summed over batches.
+    """Numbers of pictures that were enlarged, or have a colour profile other than sRGB, summed over batches.
 
     Attributes:
-        pictures, enlarged (int): in all, and of these.
-        profiles (Counter): `Sample.profile` -> pictures.
+        pictures (int): all pictures.
+        enlarged (int): those that a transform enlarged.
+        profiles (Counter): `Sample.profile` -> number of pictures.
     """
 
     def __init__(self):
@@ -72,13 +76,13 @@ class PictureCounts:
         self.profiles = Counter()
 
     def add(self, batch):
-        """Take in a `Batch`."""
+        """Add the numbers of a `Batch`."""
         self.pictures += len(batch)
         self.enlarged += batch.upsampled
         self.profiles.update(batch.profiles)
 
     def of_all_ranks(self):
-        """`PictureCounts` of all ranks together; every rank must call it."""
+        """The sum of `PictureCounts` over all ranks; every rank must call it."""
         total = PictureCounts()
         for counts in distributed.gather(self):
             total.pictures += counts.pictures
@@ -87,10 +91,10 @@ class PictureCounts:
         return total
 
     def say(self, say=None):
-        """Tell, once for all ranks, what was enlarged and what is not in sRGB; every rank must call it.
+        """Log these numbers once for all ranks; every rank must call it.
 
         Args:
-            say (callable): gets each line; by default it is a warning of the logger ``wfvae_toolkit``.
+            say (callable): called with each line; by default the logger ``wfvae_toolkit`` warns.
         """
         total = self.of_all_ranks()
         lines = [f'{count} of {total.pictures} pictures have the colour profile {profile}'
@@ -103,7 +107,7 @@ class PictureCounts:
                 (say or logging.getLogger('wfvae_toolkit').warning)(line)
 
     def protocol(self):
-        """Lines for a protocol, a dict."""
+        """Entries of a protocol, a dict of str."""
         profiles = ', '.join(f'{count} {profile}' for profile, count in sorted(self.profiles.items()))
         return {'enlarged': f'{self.enlarged} of {self.pictures} pictures, to the size that the pipeline needs',
                 'colour_profiles': profiles or 'none other than sRGB'}
@@ -111,17 +115,17 @@ class PictureCounts:
 
 @dataclass
 class LoaderSettings:
-    """The settings of a dataloader; ``prefetch_factor``, ``persistent_workers`` and ``timeout_s`` are the workers'."""
+    """Settings of a dataloader; ``prefetch_factor``, ``persistent_workers`` and ``timeout_s`` are about workers."""
 
-    batch_size: int  # a rank's micro-batch
+    batch_size: int  # pictures per micro-batch and rank
     dataset: dict
-    num_workers: int = 0  # 0 reads in the main process
-    shuffle: bool | None = None  # None: while training
-    pin_memory: bool = False  # where there is a GPU
-    prefetch_factor: int | None = None  # batches that a worker reads ahead; None: PyTorch's 2
+    num_workers: int = 0  # worker processes; 0 reads in the main process
+    shuffle: bool | None = None  # None: in training only
+    pin_memory: bool = False  # has an effect where there is a GPU
+    prefetch_factor: int | None = None  # batches that each worker reads ahead; None: PyTorch's 2
     persistent_workers: bool = False
-    timeout_s: float = TIMEOUT_S  # without a batch; then the workers hang. 0 waits for ever
-    max_images: int | None = None  # only the first ones of the dataset
+    timeout_s: float = TIMEOUT_S  # wait for a batch; after it the workers count as hung. 0 waits for ever
+    max_images: int | None = None  # use only so many, from the start of the dataset
 
     def __post_init__(self):
         if not isinstance(self.dataset, dict):
@@ -140,23 +144,23 @@ class LoaderSettings:
 
 
 def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1, say=None):
-    """Dataset, sampler and workers of one rank.
+    """DataLoader of one rank: dataset, sampler and workers.
 
-    Training is endless and resumes through ``loader.sampler.set_position(consumed)`` before it is
-    iterated. Evaluation gives each sample once over all ranks, and never a substitute for a bad file.
-    Iterating leaves the global random generators alone.
+    In training the loader never ends. To resume, call ``loader.sampler.set_position(consumed)`` before iterating. In
+    evaluation the ranks together give each sample once, and no other picture takes the place of a bad file. Iterating
+    does not change the state of the global random generators.
 
     Args:
         cfg (dict): see `LoaderSettings`.
         training (bool): endless batches of one size, or one pass.
-        seed (int): of order and augmentation in training.
-        rank, world_size (int): which share of the samples.
-        say (callable): gets a line on what of the data is passed over; see `say_remarks`.
+        seed (int): decides order and augmentation in training.
+        rank, world_size (int): this process, and the number of processes that share the samples.
+        say (callable): called with lines on files that are not used; see `say_remarks`.
 
     Raises:
-        TypeError: a setting is unknown or missing.
-        WorkerLost: while iterating, a worker died or gave nothing for ``timeout_s``; the message names the sample.
-        ValueError: a setting does not fit evaluation.
+        UnknownSetting: a setting is unknown or missing.
+        SettingError: a setting does not fit evaluation.
+        WorkerLost: while iterating, a worker died, or no batch came for ``timeout_s``; the message names the sample.
     """
     with located('train_dataloader' if training else 'val_dataloader'):
         settings = _settings(cfg)
@@ -174,7 +178,7 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1, say=None):
     if settings.num_workers:
         workers = {'prefetch_factor': settings.prefetch_factor, 'persistent_workers': settings.persistent_workers,
                    'timeout': settings.timeout_s}
-    # With a generator of its own the loader does not draw its workers' seeds from the global one.
+    # Without a generator of its own the loader would draw seeds for its workers from the global one.
     return WatchedLoader(dataset, settings.batch_size, sampler=sampler, num_workers=settings.num_workers,
                          collate_fn=collate_training if training else collate_evaluation,
                          pin_memory=settings.pin_memory and torch.cuda.is_available(),
@@ -182,11 +186,11 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1, say=None):
 
 
 def load_batches(dataset, batches, num_workers=0):
-    """Loader of chosen batches, for evaluation: a bad file is reported in its `Batch`, never substituted.
+    """Loader of given batches, for evaluation: bad files are reported in their `Batch`, and not replaced.
 
     Args:
-        dataset (ImageDataset): told so.
-        batches (iterable of list of `SampleKey` or int): with a length, such as a `BlockSampler`.
+        dataset (ImageDataset): its ``prepare_evaluation`` is called.
+        batches (iterable of list of `SampleKey` or int): has a length; such as a `BlockSampler`.
         num_workers (int): 0 reads in the main process.
 
     Raises, while iterating:
@@ -198,7 +202,7 @@ def load_batches(dataset, batches, num_workers=0):
 
 
 def collate_training(samples):
-    """list of `Sample` -> `Batch` with one tensor; ValueError where sizes differ."""
+    """list of `Sample` -> `Batch` with one tensor; SettingError where sizes or extra fields differ."""
     batch = collate_evaluation(samples)
     first = batch.images[0]
     for path, image in zip(batch.paths, batch.images, strict=True):
@@ -206,7 +210,7 @@ def collate_training(samples):
             raise SettingError(f'pictures of two sizes in a training batch: {batch.paths[0]} has {_size(first)} and '
                                f"{path} {_size(image)}; end the pipeline with a crop, such as dict(type='CenterCrop', "
                                f'size={min(*first.shape[1:], *image.shape[1:])})')
-    return replace(batch, images=torch.stack(batch.images))
+    return replace(batch, images=torch.stack(batch.images), extras=stack_extras(batch.extras, batch.paths))
 
 
 def collate_evaluation(samples):
@@ -220,7 +224,8 @@ def collate_evaluation(samples):
         seeds=[sample.seed for sample in good],
         bad=[bad for sample in samples for bad in sample.bad],
         upsampled=sum(sample.upsampled for sample in good),
-        profiles=Counter(sample.profile for sample in good if sample.profile))
+        profiles=Counter(sample.profile for sample in good if sample.profile),
+        extras=batch_extras(good))
 
 
 def _settings(cfg):

@@ -1,4 +1,4 @@
-"""A JSON-lines file that names pictures, one object a line: reading it as a dataset, and writing one."""
+"""Manifests: read a JSON-lines file of pictures as a dataset, and write one for a folder."""
 
 import codecs
 import collections
@@ -17,6 +17,7 @@ from ..utils.errors import MissingFile, SettingError
 from ..utils.files import atomic_write
 from .bad_files import BadFile
 from .base import ImageDataset
+from .extras import Mask, read_extras
 from .images import MAX_PIXELS, BadImage, read_size
 from .paths import PathList
 from .scan import describe_scan, scan_tree
@@ -30,26 +31,28 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 class ImageManifest(ImageDataset):
     """The pictures that a manifest names, in its order.
 
-    A line is a JSON object in UTF-8 that holds a picture's path, relative to the manifest's folder, under one of
-    ``image_path``, ``path`` and ``target``; `fields` gives what else it holds. The separator is ``/``, on Windows too.
-    Blank lines and a byte order mark are passed over. In memory are the paths, and 8 bytes a line to find the rest
-    again.
+    Each line is a JSON object in UTF-8. It holds the path of a picture, relative to the folder of the manifest, under
+    ``image_path``, ``path`` or ``target``; `fields` gives the other keys. The separator is ``/``, on Windows too. Blank
+    lines and a byte order mark are ignored. Memory holds the paths, and 8 bytes per line to find the line again.
 
     Args:
         data_root (str | Path): the manifest.
-        allow_outside (bool): accept absolute paths, those that begin with ``~/``, and those that ``..`` leads out of
-            the manifest's folder.
+        allow_outside (bool): accept paths that are absolute, begin with ``~/``, or leave the folder of the manifest by
+            ``..``.
+        mask_keys (list[str]): keys of every line that hold the path of a `Mask`; each is an extra field of the sample.
+        extra_keys (list[str]): keys of every line whose value, a string, a number or a list of numbers, is an extra
+            field of the sample.
         option (str): name of the setting that holds ``data_root``, for the message.
         pipeline, on_bad, background, max_pixels, cache_mib, decoder, convert_to_srgb: see `ImageDataset`.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a line is broken, the message says which; or the manifest is empty.
+        MissingFile: there is no such file.
+        SettingError: a line is broken or lacks a key, and the message names it; or the manifest is empty.
     """
 
     def __init__(self, data_root: str | Path, pipeline=(), allow_outside=False, on_bad='substitute',
                  background: str | tuple = 'white', max_pixels: float = MAX_PIXELS, cache_mib: float = 0,
-                 decoder='exact', convert_to_srgb=False,
+                 decoder='exact', convert_to_srgb=False, mask_keys: list = (), extra_keys: list = (),
                  option='train_dataloader.dataset.data_root or val_dataloader.dataset.data_root'):
         self.manifest = Path(data_root).expanduser()
         super().__init__(self.manifest.parent, pipeline, on_bad, background, max_pixels, cache_mib, decoder,
@@ -57,9 +60,11 @@ class ImageManifest(ImageDataset):
         if not self.manifest.is_file():
             hint = ". It is a folder: dataset.type='ImageFolder' reads folders" if self.manifest.is_dir() else ''
             raise MissingFile(f'there is no manifest {str(data_root)!r}: set {option}{hint}')
+        self.mask_keys, self.extra_keys = _checked_keys(mask_keys, extra_keys)
+        self.allow_outside = allow_outside
         self._state = _file_state(self.manifest)
         starts = array('q')
-        self.paths = PathList(self._read_paths(allow_outside, starts))
+        self.paths = PathList(self._read_paths(starts))
         self._starts = np.array(starts)
         if not self.paths:
             raise SettingError(f'the manifest {str(data_root)!r} ({option}) names no picture')
@@ -70,11 +75,24 @@ class ImageManifest(ImageDataset):
     def path(self, index):
         return self.paths[index]
 
+    def extras(self, index):
+        """The fields of ``mask_keys`` and ``extra_keys``."""
+        if not self.has_extras:
+            return {}
+        fields = self.fields(index)
+        return {**{key: Mask(self.data_root / _inner_path(fields, key, self.allow_outside)) for key in self.mask_keys},
+                **{key: fields[key] for key in self.extra_keys}}
+
+    @property
+    def has_extras(self):
+        """Whether samples have extra fields."""
+        return bool(self.mask_keys or self.extra_keys)
+
     def fields(self, index):
-        """What the line of a sample holds beside the path, a dict, read from the file.
+        """The line of a sample without its path, a dict, read from the file.
 
         Raises:
-            ValueError: the manifest is no longer the file that the dataset was made from.
+            SettingError: the manifest has changed since the dataset was made.
         """
         start = self._starts[index]
         with open(self.manifest, 'rb') as file:
@@ -84,7 +102,7 @@ class ImageManifest(ImageDataset):
             row = _parse(file.readline())
         return {key: value for key, value in row.items() if key not in PATH_KEYS}
 
-    def _read_paths(self, allow_outside, starts):
+    def _read_paths(self, starts):
         """Yield the path of every line; append to ``starts`` where the line begins, in bytes."""
         start = 0
         with open(self.manifest, 'rb') as file:
@@ -94,8 +112,10 @@ class ImageManifest(ImageDataset):
                         raise ValueError('the file is in UTF-16, as some Windows programs write it; save it as UTF-8')
                     row = _parse(line)
                     if row is not None:
-                        path = _picture_path(row, allow_outside)
-                        self._check_separator(path)
+                        path = _picture_path(row, self.allow_outside)
+                        for inner in (path, *(_inner_path(row, key, self.allow_outside) for key in self.mask_keys)):
+                            self._check_separator(inner)
+                        read_extras({key: _value(row, key) for key in self.extra_keys})
                         yield path
                         starts.append(start)
                 except (ValueError, RecursionError) as error:
@@ -103,7 +123,7 @@ class ImageManifest(ImageDataset):
                 start += len(line)
 
     def _check_separator(self, path):
-        """ValueError for a path that Windows wrote, where this system would look for a file of that odd name."""
+        r"""ValueError for a path with the drive or the separator \ of Windows, unless such a file exists here."""
         drive = re.match(r'[A-Za-z]:[\\/]', path)
         if os.name == 'nt' or not (drive or '\\' in path) or os.path.lexists(self.data_root / path):
             return
@@ -148,13 +168,36 @@ def _parse(line):
     return row
 
 
+def _checked_keys(mask_keys, extra_keys):
+    """Two tuples; SettingError unless they are lists of different keys, none of which holds a picture's path."""
+    for name, keys in (('mask_keys', mask_keys), ('extra_keys', extra_keys)):
+        if not (isinstance(keys, (list, tuple)) and all(isinstance(key, str) for key in keys)):
+            raise SettingError(f"{name}={keys!r}: use a list of keys, such as ['{name.split('_')[0]}']")
+    keys = (*mask_keys, *extra_keys)
+    if len({*keys, *PATH_KEYS}) < len(keys) + len(PATH_KEYS):
+        raise SettingError(f'mask_keys={mask_keys!r}, extra_keys={extra_keys!r}: name each key once, and none of '
+                           f'{", ".join(PATH_KEYS)}, which hold the path of a picture')
+    return tuple(mask_keys), tuple(extra_keys)
+
+
+def _value(row, key):
+    if key not in row:
+        raise ValueError(f'lacks the key {key!r}, which mask_keys or extra_keys names')
+    return row[key]
+
+
 def _picture_path(row, allow_outside):
     keys = [key for key in PATH_KEYS if key in row]
     if len(keys) != 1:
         raise ValueError(f'holds {" and ".join(keys) or "no path"}: give one of {", ".join(PATH_KEYS)}')
-    path = row[keys[0]]
+    return _inner_path(row, keys[0], allow_outside)
+
+
+def _inner_path(row, key, allow_outside):
+    """The path under a key of a line, ``~`` expanded; ValueError for one that leaves the folder of the manifest."""
+    path = _value(row, key)
     if not isinstance(path, str) or not path:
-        raise ValueError(f'{keys[0]} is {path!r}, not the path of a picture')
+        raise ValueError(f'{key} is {path!r}, not the path of a picture')
     above = '..' in path and os.path.normpath(path).split(os.sep)[0] == '..'
     leaves = above or os.path.isabs(path) or path.startswith('~/')
     if leaves and not allow_outside:
@@ -165,10 +208,10 @@ def _picture_path(row, allow_outside):
 class WrittenManifests(NamedTuple):
     """What `write_manifest` did."""
 
-    counts: dict[Path, int]  # pictures in each file written
-    bad: list[BadFile]  # left out
-    outside: bool  # the pictures do not lie in the manifest's folder
-    remarks: list[str]  # what else of the folder is not in them, for a log
+    counts: dict[Path, int]  # pictures in each manifest
+    bad: list[BadFile]  # files that were left out
+    outside: bool  # whether the pictures lie outside the folder of the manifest
+    remarks: list[str]  # lines for a log on other files of the folder
 
 
 def write_manifest(folder, out, split=None, seed=0):
@@ -178,15 +221,15 @@ def write_manifest(folder, out, split=None, seed=0):
         folder (str | Path): scanned as `ImageFolder` does.
         out (str | Path): the manifest. With ``split``, ``NAME.jsonl`` becomes ``NAME_train.jsonl`` and
             ``NAME_val.jsonl``.
-        split (float): share of the pictures for training, between 0 and 1. Which side a picture is on depends on
-            its path under ``folder`` and ``seed`` alone: other pictures may come and go.
+        split (float): share of the pictures for training, between 0 and 1. The side of a picture depends only on its
+            path under ``folder`` and on ``seed``: adding or removing others does not change it.
 
     Returns:
         WrittenManifests: pictures whose header cannot be read are left out and reported.
 
     Raises:
-        FileNotFoundError: there is no such folder.
-        ValueError: ``split`` is out of range, or a manifest would be empty; nothing is written.
+        MissingFile: there is no such folder.
+        SettingError: ``split`` is out of range, or a manifest would be empty; nothing is written.
     """
     if split is not None and not 0 < split < 1:
         raise SettingError(f'split {split}: use a share between 0 and 1, such as 0.9')
@@ -222,6 +265,6 @@ def write_manifest(folder, out, split=None, seed=0):
 
 
 def _share(path, seed):
-    """A number in [0, 1) that the path and the seed decide."""
+    """A number in [0, 1), a hash of the path and the seed."""
     digest = hashlib.blake2b(f'{seed}\n{path}'.encode('utf-8', 'surrogatepass'), digest_size=8).digest()
     return int.from_bytes(digest, 'big') / 2**64

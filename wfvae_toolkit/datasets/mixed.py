@@ -1,4 +1,4 @@
-"""Several datasets as one."""
+"""A mixture of several datasets, as one dataset."""
 
 import math
 import operator
@@ -17,20 +17,20 @@ from .order import MixedOrder
 
 @DATASETS.register_module()
 class MixedDataset(Dataset):
-    """Named sources: drawn by weight while training, one after the other in evaluation.
+    """Named sources. Training draws them by weight; evaluation takes them one after the other.
 
-    A training sample's source and index are a function of (seed, position), see `MixedOrder`: each source is shuffled
-    and gone through again and again on its own, the small ones more often. A bad file is substituted from its own
-    source. In reports the source's name stands before the path, ``name/path``.
+    Source and index of a training sample are a function of (seed, position), see `MixedOrder`. Each source has epochs
+    of its own and is shuffled in each, so that a small source repeats more often. A bad file is replaced by a picture
+    of the same source. In reports a path starts with the name of its source: ``name/path``.
 
     Args:
         sources (dict): name -> ``dict(weight=, dataset=dict(type=...))``; only the ratios of weights count. None
             removes a source that a config inherits.
-        pipeline (sequence of dict): if given, the pipeline of every source in place of its own.
-        option (str): name of the setting ``data_root`` of this dataset, if it had one, for messages.
+        pipeline (sequence of dict): replaces the pipeline of every source.
+        option (str): setting of this dataset, followed by ``.data_root``, for messages.
 
     Raises:
-        ValueError: no source, or one that is not as above.
+        SettingError: there is no source, or one has another form.
     """
 
     def __init__(self, sources, pipeline=None, option='train_dataloader.dataset.data_root'):
@@ -59,28 +59,33 @@ class MixedDataset(Dataset):
         return f'{name}/{self.datasets[name].path(index - start)}'
 
     def order(self, length, seed, shuffle):
-        """`MixedOrder`; ValueError for a part of the mixture, which has no first samples."""
+        """`MixedOrder`; SettingError for a part of the mixture, because a mixture has no first samples."""
         if length != len(self):
             raise SettingError(f'max_images={length}: a mixture has no first samples; leave it out in training')
         lengths = {name: len(dataset) for name, dataset in self.datasets.items()}
         return MixedOrder(lengths, self.weights, seed, shuffle)
 
     def crop_size(self):
-        """Edge in px of every picture, None where the sources differ or that depends on the file."""
+        """Edge in px of every picture, None if the sources differ or it depends on the file."""
         sizes = {dataset.crop_size() for dataset in self.datasets.values()}
         return sizes.pop() if len(sizes) == 1 else None
+
+    @property
+    def has_extras(self):
+        """Whether samples have extra fields."""
+        return any(getattr(dataset, 'has_extras', False) for dataset in self.datasets.values())
 
     def prepare_evaluation(self):
         for dataset in self.datasets.values():
             dataset.prepare_evaluation()
 
     def remarks(self):
-        """Those of the sources, each after its name."""
+        """Lines of the sources, each after the name of its source."""
         return [f'source {name}: {line}' for name, dataset in self.datasets.items()
                 for line in getattr(dataset, 'remarks', list)()]
 
     def __getitem__(self, key):
-        """`SampleKey`, or an index in the concatenation -> `Sample`, its names and index those of the mixture."""
+        """`SampleKey`, or an index in the concatenated sources -> `Sample` with path and index in the mixture."""
         index = key.index if isinstance(key, SampleKey) else operator.index(key)
         if not 0 <= index < len(self):
             raise IndexError(f'index {index}: there are {len(self)} samples')

@@ -8,16 +8,16 @@ import numpy as np
 
 from ..utils.seeding import mix_seed
 
-BLOCK = 1024  # positions in which a mixture holds its shares
+BLOCK = 1024  # positions; each block holds every source by its share
 
 
 class EpochOrder:
-    """Every index once an epoch, in another order each.
+    """Every index once per epoch, shuffled anew in each epoch.
 
     Args:
-        length (int): size of the dataset.
-        words (sequence of int): the seed, and what else tells this order from others.
-        shuffle (bool): off, the dataset's order.
+        length (int): number of samples in the dataset.
+        words (sequence of int): the seed, and further numbers that distinguish this order from others.
+        shuffle (bool): False keeps the order of the dataset.
     """
 
     def __init__(self, length, words, shuffle=True):
@@ -35,22 +35,22 @@ class EpochOrder:
 
 
 class MixedOrder:
-    """Sources by weight; each is gone through by an `EpochOrder` of its own, whatever the others do.
+    """Sources drawn by weight; each has an `EpochOrder` of its own, independent of the others.
 
-    Of the first n * `BLOCK` positions a source has its share, to within the number of sources. Inside of a block the
-    sources come in a random order, so that no rank, which takes every k-th position, meets one source alone. How often
-    a source came before a block has a closed form: any position is reached without those before it.
+    Among the first n * `BLOCK` positions, each source has its share to within the number of sources. Inside a block the
+    sources come in random order: a rank takes every k-th position, and must not get one source alone. A closed form
+    gives how often a source came before a block, so that any position is found without the earlier ones.
 
     Args:
         lengths (dict[str, int]): sizes of the sources by name, in the order in which they are concatenated.
         weights (dict[str, float]): positive; only their ratios count.
-        seed (int): of everything.
-        shuffle (bool): off, each source keeps its own order; they still alternate.
+        seed (int): decides the order of the sources and of their samples.
+        shuffle (bool): False keeps the order inside each source; the sources still alternate.
     """
 
     def __init__(self, lengths, weights, seed, shuffle=True):
         self.seed = seed
-        # By name: what happens to other sources leaves the order of this one.
+        # Seeded by the name: adding or removing other sources does not change the order of this one.
         self._orders = [EpochOrder(length, (seed, crc32(name.encode())), shuffle) for name, length in lengths.items()]
         self._starts = [0, *accumulate(lengths.values())]
         sums = list(accumulate(Fraction(weights[name]) for name in lengths))
@@ -59,9 +59,9 @@ class MixedOrder:
         self._block = None
 
     def counts(self, positions):
-        """How often each source comes among the first ``positions``, where these are whole blocks."""
+        """How often each source comes among the first ``positions``, a multiple of `BLOCK`."""
         counts = []
-        for share in self._shares:  # exact: floats would lose or double a sample somewhere
+        for share in self._shares:  # fractions are exact: floats would lose or repeat a sample somewhere
             before = positions * share.numerator // share.denominator
             counts.append(positions - before)
             positions = before
@@ -75,7 +75,7 @@ class MixedOrder:
         return self._starts[source] + self._orders[source](int(self._visits[offset]))
 
     def _arrange(self, block):
-        """Source at each position of a block, and how often it came before."""
+        """For each position of a block: its source, and how often that source came before."""
         first, end = (self.counts(number * BLOCK) for number in (block, block + 1))
         sources = np.repeat(np.arange(len(first)), end - first)
         sources = np.random.default_rng(mix_seed('mixture', self.seed, block)).permutation(sources)

@@ -1,4 +1,4 @@
-"""Millions of paths in little memory."""
+"""A list of strings that holds millions of paths in little memory."""
 
 from array import array
 from collections.abc import Sequence
@@ -7,10 +7,10 @@ import numpy as np
 
 
 class PathList(Sequence):
-    """Strings as one buffer of UTF-8 and an array of offsets: 8 bytes a string beside its characters.
+    """Strings as one buffer of UTF-8 and an array of offsets: 8 bytes per string beside its characters.
 
-    A list would add some 60 bytes a string. Worker processes share this store with the process that forked them;
-    the objects of a list are copied as their reference counts change.
+    A list needs about 60 bytes more per string. Worker processes share this buffer with the process that forked them.
+    The objects of a list are copied into each worker when their reference counts change.
     """
 
     def __init__(self, strings=()):

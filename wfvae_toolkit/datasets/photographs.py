@@ -1,18 +1,18 @@
-"""Tell photographs from drawings and screenshots, and find pictures that show the same."""
+"""Separate photographs from drawings and screenshots, and find duplicates."""
 
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-SAME = 0.1  # share of differing bits up to which two pictures are taken for the same one
+SAME = 0.1  # two pictures count as the same up to this share of differing bits
 
 
 class PhotographRule(NamedTuple):
-    """What a picture must be to count as a photograph; measured with the short side at 512 px or less.
+    """Limits within which a picture counts as a photograph, measured with the short side at 512 px or less.
 
-    Drawings and screenshots have exactly flat areas, few colours, and all their contrast in a few outlines; cut-outs
-    are transparent.
+    Drawings and screenshots have exactly flat areas, few colours, and most of their contrast in a few outlines. Cut-out
+    objects have transparent pixels.
     """
 
     min_side: int = 256  # px, before resizing
@@ -23,7 +23,7 @@ class PhotographRule(NamedTuple):
     max_outline: float = 0.8  # share of the horizontal brightness steps that the strongest 5 % of them hold
 
     def objection(self, image):
-        """Why a PIL image is no photograph, or '' where it is one."""
+        """The limit that a PIL image does not meet, or '' for a photograph."""
         if min(image.size) < self.min_side:
             return 'small'
         if max(image.size) > self.max_aspect * min(image.size):
@@ -42,26 +42,26 @@ class PhotographRule(NamedTuple):
 
 
 def flat_share(grey):
-    """(H, W) of 0..255 -> share of the 8 x 8 blocks whose values differ by 1 at most."""
+    """(H, W) of 0..255 -> share of 8 x 8 blocks whose values differ by at most 1."""
     height, width = (side // 8 * 8 for side in grey.shape)
     blocks = grey[:height, :width].reshape(height // 8, 8, width // 8, 8)
     return float((blocks.max((1, 3)) - blocks.min((1, 3)) <= 1).mean())
 
 
 def outline_share(grey):
-    """(H, W) -> share of all steps between horizontal neighbours that the strongest twentieth holds."""
+    """(H, W) -> share of the sum of steps between horizontal neighbours that the largest 5 % of them make up."""
     steps = np.sort(np.abs(np.diff(grey, axis=1)).ravel())
     return float(steps[-(len(steps) // 20):].sum() / max(steps.sum(), 1))
 
 
 def count_colours(image):
-    """Distinct colours of 5 bits a channel in an RGB picture reduced to 64 x 64."""
+    """Number of different colours, at 5 bits per channel, in an RGB picture reduced to 64 x 64."""
     pixels = np.asarray(image.resize((64, 64), Image.Resampling.BOX)).astype(int) >> 3
     return len(np.unique(pixels @ (1024, 32, 1)))
 
 
 def shrink(image, short_side):
-    """The picture with its short side brought down to ``short_side`` px, Lanczos; a smaller one as it is."""
+    """The picture with its short side reduced to ``short_side`` px by Lanczos; a smaller one is returned unchanged."""
     factor = short_side / min(image.size)
     if factor >= 1:
         return image
@@ -69,24 +69,23 @@ def shrink(image, short_side):
 
 
 def difference_hash(image):
-    """RGB picture -> (256,) bool: where brightness grows to the right, on a grid of 16 x 16.
+    """RGB picture -> (256,) bool: whether brightness increases to the right, on a grid of 16 x 16.
 
-    Sizes, compression and slight edits change few of the bits; another picture changes half.
+    Resizing, compression and small edits change few bits. Two different pictures differ in about half of them.
     """
     grey = np.asarray(image.convert('L').resize((17, 16), Image.Resampling.BOX)).astype(int)
     return (grey[:, 1:] > grey[:, :-1]).ravel()
 
 
 class SeenPictures:
-    """Hashes of pictures so far."""
+    """The hashes of all pictures that were added."""
 
     def __init__(self):
         self._hashes = np.zeros((0, 256), dtype=bool)
         self._names = []
 
     def find(self, image):
-        """Name of an earlier picture that shows the same, or its mirror image, as this one; None where there is none.
-        """
+        """Name of an earlier picture that equals this one or its mirror image; None if there is none."""
         for view in (image, image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)):
             distances = (self._hashes != difference_hash(view)).mean(1)
             if len(distances) and distances.min() <= SAME:

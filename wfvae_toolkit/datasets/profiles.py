@@ -1,6 +1,6 @@
-"""ICC colour profiles: which pictures are in other colours than sRGB, and their conversion to sRGB.
+"""ICC colour profiles: which pictures are not in sRGB, and their conversion to sRGB.
 
-Only an embedded ICC profile is looked at. What EXIF, or PNG's gAMA, cHRM and cICP chunks, say of colours is not.
+Only an embedded ICC profile counts. The colour tags of EXIF, and the chunks gAMA, cHRM and cICP of PNG, are not read.
 """
 
 import functools
@@ -12,9 +12,9 @@ from PIL import Image, ImageCms, features
 from ..utils.files import printable
 
 DAMAGED = 'damaged, or of another kind of picture'
-# Profiles that are all called sRGB differ by up to two levels, from the rounding of their curves.
+# Profiles named sRGB differ from each other by up to two levels, because their curves are rounded.
 SRGB_TOLERANCE_LEVELS = 3
-# What photo software does by default: white stays white, and black becomes black.
+# The default of photo software: white stays white, and black becomes black.
 _INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
 _FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
 # Colour space of a profile -> the mode in which Pillow converts from it, and the modes of pictures that it fits.
@@ -24,9 +24,10 @@ _MODES = {
 
 
 def foreign_profile(image):
-    """Name of a PIL image's embedded profile if its colours are not those of sRGB; None if they are, or without one.
+    """Name of a PIL image's embedded profile if it is not sRGB; None for sRGB, and without a profile.
 
-    Decided by what the profile does, not by its name: it moves some colour by more than three levels of 255.
+    The effect of the profile decides, not its name: it is foreign if it moves some colour by more than three levels of
+    255.
     """
     icc = image.info.get('icc_profile')
     if not icc or image.mode == 'LAB':
@@ -40,12 +41,12 @@ def foreign_profile(image):
 
 
 def describe_profile(name, to_srgb):
-    """The name of a foreign profile with what is done about it, for counts."""
+    """The name of a foreign profile, followed by whether it is converted, for counts."""
     return f'{name} ({"ignored" if name == DAMAGED else "converted to sRGB" if to_srgb else "not converted"})'
 
 
 def rgb_profile(image):
-    """Bytes of a PIL image's embedded profile if it still describes the image's pixels in RGB, else None."""
+    """Bytes of a PIL image's embedded profile if it describes pixels in RGB, else None."""
     icc = image.info.get('icc_profile')
     fits = icc and image.mode in _MODES['RGB'][1] and _examine(icc)[1] == 'RGB' and foreign_profile(image) != DAMAGED
     return icc if fits else None
@@ -54,7 +55,7 @@ def rgb_profile(image):
 def convert_to_srgb(image):
     """PIL image with a foreign profile -> RGB, or RGBA where it has transparency, in sRGB.
 
-    Relative colorimetric with black point compensation. An image whose profile is damaged stays as it is.
+    Relative colorimetric with black point compensation. An image with a damaged profile is returned unchanged.
     """
     if foreign_profile(image) in (None, DAMAGED):
         return image
@@ -69,7 +70,7 @@ def convert_to_srgb(image):
 
 @functools.lru_cache(maxsize=64)
 def _examine(icc):
-    """Bytes of a profile -> (its name, or None where it is sRGB; its colour space)."""
+    """Bytes of a profile -> (its name, or None for sRGB; its colour space)."""
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
         space = profile.profile.xcolor_space.strip()

@@ -1,4 +1,4 @@
-"""Which samples a rank takes, a function of (seed, position) alone."""
+"""The samples of each rank, as a function of (seed, position) alone."""
 
 from torch.utils.data import Sampler
 
@@ -10,17 +10,17 @@ from .order import EpochOrder
 
 
 class PositionSampler(Sampler):
-    """Endless `SampleKey` of a rank, for training.
+    """Yields `SampleKey` of one rank without end, for training.
 
-    Global positions count 0, 1, 2, ... over all epochs and ranks; a rank takes every
-    ``world_size``-th. So B batches of b samples on each of w ranks are together the batch of b*w
-    samples of one process, and one number, the samples consumed, says where a run stands.
+    Global positions count 0, 1, 2, ... over all epochs and ranks; a rank takes every ``world_size``-th. The batches of
+    b samples on w ranks are therefore together one batch of b*w samples on one process. The number of consumed samples
+    says where a run stands.
 
     Args:
-        length (int): size of the dataset.
-        seed (int): of the order and of the samples' own seeds.
-        shuffle (bool): another permutation each epoch; off, the dataset's order.
-        rank, world_size (int): which share of the positions.
+        length (int): number of samples in the dataset.
+        seed (int): decides the order, and the seed of each sample.
+        shuffle (bool): a new permutation in each epoch; False keeps the order of the dataset.
+        rank, world_size (int): this process, and the number of processes that share the positions.
         order (callable): position -> index, a pure function; `EpochOrder` by default.
     """
 
@@ -34,7 +34,7 @@ class PositionSampler(Sampler):
         self.start_position = 0
 
     def set_position(self, consumed):
-        """Let the next iteration start after ``consumed`` samples, counted over all ranks."""
+        """Start the next iteration after ``consumed`` samples, counted over all ranks."""
         if consumed < 0:
             raise SettingError(f'{consumed} samples consumed: use 0 or more')
         self.start_position = consumed
@@ -47,7 +47,7 @@ class PositionSampler(Sampler):
 
 
 class SequentialSampler(Sampler):
-    """Each index once over all ranks, without padding, as `SampleKey`: for evaluation."""
+    """Yields `SampleKey` for evaluation: the ranks together give each index once, without padding."""
 
     def __init__(self, length, rank=0, world_size=1):
         _check_share(length, rank, world_size)
@@ -61,9 +61,9 @@ class SequentialSampler(Sampler):
 
 
 class BlockSampler(Sampler):
-    """Batches of consecutive samples, every ``world_size``-th of them, as lists of `SampleKey`.
+    """Yields batches of consecutive samples as lists of `SampleKey`; a rank takes every ``world_size``-th batch.
 
-    A batch holds the same samples on any number of ranks: what a network makes of it is then equal to the bit.
+    A batch holds the same samples on any number of ranks. The output of a network for it is then equal bit for bit.
     """
 
     def __init__(self, length, batch_size, rank=0, world_size=1):

@@ -1,10 +1,9 @@
-"""Every picture under a folder, and how many other files there are.
+"""Find every picture under a folder, and count the other files.
 
-A folder that did not change since the last scan need not be listed again.
-
-A cache is a file of JSON lines: a header with a checksum of the rest, then a line for every folder. Counting a folder's
-entries would be listing it, so a folder counts as unchanged while its inode, its times of modification and change, its
-size and its number of links do; on most file systems the last two grow with its entries.
+A cache keeps the listings of folders, so that a later scan lists only folders that have changed. It is a file of JSON
+lines: a header with a checksum of the rest, then one line per folder. A folder counts as unchanged while its inode, its
+times of modification and change, its size and its number of links are the same. On most file systems the last two grow
+with the number of entries.
 """
 
 import collections
@@ -20,31 +19,30 @@ from ..utils.files import atomic_write
 from .images import readable_extensions
 
 CACHE_FORMAT = 'wfvae_toolkit folder scan 2'
-SHOWN = 8  # kinds of files that a remark names; it counts the others
-# A folder can change twice within one tick of its clock (2 s on FAT): one that changed so lately is not cached.
+SHOWN = 8  # kinds of files that a remark names; the others are only counted
+# A folder can change twice within one tick of its clock (2 s on FAT). One that has just changed is not cached.
 SETTLED_NS = 2 * 10**9
 
 
 class _Listing(NamedTuple):
-    """What a folder holds; names are joined by slashes, which no name contains: a tenth of a list's memory."""
+    """Content of a folder. Names are joined by slashes, which no name contains; a list needs ten times the memory."""
 
     fingerprint: tuple[int, ...]
     pictures: str
     folders: str
-    links: str  # to folders, or to what may become one
-    others: str  # counts of what is passed over, as of `_kind`: '12 .txt/1 hidden'
+    links: str  # to folders, or to targets that may become folders
+    others: str  # numbers of other files by `_kind`: '12 .txt/1 hidden'
 
 
 class Scan(NamedTuple):
-    """What lies under a folder."""
+    """Files under a folder."""
 
-    paths: list[str]  # of pictures: relative, POSIX, sorted
-    passed_over: collections.Counter  # kind of file ('.heic', 'hidden', ...) -> how many
+    paths: list[str]  # of the pictures: relative, POSIX, sorted
+    passed_over: collections.Counter  # kind of file ('.heic', 'hidden', ...) -> number
 
 
 def describe_scan(root, pictures, passed_over):
-    """A line for a log on the number of ``pictures`` and the files of `Scan.passed_over`; in a list, empty without any.
-    """
+    """List of one line for a log on ``pictures``, their number, and on `Scan.passed_over`; empty if that is empty."""
     if not passed_over:
         return []
     kinds = [f'{count} {kind}' for kind, count in passed_over.most_common(SHOWN)]
@@ -55,21 +53,22 @@ def describe_scan(root, pictures, passed_over):
 
 
 def scan_folder(root, extensions=None, cache=None):
-    """The pictures of `scan_tree` alone: relative POSIX paths, sorted."""
+    """The paths of `scan_tree`: relative, POSIX, sorted."""
     return scan_tree(root, extensions, cache).paths
 
 
 def scan_tree(root, extensions=None, cache=None):
-    """Look for the files under ``root`` with one of the extensions, in any case.
+    """Find the files under ``root`` with one of the extensions, in any case.
 
-    Links to folders are followed, save one that leads back to a folder it lies in. Files that cannot
-    be opened are listed: they are reported when read, not dropped in silence.
+    Links to folders are followed, except a link back to a folder that contains it. Files that cannot be opened are
+    listed too: they are reported when they are read.
 
     Args:
         extensions (sequence of str): None: those of the formats that the installed Pillow decodes.
-        cache (str | Path): a file that keeps the listings for the next scan, created if missing; outside of ``root``,
-            or writing it changes a folder. One that is damaged, or cannot be written, costs a warning. Not noticed is a
-            link whose name ends like a picture's and whose target turns from a file into a folder.
+        cache (str | Path): a file that keeps the listings for the next scan, created if missing. It must lie outside
+            ``root``, because writing it changes its folder. A damaged cache, or one that cannot be written, gives a
+            warning. One change is not noticed: a link with the suffix of a picture whose target, a file, becomes a
+            folder.
 
     Returns:
         Scan
@@ -79,7 +78,7 @@ def scan_tree(root, extensions=None, cache=None):
     cached = {} if cache is None else _read_cache(cache, endings)
     settled_before_ns = time.time_ns() - SETTLED_NS
     paths, settled, passed_over = [], {}, collections.Counter()
-    pending = [('', ())]  # folder relative to root with a final slash, identities of the folders it lies in
+    pending = [('', ())]  # folder relative to root with a final slash, identities of the folders that contain it
     while pending:
         folder, above = pending.pop()
         status = os.stat(Path(root, folder))
@@ -109,7 +108,7 @@ def scan_tree(root, extensions=None, cache=None):
 
 
 def _kind(name):
-    """Why a file is passed over: its suffix, unless it has none or is hidden."""
+    """Kind of a file that is not a picture: its suffix, 'hidden' or 'without suffix'."""
     suffix = os.path.splitext(name)[1].lower()
     return 'hidden' if name.startswith('.') else suffix or 'without suffix'
 
@@ -125,7 +124,7 @@ def _list_folder(path, endings, fingerprint):
     with os.scandir(path) as entries:
         for entry in entries:
             is_picture = os.path.splitext(entry.name)[1].lower() in endings
-            # Unlike entry.is_dir(), os.path.isdir survives a link to itself.
+            # entry.is_dir() raises for a link to itself; os.path.isdir returns False.
             if entry.is_symlink() and not (is_picture and not os.path.isdir(entry.path)):
                 links.append(entry.name)
             elif not entry.is_symlink() and entry.is_dir():
@@ -143,7 +142,7 @@ def _names(joined):
 
 
 def _read_cache(path, endings):
-    """Folder -> `_Listing`; empty if there is no file, or one of other extensions."""
+    """Folder -> `_Listing`; empty if there is no cache, or one for other extensions."""
     try:
         header, _, body = Path(path).read_bytes().partition(b'\n')
         header = json.loads(header)
@@ -162,7 +161,7 @@ def _read_cache(path, endings):
 
 
 def _checked(listing):
-    """The listing, if its names stay in their folder: a checksum is no signature."""
+    """The listing; ValueError if a name leaves its folder. A checksum does not protect from a forged file."""
     _counts(listing.others)
     for joined in listing[1:]:
         if any(name in ('', '.', '..') or '\0' in name for name in _names(joined)):

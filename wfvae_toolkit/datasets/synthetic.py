@@ -1,4 +1,4 @@
-"""Made-up pictures: every command runs without data."""
+"""Pictures that a program draws, so that every command runs without data."""
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -14,20 +14,20 @@ OVERSAMPLING = 3  # shapes are drawn at this many times their size and reduced: 
 
 @DATASETS.register_module()
 class SyntheticImages(ImageDataset):
-    """Made-up pictures of ``size`` x ``size`` px, for smoke tests, benchmarks and bug reports, or a part of a mixture.
+    """Drawn pictures of ``size`` x ``size`` px, for smoke tests, benchmarks and bug reports, or as part of a mixture.
 
-    Picture i is a function of (``seed``, i) and of ``size`` and ``kinds``, whatever ``length`` is. Only operations that
-    every processor rounds alike are used, so it is the same on every machine with the same versions of Pillow (which
-    draws shapes and letters), its FreeType and NumPy (whose generator draws the numbers).
+    Picture i is a function of ``seed``, i, ``size`` and ``kinds``; ``length`` does not change it. It is drawn only by
+    operations that every processor rounds in the same way. It is therefore equal on every machine with the same
+    versions of Pillow, its FreeType, and NumPy.
 
     Args:
-        length (int): how many.
+        length (int): number of pictures.
         size (int): edge in px.
         seed (int): 0 or more; other seeds give other pictures.
-        kinds (dict[str, float]): kind -> weight, of which only the ratios count; None takes out a kind that a config
+        kinds (dict[str, float]): kind -> weight, of which only the ratios count; None removes a kind that a config
             inherits. By default all of these have weight 1: 'texture' (noise of all scales, waves or cells),
             'gradient' (between the corners, or from a centre), 'edges' (polygons, ellipses and lines), 'text' (lines
-            in the font that Pillow brings, 9 to 40 px).
+            in the font of Pillow, 9 to 40 px).
         pipeline, cache_mib: see `ImageDataset`.
 
     Raises:
@@ -49,7 +49,7 @@ class SyntheticImages(ImageDataset):
         self.length = length
         self.size = size
         self.seed = seed
-        # In our order, so that the order in a config says nothing.
+        # In a fixed order, so that the order in a config has no effect.
         self.kinds = {kind: kinds[kind] for kind in PAINTERS if kind in kinds}
 
     def __len__(self):
@@ -59,18 +59,18 @@ class SyntheticImages(ImageDataset):
         """Name in reports, such as ``000012_text.png``; there is no such file."""
         return f'{index:06}_{self._start(index)[0]}.png'
 
-    def load(self, index):
-        """PIL image in RGB at ``index``."""
+    def read(self, index):
+        """PIL image in RGB."""
         kind, rng = self._start(index)
         return PAINTERS[kind](rng, self.size)
 
     def crop_size(self):
-        """Edge in px of every picture, None where a transform of somebody else decides."""
+        """Edge in px of every picture, None if a transform of a plug-in decides it."""
         flips = all(isinstance(transform, RandomFlip) for transform in self.pipeline)
         return self.size if flips else super().crop_size()
 
     def _start(self, index):
-        """Kind of a picture, and the generator that draws the rest of it."""
+        """Kind of a picture, and the generator of the numbers that draw it."""
         rng = np.random.default_rng(mix_seed('made-up picture', self.seed, index))
         kinds = list(self.kinds)
         bounds = np.cumsum(list(self.kinds.values()))
@@ -78,7 +78,7 @@ class SyntheticImages(ImageDataset):
 
 
 def paint_texture(rng, size):
-    """Two or three colours mixed by noise of all scales, by waves that it bends, or by cells."""
+    """Two or three colours mixed by noise of all scales, by waves bent by such noise, or by cells."""
     height = _noise(rng, size)
     y, x = np.mgrid[:size, :size]
     kind = rng.integers(3)
@@ -133,7 +133,7 @@ def paint_text(rng, size):
     margin = int(rng.integers(0, max(1, size // 12)))
     top = margin
     while top < size:
-        # Basic layout: with libraqm the letters could stand elsewhere.
+        # Basic layout: libraqm, where installed, could place letters differently.
         edge = int(rng.integers(9, 41))
         font = ImageFont.load_default(edge).font_variant(layout_engine=ImageFont.Layout.BASIC)
         for _ in range(rng.integers(1, 6)):
@@ -147,7 +147,7 @@ PAINTERS = {'texture': paint_texture, 'gradient': paint_gradient, 'edges': paint
 
 
 def _noise(rng, size):
-    """(size, size) in [0, 1]: random values on grids of 2, 4, 8, ... points, the finer the weaker."""
+    """(size, size) in [0, 1]: sum of random values on grids of 2, 4, 8, ... points; finer grids have less weight."""
     total, weight, persistence = np.zeros((size, size)), 1.0, rng.uniform(0.4, 0.9)
     points = 2
     while points < size:
@@ -175,7 +175,7 @@ def _mix(colours, share):
 
 
 def _smooth(share):
-    """0 to 1 without kinks at the ends; no sine, whose last digit depends on the processor."""
+    """0 to 1 with slope 0 at both ends. A sine would do too, but its last digit depends on the processor."""
     return share * share * (3 - 2 * share)
 
 
@@ -184,7 +184,7 @@ def _colour(rng, low=0, high=255):
 
 
 def _word(rng):
-    """One to ten letters, at times a number, a capital or a mark."""
+    """One to ten letters, sometimes a number, with a capital, or with a punctuation mark."""
     kind, length = rng.random(), rng.integers(1, 11)
     if kind < 0.12:
         return str(rng.integers(0, 10**length))

@@ -1,8 +1,13 @@
-"""PIL image -> PIL image; what is random is drawn from torch's global generator.
+"""PIL image -> PIL image; random numbers come from torch's global generator, which the sample's seed sets.
 
-Resizing is bicubic and antialiased. A picture smaller than a transform needs is a setting of that
-transform, ``too_small``: 'upsample' enlarges it and marks it, so that it is counted; 'drop' makes it
-a bad file; 'error' stops.
+Resizing is bicubic and antialiased; a mask is resized by its nearest pixel. ``too_small`` says what happens to a
+picture that is smaller than a transform needs: 'upsample' enlarges and counts it; 'drop' makes it a bad file; 'error'
+stops.
+
+A transform is a callable from PIL image to PIL image. Where samples have masks, it also says how it acts on them:
+
+- ``with_masks(image, masks) -> (image, masks)`` does the same to both; ``masks`` is a dict of PIL images in mode L;
+- ``moves_pixels = False`` says that every pixel stays in its place, as in a change of colours: masks are left alone.
 """
 
 from typing import NamedTuple
@@ -16,13 +21,30 @@ from ..registry import TRANSFORMS
 from .images import MAX_PIXELS, BadImage
 
 TOO_SMALL = ('upsample', 'drop', 'error')
-_UPSAMPLED = 'upsampled'  # in Image.info, which PIL hands on from picture to picture
+_UPSAMPLED = 'upsampled'  # in Image.info, which PIL copies from picture to picture
+
+
+def apply_transform(transform, image, masks):
+    """(image, {name: mask}) after a transform.
+
+    Raises:
+        SettingError: there are masks, and the transform does not say how it acts on them.
+    """
+    if not masks:
+        return transform(image), {}
+    if hasattr(transform, 'with_masks'):
+        return transform.with_masks(image, masks)
+    if getattr(transform, 'moves_pixels', True):
+        raise SettingError(f'{type(transform).__name__} does not say what becomes of the mask {next(iter(masks))!r}: '
+                           'give it a method with_masks(image, masks), or moves_pixels = False if it only changes '
+                           'colours')
+    return transform(image), masks
 
 
 def fixed_pipeline(resolution=None, crop=None):
-    """Transforms of every tool's ``--resolution`` and ``--crop``: short side to the one, px, centre cut to the other.
+    """Transforms of the tools' ``--resolution`` and ``--crop``: resize the short side, then cut out the centre, px.
 
-    ``crop`` is ``resolution`` unless given; with neither there is nothing to do.
+    ``crop`` defaults to ``resolution``. Without both there are no transforms.
     """
     steps = [] if resolution is None else [dict(type='ResizeShortSide', size=resolution)]
     if resolution is not None or crop is not None:
@@ -31,7 +53,7 @@ def fixed_pipeline(resolution=None, crop=None):
 
 
 def describe_pipeline(pipeline, converts_to_srgb=False):
-    """A line for a protocol on transforms, and on the conversion of colours before them."""
+    """One line for a protocol: the transforms, and whether colours are converted before them."""
     steps = [f'{step["type"]}({", ".join(f"{k}={v}" for k, v in step.items() if k != "type")})' for step in pipeline]
     return ('colours converted to sRGB, ' if converts_to_srgb else '') + (', '.join(steps) or 'none: whole images')
 
@@ -48,25 +70,32 @@ def crop_of(pipeline):
 
 
 class Region(NamedTuple):
-    """The part of a picture that is resized to a whole one."""
+    """A part of a picture, and the size that it is resized to."""
 
     box: tuple[float, float, float, float]  # left, top, right and bottom in px
     size: tuple[int, int]  # width and height that it gets, in px
 
     @property
     def shrinks(self):
-        """By which factor at least, of the two sides; below 1 it grows."""
+        """Factor by which the sides shrink, the smaller of the two; below 1 they grow."""
         left, top, right, bottom = self.box
         return min((right - left) / self.size[0], (bottom - top) / self.size[1])
 
-    def cut(self, image, reduction=1):
-        """The region of a picture that was decoded at 1/``reduction`` of the sides that ``box`` counts in."""
-        box = tuple(edge / reduction for edge in self.box)
-        return image.resize(self.size, Image.Resampling.BICUBIC, box=box)
+    def cut(self, image, reduction=1, resample=Image.Resampling.BICUBIC):
+        """The region of a picture that was decoded at 1/``reduction`` of the size in which ``box`` is given."""
+        left, top, right, bottom = self.box
+        whole_pixels = all(isinstance(edge, int) for edge in self.box)
+        if whole_pixels and reduction == 1 and (right - left, bottom - top) == self.size:
+            return image.crop(self.box)
+        return image.resize(self.size, resample, box=tuple(edge / reduction for edge in self.box))
+
+    def cut_masks(self, masks):
+        """{name: PIL image} -> the region of each, by the nearest pixel."""
+        return {name: self.cut(mask, resample=Image.Resampling.NEAREST) for name, mask in masks.items()}
 
 
 class _Sized:
-    """A transform that needs ``size`` px on the short side."""
+    """A transform that needs ``size`` px on the short side, and cuts out a `Region` that a child chooses."""
 
     def __init__(self, size: int, too_small='upsample'):
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
@@ -77,8 +106,24 @@ class _Sized:
         self.size = size
         self.too_small = too_small
 
+    def __call__(self, image):
+        return self.with_masks(image, {})[0]
+
+    def with_masks(self, image, masks):
+        """(image, {name: mask}) -> the same region of each."""
+        if self._must_enlarge(image):
+            whole = self._scaled(image.size)
+            image, masks = whole.cut(image), whole.cut_masks(masks)
+            image.info[_UPSAMPLED] = True
+        region = self._choose(image.size)
+        return (image, masks) if region is None else (region.cut(image), region.cut_masks(masks))
+
+    def _choose(self, size):
+        """`Region` of a picture of ``size`` (width, height) px that is large enough; None: all of it."""
+        raise NotImplementedError
+
     def _must_enlarge(self, image):
-        """Whether the picture is too small; raises where that is to drop it or an error."""
+        """Whether the picture is too small; raises where ``too_small`` is 'drop' or 'error'."""
         if min(image.size) >= self.size:
             return False
         reason = f'{image.width}x{image.height} px, {type(self).__name__} needs {self.size} on the short side'
@@ -88,23 +133,15 @@ class _Sized:
             raise SettingError(f"{reason}: use larger pictures, a smaller size, or too_small='upsample' or 'drop'")
         return True
 
-    def _large_enough(self, image):
-        """The picture, its short side brought up to ``size`` if it is below."""
-        if not self._must_enlarge(image):
-            return image
-        scaled = self._scaled(image.size).cut(image)
-        scaled.info[_UPSAMPLED] = True
-        return scaled
-
     def _scaled(self, size):
-        """`Region`, all of a picture of ``size``, that brings the short side to ours; the long one in proportion."""
+        """`Region` of a whole picture of ``size``, resized so that its short side is ours, in proportion."""
         width, height = (max(self.size, round(side * (self.size / min(size)))) for side in size)
         if width * height > MAX_PIXELS:  # a line of 1x60000 px would grow to 63 gigapixels at 1024
             raise BadImage(None, f'{size[0]}x{size[1]} px would become {width}x{height}, more than {MAX_PIXELS} pixels')
         return Region((0, 0, *size), (width, height))
 
-    def _crop(self, image, left, top):
-        return image.crop((left, top, left + self.size, top + self.size))
+    def _square(self, left, top):
+        return Region((left, top, left + self.size, top + self.size), (self.size, self.size))
 
 
 @TRANSFORMS.register_module()
@@ -115,28 +152,24 @@ class ResizeShortSide(_Sized):
         """`Region` of a picture of ``size`` (width, height) that is larger than needed, else None."""
         return self._scaled(size) if min(size) > self.size else None
 
-    def __call__(self, image):
-        image = self._large_enough(image)
-        region = self.region(image.size)
-        return image if region is None else region.cut(image)
+    _choose = region
 
 
 @TRANSFORMS.register_module()
 class CenterCrop(_Sized):
-    """``size`` x ``size`` px from the middle; an odd margin leaves its extra pixel right and below."""
+    """``size`` x ``size`` px from the middle; the odd pixel of an odd margin is cut off at the right and below."""
 
-    def __call__(self, image):
-        image = self._large_enough(image)
-        return self._crop(image, (image.width - self.size) // 2, (image.height - self.size) // 2)
+    def _choose(self, size):
+        return self._square(*((side - self.size) // 2 for side in size))
 
 
 @TRANSFORMS.register_module()
 class RandomCrop(_Sized):
-    """``size`` x ``size`` px from anywhere, every place as likely, of the picture or of a random scale of it.
+    """``size`` x ``size`` px from a random place, of the picture or of the picture at a random scale.
 
     Args:
         scale (tuple[float, float]): bounds of the factor, log-uniform: halving is as likely as doubling. Only the
-            crop's region is resized. A factor that would leave the short side below ``size`` is raised to fit.
+            region of the crop is resized. A factor that would make the short side less than ``size`` is raised.
     """
 
     def __init__(self, size: int, scale: tuple | None = None, too_small='upsample'):
@@ -156,18 +189,16 @@ class RandomCrop(_Sized):
         left, top = (share * (side - edge) for share, side in zip(place, size, strict=True))
         return Region((left, top, left + edge, top + edge), (self.size, self.size))
 
-    def __call__(self, image):
-        image = self._large_enough(image)
-        region = self.region(image.size)
+    def _choose(self, size):
+        region = self.region(size)
         if region is not None:
-            return region.cut(image)
-        left, top = (int(torch.randint(side - self.size + 1, ())) for side in image.size)
-        return self._crop(image, left, top)
+            return region
+        return self._square(*(int(torch.randint(side - self.size + 1, ())) for side in size))
 
 
 @TRANSFORMS.register_module()
 class RandomFlip:
-    """Left and right exchanged with ``probability``."""
+    """Exchange left and right with ``probability``."""
 
     def __init__(self, probability=0.5):
         if not is_number(probability, 0, 1):
@@ -175,5 +206,11 @@ class RandomFlip:
         self.probability = probability
 
     def __call__(self, image):
-        flip = float(torch.rand(())) < self.probability
-        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else image
+        return self.with_masks(image, {})[0]
+
+    def with_masks(self, image, masks):
+        """(image, {name: mask}) -> all mirrored, or none."""
+        if float(torch.rand(())) >= self.probability:
+            return image, masks
+        mirror = Image.Transpose.FLIP_LEFT_RIGHT
+        return image.transpose(mirror), {name: mask.transpose(mirror) for name, mask in masks.items()}

@@ -11,18 +11,19 @@ from .evaluator import (
 from .folders import compare_folders
 from .latent_metrics import ActiveChannels, LatentChannels, LatentKL, LatentNoise
 from .metric import EvaluationBatch, Metric, UnfitPicture
+from .other_libraries import PictureFunction
 from .perceptual import LPIPS, STLPIPS
-from .psnr import PSNR, psnr
+from .psnr import PSNR, PooledPSNR, psnr
 from .run import NothingScored, check_scored, evaluate, reconstruct
 from .spectrum import LatentSpectrum
 from .ssim import SSIM, ssim
+from .whole_set import WholeSetMetric, WholeSetScore
 from .worst import describe_worst, worst_images, write_worst
 
 __all__ = [
-    'LPIPS', 'PSNR', 'PSNRByChannels', 'SSIM', 'STLPIPS', 'ActiveChannels', 'EvaluationBatch', 'EvaluationSummary',
-    'LatentChannels', 'LatentKL', 'LatentNoise', 'LatentSpectrum', 'Metric', 'NothingScored',
-    'ReconstructionEvaluator', 'RotationEquivariance', 'ScaleEquivariance', 'UnfitPicture', 'check_scored',
-    'compare_folders', 'describe_worst', 'evaluate', 'format_table', 'psnr', 'reconstruct', 'ssim', 'worst_images',
-    'write_worst',
-    'write_results',
+    'ActiveChannels', 'EvaluationBatch', 'EvaluationSummary', 'LPIPS', 'LatentChannels', 'LatentKL', 'LatentNoise',
+    'LatentSpectrum', 'Metric', 'NothingScored', 'PSNR', 'PSNRByChannels', 'PictureFunction', 'PooledPSNR',
+    'ReconstructionEvaluator', 'RotationEquivariance', 'SSIM', 'STLPIPS', 'ScaleEquivariance', 'UnfitPicture',
+    'WholeSetMetric', 'WholeSetScore', 'check_scored', 'compare_folders', 'describe_worst', 'evaluate', 'format_table',
+    'psnr', 'reconstruct', 'ssim', 'worst_images', 'write_results', 'write_worst',
 ]

@@ -15,8 +15,8 @@ class _Equivariance(Metric):
 
     image: RMS of decode(T(z)) - T(x) in [0, 1] values. The reconstruction's own error is in it: 10^(-PSNR/20).
     latent: RMS of encode(T(x)) - T(z), over the standard deviation of encode(T(x)) within its channels.
-    x is the image, z = encode(x); encode is the posterior's mean. An image that had to be filled up for the network is
-    not scored: its border would move to another side.
+    x is the image, z = encode(x); encode is the posterior's mean. An image that had to be padded for the network is
+    not scored, because its padding would move to another side.
     """
 
     higher_is_better = False

@@ -1,4 +1,4 @@
-"""Per-image numbers of reconstructions, gathered from every rank, with their means, intervals and files."""
+"""Scores of reconstructions, image by image and of the whole set, merged over ranks, with their files."""
 
 import csv
 import difflib
@@ -14,25 +14,28 @@ from wfvae_toolkit.utils.distributed import gather
 from wfvae_toolkit.utils.errors import SettingError, located
 from wfvae_toolkit.utils.files import atomic_write, printable, write_json
 
-from .engine_metric import WholeSetMetric, whole_set_entry
+from .engine_metric import EngineRow
 from .metric import EvaluationBatch
+from .other_libraries import PyiqaMetric, TorchmetricsRow, is_pyiqa, is_torchmetrics
 from .statistics import statistics
+from .whole_set import StateRow, WholeSetMetric, WholeSetRow, whole_set_entry
 
 ARROWS = {True: '↑', False: '↓', None: ''}
 
 
 @dataclass
 class EvaluationSummary:
-    """An evaluation's result; all but ``rows`` goes into summary.json, ``rows`` into metrics.csv.
+    """The result of an evaluation. ``rows`` is written to metrics.csv, the rest to summary.json.
 
     Attributes:
-        images (int): how many were measured.
-        protocol (dict[str, str | int | float | bool]): how.
+        images (int): number of images that were measured.
+        protocol (dict[str, str | int | float | bool]): how they were measured.
         metrics (dict[str, dict]): by column ('PSNR', 'raw/PSNR'): ``mean`` (None without a finite value, or with a
-            NaN), ``ci95``, ``infinite`` and ``nan`` (counts), ``higher_is_better`` (None: neither).
+            NaN), ``ci95``, ``infinite`` and ``nan`` (counts), ``higher_is_better`` (None: neither direction). A score
+            of the whole set stands under ``mean`` too, with ``images``, the number of images in it.
         not_computed (dict[str, str]): metric -> reason.
-        skipped (list[dict]): ``path`` and ``reason`` of images that could not be read.
-        rows (list[dict]): ``path`` and one value a column, in the dataset's order.
+        skipped (list[dict]): ``path`` and ``reason`` of images that could not be read or scored.
+        rows (list[dict]): ``path`` and one value for each column, in the order of the dataset.
     """
 
     images: int
@@ -45,21 +48,23 @@ class EvaluationSummary:
 
 @EVALUATORS.register_module()
 class ReconstructionEvaluator:
-    """Measures reconstructions image by image and averages once over all of them, on any number of ranks.
+    """Measures reconstructions on any number of ranks: image by image, averaged once at the end, and as a whole set.
 
     Args:
         metrics (dict[str, dict | None]): name in tables and files -> config of a metric; None drops the row.
-            ``optional=True`` in a config lists a metric under ``not_computed`` if its weights are missing. A
-            ``mmengine.evaluator.BaseMetric`` works too, see WholeSetMetric; ``higher_is_better`` in its config says
-            which way is better.
+            ``optional=True`` in a config lists a metric under ``not_computed`` if its weights are missing.
+            A metric is a `Metric` (one value for each image), a `WholeSetMetric`, a metric of torchmetrics
+            (`TorchmetricsRow`), of pyiqa (`PyiqaMetric`) or of MMEngine (`EngineRow`). ``higher_is_better`` in a
+            config gives the direction of a metric that does not give one itself.
         quantize (bool): round to 8 bits first, so that the scores are those of saved PNGs.
 
     Raises:
         PerceptualWeightsMissing: weights of a metric that is not optional are missing.
-        ValueError: a metric's name cannot stand for a column.
+        SettingError: a metric's name cannot be the name of a column, or a part is not a metric.
 
     Attributes:
-        columns (list[str]): 'PSNR', 'Name.part': what an image got so far, and the rows that no image was measured by.
+        columns (list[str]): 'PSNR', 'Name.part': the columns that were measured so far. A metric that has not
+            measured yet stands there by its name.
         not_computed (dict[str, str]): metric -> why it is left out.
     """
 
@@ -90,16 +95,25 @@ class ReconstructionEvaluator:
             self.not_computed[name] = ' '.join(str(error).split())
             return
         if isinstance(metric, BaseMetric):
-            self.metrics[name] = WholeSetMetric(metric, better)
+            self.metrics[name] = EngineRow(metric, better)
             return
-        lacking = [part for part in ('measure', 'higher_is_better', 'description', 'eval') if not hasattr(metric, part)]
+        if is_torchmetrics(metric):
+            self.metrics[name] = TorchmetricsRow(metric, better)
+            return
+        if is_pyiqa(metric):
+            metric = PyiqaMetric(metric)
+        work = 'compute' if isinstance(metric, WholeSetMetric) else 'measure'
+        lacking = [part for part in (work, 'higher_is_better', 'description', 'eval') if not hasattr(metric, part)]
         if lacking:
             raise SettingError(f'{type(metric).__name__} has no {" and no ".join(lacking)}: derive it from '
-                               'wfvae_toolkit.evaluation.Metric, and set higher_is_better and description')
-        if better is not None:
+                               'wfvae_toolkit.evaluation.Metric or WholeSetMetric, and set higher_is_better and '
+                               'description')
+        if better is not None and metric.higher_is_better is not None:
             raise SettingError(f'higher_is_better={better!r}: this metric says itself that it is '
                                f'{metric.higher_is_better}; leave the setting out')
-        self.metrics[name] = metric.eval()
+        if better is not None:
+            metric.higher_is_better = better
+        self.metrics[name] = StateRow(metric) if isinstance(metric, WholeSetMetric) else metric.eval()
 
     def reset(self):
         """Forget all images."""
@@ -145,7 +159,7 @@ class ReconstructionEvaluator:
         return max((name for name in self.metrics if f'{column}.'.startswith(f'{name}.')), key=len, default=None)
 
     def _whole_set(self):
-        return {name: metric for name, metric in self.metrics.items() if isinstance(metric, WholeSetMetric)}
+        return {name: metric for name, metric in self.metrics.items() if isinstance(metric, WholeSetRow)}
 
     @torch.no_grad()
     def process(self, weights_name, indices, paths, target, reconstruction, latents=None, latent_dist=None,
@@ -168,14 +182,20 @@ class ReconstructionEvaluator:
         batch = EvaluationBatch(self._scored(target), self._scored(reconstruction), latents, paths, latent_dist,
                                 autoencoder)
         prefix = f'{weights_name}/' if weights_name else ''
-        columns = {}
-        for name, metric in self.metrics.items():
-            if isinstance(metric, WholeSetMetric):
-                metric.process(weights_name, indices, batch)
-                continue
-            measured = self._measure(name, batch)
-            self._parts[name] = list(measured)
-            columns.update({f'{prefix}{column}': values for column, values in measured.items()})
+        columns, commits = {}, []
+        # A published number is one in float32: no autocast of the caller's, no TF32 on the device.
+        with torch.autocast(target.device.type, enabled=False), torch.backends.cudnn.flags(
+                enabled=True, allow_tf32=False):
+            for name, metric in self.metrics.items():
+                if isinstance(metric, WholeSetRow):
+                    commits.append(metric.stage(weights_name, indices, batch))
+                    continue
+                measured = self._measure(name, batch)
+                self._parts[name] = list(measured)
+                columns.update({f'{prefix}{column}': values for column, values in measured.items()})
+            # No metric has refused the batch, so all of them keep it.
+            for commit in commits:
+                commit()
         for position, (index, path) in enumerate(zip(indices, paths, strict=True)):
             values = {column: measured[position] for column, measured in columns.items()}
             self._records.append((int(index), path, values))
@@ -215,11 +235,8 @@ class ReconstructionEvaluator:
         return image.mul_(255).round_().div_(255) if self.quantize else image
 
     def _measure(self, name, batch):
-        """Column -> list of one value an image."""
-        device = batch.target.device
-        # A published number is one in float32: no autocast of the caller's, no TF32 on the device.
-        with torch.autocast(device.type, enabled=False), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            measured = self.metrics[name].to(device).measure(batch)
+        """Column -> list of one value for each image."""
+        measured = self.metrics[name].to(batch.target.device).measure(batch)
         if not isinstance(measured, dict) or not measured:
             measured = {'': measured}
         for values in measured.values():
@@ -246,19 +263,20 @@ class ReconstructionEvaluator:
     def _of_whole_set(self, name, gathered):
         """Columns of a metric that scores all images at once -> their entries."""
         entries = {}
-        for place, value in self.metrics[name].compute(gathered).items():
-            weights_name, separator, part = place.rpartition('/')
-            column = f'{name}.{part}'
-            entries[f'{weights_name}{separator}{column}'] = whole_set_entry(value, self._direction(name, column))
+        for weights_name, (images, scores) in self.metrics[name].compute(gathered).items():
+            prefix = f'{weights_name}/' if weights_name else ''
+            for part, score in scores.items():
+                column = f'{name}.{part}' if part else name
+                entries[f'{prefix}{column}'] = whole_set_entry(score, self._direction(name, column), images)
         self._parts[name] = list(dict.fromkeys(column.rpartition('/')[2] for column in entries))
         return entries
 
 
 def write_results(summary, folder):
-    """Write ``summary.json`` and ``metrics.csv`` (one row an image) into ``folder``; for one rank to call."""
+    """Write ``summary.json`` and ``metrics.csv`` (one row for each image) into ``folder``; for one rank to call."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    # A metric of the whole set has no value an image.
+    # A metric of the whole set has no value for a single image.
     per_image = [name for name in summary.metrics if any(name in row for row in summary.rows[:1])]
     with atomic_write(folder / 'metrics.csv', 'w') as file:
         writer = csv.DictWriter(file, ['path', *per_image], lineterminator='\n')
@@ -273,7 +291,7 @@ def write_results(summary, folder):
 
 
 def format_table(summary):
-    """Plain text: a line a metric (with a column for each set of weights), what is missing, the protocol."""
+    """Plain text: one line for each metric, with a column for each set of weights; what is missing; the protocol."""
     prefixes = list(dict.fromkeys(column.rpartition('/')[0] for column in summary.metrics))
     titles = {'': 'EMA' if len(prefixes) > 1 else 'mean'}
     table = [['metric', *(titles.get(prefix, prefix) for prefix in prefixes)]]
@@ -292,6 +310,8 @@ def format_table(summary):
 
 def _format(entry):
     counts = [f'{entry[kind]} {kind}' for kind in ('infinite', 'nan') if entry[kind]]
+    if 'images' in entry:
+        counts.append(f'whole set of {entry["images"]}')
     mean = 'n/a' if entry['mean'] is None else f'{entry["mean"]:.4f}'
     interval = '' if entry['ci95'] is None else f' +- {entry["ci95"]:.4f}'
     return mean + interval + (f' ({", ".join(counts)})' if counts else '')

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from wfvae_toolkit.utils.pixels import from_bytes, to_levels
+
 # Greys, and colours as dull as those of photographs; off the ends of the range, where clipping hides half a pattern.
 LEVELS = (32, 96, 160, 224, (160, 96, 96), (96, 160, 96), (96, 96, 160))
 _TILES = 4  # periods an axis over which a pattern is averaged
@@ -12,13 +14,13 @@ _TILES = 4  # periods an axis over which a pattern is averaged
 
 @dataclass
 class FlatField:
-    """What became of one colour, in 8-bit levels.
+    """Errors in the reconstruction of one colour, in 8-bit levels.
 
     Attributes:
         colour (tuple[int, int, int]): RGB, 0 to 255.
         grid (float): RMS of the pattern that repeats along both axes.
         stripes (float): RMS of the pattern that repeats along one axis and is constant along the other.
-        rest (float): RMS of what repeats along neither.
+        rest (float): RMS of everything that repeats along neither axis.
         offset (float): largest error of the mean over the three channels.
     """
 
@@ -44,10 +46,10 @@ def measure_flat_fields(autoencoder, levels=LEVELS, device='cpu'):
     fields = []
     for level in levels:
         colour = (level,) * 3 if isinstance(level, int) else tuple(level)
-        pixels = torch.tensor(colour, dtype=torch.float32, device=device)[:, None, None]
-        image = (pixels / 127.5 - 1.0).expand(1, 3, 16 * factor, 16 * factor)
+        pixels = torch.tensor(colour, dtype=torch.uint8, device=device)[:, None, None]
+        image = from_bytes(pixels).expand(1, 3, 16 * factor, 16 * factor)
         decoded = autoencoder.decode(autoencoder.encode(image).latent_dist.mode()).sample
-        levels_off = (decoded[0].double() + 1.0) * 127.5 - pixels
+        levels_off = to_levels(decoded[0].double()) - pixels
         inner = levels_off[:, 3 * factor:-3 * factor, 3 * factor:-3 * factor]
         grid, stripes, rest = periodic_parts(inner, 2 * factor)
         fields.append(FlatField(colour, grid, stripes, rest, inner.mean((1, 2)).abs().max().item()))
@@ -57,11 +59,11 @@ def measure_flat_fields(autoencoder, levels=LEVELS, device='cpu'):
 def periodic_parts(field, period):
     """(C, H, W), H = W = 5 periods -> RMS of its grid, its stripes and the rest, over channels.
 
-    The mean over a period around each pixel is taken off, which no pattern of that period has and every slope is
-    made of. Four by four periods of what remains are averaged into one tile: that is the pattern. Its mean rows and
-    columns are stripes: the energy that both directions have counts as grid, as does what is neither, and the
-    difference as stripes; the three energies sum to the field's. White noise leaves 1/16 of its energy in the tile,
-    which is taken off.
+    Subtract the mean over one period around each pixel: this removes slopes and keeps patterns of that period.
+    Average four by four periods of the rest into one tile, which is the pattern. The tile's mean rows and mean columns
+    are lines along the two axes. The energy that both axes share counts as grid, and so does the energy that is in
+    no line. The difference between the axes counts as stripes. The three energies sum to the field's. White
+    noise leaves 1/16 of its energy in the tile; this share is subtracted.
     """
     # Half weights at both ends keep the window symmetric, so that slopes vanish too.
     window = torch.full((period + 1,), 1.0 / period, dtype=field.dtype, device=field.device)

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import torch
+from tqdm import tqdm
 
 from wfvae_toolkit.datasets import PictureCounts, count_images, describe_pipeline, load_batches, open_images
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.environment import describe_environment
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.files import printable
-from wfvae_toolkit.utils.progress import progress
+from wfvae_toolkit.utils.pixels import from_bytes
 
 from .metric import UnfitPicture
 from .run import check_scored
@@ -23,7 +24,7 @@ LISTED = 20  # names in a message; it counts the others
 
 @dataclass(frozen=True)
 class Pairs:
-    """Which picture belongs to which; names are relative paths.
+    """Pairs of images of two data sets; names are relative paths.
 
     Attributes:
         names (list[str]): of the real pictures, in their dataset's order.
@@ -100,7 +101,8 @@ def compare_folders(real, reconstructed, evaluator, device, pipeline=(), max_ima
     evaluator.reset()
     read = zip(share, *loaders, strict=True)
     counts = PictureCounts()
-    for index, *both in progress(read, len(share), 'compared') if distributed.is_main() else read:
+    # None: only on a terminal.
+    for index, *both in tqdm(read, 'compared', len(share), disable=None if distributed.is_main() else True):
         for batch in both:
             counts.add(batch)
         _score(evaluator, index, pairs.names[index], both, device)
@@ -113,7 +115,7 @@ def compare_folders(real, reconstructed, evaluator, device, pipeline=(), max_ima
     if pictures is not None and distributed.is_main():
         places = {printable(name): place for place, name in enumerate(pairs.names)}
         write_worst(summary, pictures, lambda name: [
-            _signed(side[numbers[places[name]]].image[None])
+            from_bytes(side[numbers[places[name]]].image[None])
             for side, numbers in zip(sides, (pairs.real, pairs.reconstructed), strict=True)])
     return summary
 
@@ -128,16 +130,11 @@ def _score(evaluator, index, name, batches, device):
     if sizes[0] != sizes[1]:
         raise SettingError(f'{name}: the real one has {sizes[0]} px, the reconstructed one {sizes[1]}; --resolution or '
                            '--crop brings both to one size')
-    target, reconstruction = (_signed(torch.stack(batch.images).to(device)) for batch in batches)
+    target, reconstruction = (from_bytes(torch.stack(batch.images).to(device)) for batch in batches)
     try:
         evaluator.process('', [index], [name], target, reconstruction)
     except UnfitPicture as error:
         evaluator.skip(name, str(error))
-
-
-def _signed(images):
-    """uint8 -> float32 in [-1, 1]."""
-    return images.to(torch.float32).div(127.5).sub(1.0)
 
 
 def _by_stem(dataset):

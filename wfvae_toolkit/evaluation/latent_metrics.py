@@ -16,8 +16,8 @@ class LatentChannels(Metric):
     """Columns ``mean.00``, ``std.00``, ``kl.00`` and so on, one of each per latent channel.
 
     ``mean`` and ``std`` (population) describe the posterior's mean over the positions of one image. ``kl`` is the KL
-    from the standard normal, in nats per position. The standard deviation over a whole data set is larger, because
-    the means of its images differ.
+    from the standard normal, in nats per position; a posterior without KL gives no such column. The standard deviation
+    over a whole data set is larger, because the means of its images differ.
     """
 
     higher_is_better = None
@@ -25,7 +25,9 @@ class LatentChannels(Metric):
 
     def measure(self, batch):
         latents = batch.need('latents').double()
-        values = {'mean': latents.mean((2, 3)), 'std': latents.std((2, 3), correction=0), 'kl': _channel_kl(batch)}
+        values = {'mean': latents.mean((2, 3)), 'std': latents.std((2, 3), correction=0)}
+        if batch.need('latent_dist').least_kl is not None:
+            values['kl'] = _channel_kl(batch)
         return {f'{name}.{channel:02}': row for name, rows in values.items() for channel, row in enumerate(rows.T)}
 
 
@@ -42,7 +44,10 @@ class LatentKL(Metric):
 
 @METRICS.register_module()
 class ActiveChannels(Metric):
-    """Number of active channels of an image: KL above ``threshold`` nats per position; see `active_channels`."""
+    """Number of active channels of an image: KL above ``threshold`` nats per position; see `active_channels`.
+
+    With a fixed variance every channel has some KL; what it has above that counts.
+    """
 
     higher_is_better = None
 
@@ -52,7 +57,8 @@ class ActiveChannels(Metric):
         self.description = f'latent channels with a KL above {threshold} nats per position'
 
     def measure(self, batch):
-        return active_channels(_channel_kl(batch), threshold=self.threshold).sum(1).double()
+        kl = _channel_kl(batch)
+        return active_channels(kl, batch.latent_dist.least_kl, self.threshold).sum(1).double()
 
 
 @METRICS.register_module()

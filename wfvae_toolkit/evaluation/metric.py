@@ -1,16 +1,16 @@
-"""What a metric is: one number an image or several, with their direction and a line for the protocol."""
+"""The base of metrics that give one value for each image, and the batch that metrics see."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
-from wfvae_toolkit.models.posterior import DiagonalGaussian
+from wfvae_toolkit.models.posterior import LatentDistribution
 from wfvae_toolkit.utils.errors import SettingError
 
 
 class UnfitPicture(SettingError):
-    """A picture of a size that a metric cannot score; evaluations list it and go on with the others."""
+    """An image of a size that a metric cannot score. Evaluations list it and go on with the others."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class EvaluationBatch:
         target, reconstruction (Tensor): float32, on one device.
         latents (Tensor | None): (B, C, h, w), not normalised.
         paths (tuple[str]): of the targets, relative to the dataset.
-        latent_dist (DiagonalGaussian | None): the posterior that ``latents`` are the mean of.
+        latent_dist (LatentDistribution | None): the posterior that ``latents`` are the mean of.
         autoencoder (nn.Module | None): that made them; images go in and out in [-1, 1].
     """
 
@@ -29,7 +29,7 @@ class EvaluationBatch:
     reconstruction: torch.Tensor
     latents: torch.Tensor | None = None
     paths: tuple = ()
-    latent_dist: DiagonalGaussian | None = None
+    latent_dist: LatentDistribution | None = None
     autoencoder: nn.Module | None = None
 
     def need(self, name):
@@ -42,19 +42,21 @@ class EvaluationBatch:
 
 
 class Metric(nn.Module):
-    """Base of the metrics in a config; a subclass sets the two attributes and gives ``measure``.
+    """Base of the metrics that score image by image; a subclass sets two attributes and gives ``measure``.
 
-    higher_is_better: None where neither is better; a dict where a metric of several columns differs in them, by the
-    column's name without the metric's.
+    Attributes:
+        higher_is_better (bool | dict | None): None if neither direction is better. A metric of several columns may
+            give a dict by the column's name without the metric's.
+        description (str): a line for the protocol.
     """
 
     higher_is_better: bool | dict | None
     description: str
 
     def measure(self, batch):
-        """EvaluationBatch -> (B,) values, one an image; or a dict of them, whose names get columns ``metric.name``.
+        """EvaluationBatch -> (B,) values, one per image; or a dict of them, whose names get columns ``metric.name``.
 
         Raises:
-            UnfitPicture: it cannot score pictures of this size.
+            UnfitPicture: it cannot score images of this size.
         """
         raise NotImplementedError

@@ -1,18 +1,26 @@
 """Peak signal-to-noise ratio."""
 
+import math
+
 import torch
 
 from wfvae_toolkit.registry import METRICS
 
 from .metric import Metric
+from .statistics import student_t
+from .whole_set import WholeSetMetric, WholeSetScore
+
+
+def squared_error(reconstruction, target):
+    """Two (B, 3, H, W) -> (B,) float64, mean squared error of each image."""
+    # An image at a time: whole batches in float64 leave a CPU's cache and take three times as long.
+    return torch.stack([(ours.double() - theirs.double()).square().mean()
+                        for ours, theirs in zip(reconstruction, target, strict=True)])
 
 
 def psnr(reconstruction, target):
     """Two (B, 3, H, W) in [0, 1] -> (B,) float64 in dB for a peak of 1; infinite where they are identical."""
-    # An image at a time: whole batches in float64 leave a CPU's cache and take three times as long.
-    error = torch.stack([(ours.double() - theirs.double()).square().mean()
-                         for ours, theirs in zip(reconstruction, target, strict=True)])
-    return -10 * error.log10()
+    return -10 * squared_error(reconstruction, target).log10()
 
 
 @METRICS.register_module()
@@ -24,3 +32,39 @@ class PSNR(Metric):
 
     def measure(self, batch):
         return psnr(batch.reconstruction, batch.target)
+
+
+@METRICS.register_module()
+class PooledPSNR(WholeSetMetric):
+    """PSNR of the squared error pooled over all pixels of all images, in dB, with an interval.
+
+    Some papers report this number as PSNR. By Jensen's inequality it is at most the mean of the PSNRs of images of one
+    size, because images with a large error dominate it. The error is a ratio of sums over images: squared error over
+    number of values. Its interval is that of a ratio estimator (Cochran, Sampling Techniques, 1977, section 2.11) by
+    Student's t, carried over to dB by the derivative.
+    """
+
+    higher_is_better = True
+    description = 'PSNR in dB of the squared error pooled over all images, RGB, peak 1'
+
+    def __init__(self):
+        super().__init__()
+        # Over images: 1, values, error, and the products of the last two.
+        self.add_sum('moments', 6)
+
+    def update(self, images, reconstructions):
+        values = torch.full((len(images),), float(images[0].numel()), dtype=torch.float64, device=images.device)
+        error = values * squared_error(reconstructions, images)
+        self.moments += torch.stack([torch.ones_like(values), values, error, values**2, values * error,
+                                     error**2]).sum(1)
+
+    def compute(self):
+        count, values, error, values_squared, product, error_squared = self.moments.tolist()
+        if not error:
+            return math.inf
+        ratio, ci95 = error / values, None
+        if count > 1:
+            residual = max(error_squared - 2 * ratio * product + ratio**2 * values_squared, 0.0)
+            deviation = math.sqrt(count / (count - 1) * residual) / values
+            ci95 = 10 / math.log(10) * student_t(round(count) - 1) * deviation / ratio
+        return WholeSetScore(-10 * math.log10(ratio), ci95)

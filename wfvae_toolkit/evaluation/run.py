@@ -3,10 +3,11 @@
 import torch
 
 from wfvae_toolkit.datasets import PictureCounts
+from wfvae_toolkit.models.sizes import fit_to_factor
 from wfvae_toolkit.utils.distributed import gather
 from wfvae_toolkit.utils.errors import UserError
 from wfvae_toolkit.utils.finite import check_finite
-from wfvae_toolkit.utils.pictures import pad_to_multiple
+from wfvae_toolkit.utils.pixels import from_bytes
 
 from .metric import UnfitPicture
 
@@ -14,15 +15,15 @@ _SHOWN = 3  # files in an error
 
 
 class NothingScored(UserError, RuntimeError):
-    """An evaluation of which no picture is left."""
+    """An evaluation in which no image could be scored."""
 
 
 @torch.inference_mode()
 def evaluate(autoencoders, dataloader, evaluator, device, on_batch=None, protocol=None):
     """Score autoencoders on the images of a loader, each of any size.
 
-    Sides that an autoencoder's factor does not divide are filled up by reflection, on the right and below; the
-    original pixels are scored.
+    Sides that an autoencoder's factor does not divide are padded by reflection on the right and below. The original
+    pixels are scored.
 
     Args:
         autoencoders (dict[str, nn.Module]): name of the weights -> autoencoder; ``''`` is the main one, another
@@ -49,7 +50,7 @@ def evaluate(autoencoders, dataloader, evaluator, device, on_batch=None, protoco
         for bad in batch.bad:
             evaluator.skip(bad.path, bad.reason)
         for group in batch.groups():
-            target = group.images.to(device).to(torch.float32).div_(127.5).sub_(1.0)
+            target = from_bytes(group.images.to(device))
             filled_up += len(group) * any(side % factor for side in target.shape[-2:])
             reconstructions = {}
             for name, autoencoder in autoencoders.items():
@@ -77,7 +78,7 @@ def evaluate(autoencoders, dataloader, evaluator, device, on_batch=None, protoco
 def reconstruct(autoencoder, target):
     """Images (B, 3, H, W) of any size -> posterior of the filled up images, and reconstructions (B, 3, H, W)."""
     height, width = target.shape[-2:]
-    latent_dist = autoencoder.encode(pad_to_multiple(target, autoencoder.downsample_factor)).latent_dist
+    latent_dist = autoencoder.encode(fit_to_factor(target, autoencoder.downsample_factor, 'pad')).latent_dist
     return latent_dist, autoencoder.decode(latent_dist.mode()).sample[..., :height, :width]
 
 

@@ -9,8 +9,8 @@ import numpy as np
 def statistics(values):
     """Floats -> dict of ``mean``, ``ci95``, ``infinite``, ``nan``.
 
-    Infinite values are left out of the mean and counted. A NaN is an image that failed: it is counted too, and the
-    mean is None rather than one of the images that went well.
+    Infinite values are left out of the mean and counted. A NaN means that an image failed. It is counted, and the
+    mean is None, because a mean of the other images would hide the failure.
     """
     finite = [value for value in values if math.isfinite(value)]
     nan = sum(map(math.isnan, values))

@@ -4,7 +4,7 @@ import glob
 import math
 from pathlib import Path
 
-from wfvae_toolkit.utils.pictures import comparison_grid, write_picture
+from wfvae_toolkit.visualization.pictures import comparison_grid, write_picture
 
 SHOWN = 3
 

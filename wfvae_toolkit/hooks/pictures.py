@@ -9,7 +9,7 @@ from wfvae_toolkit.models.discriminators import score_maps
 from wfvae_toolkit.registry import HOOKS
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.errors import SettingError
-from wfvae_toolkit.utils.pictures import comparison_grid, score_overlay, write_picture
+from wfvae_toolkit.visualization.pictures import comparison_grid, score_overlay, write_picture
 
 
 @HOOKS.register_module()

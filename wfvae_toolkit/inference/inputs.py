@@ -1,13 +1,15 @@
 """Pictures in every form that users hold them -> one batch."""
 
+import math
 import os
 
 import numpy as np
 import torch
 from PIL import Image
 
-from wfvae_toolkit.datasets.images import BadImage, load_rgb, upright_rgb
+from wfvae_toolkit.datasets.images import BadImage, load_rgb
 from wfvae_toolkit.utils.errors import MissingFile, SettingError
+from wfvae_toolkit.utils.pixels import from_bytes
 
 ACCEPTED = ('accepted are a path, a PIL image, arrays (H, W, 3), (B, H, W, 3) or grey (H, W), tensors (3, H, W) or '
             '(B, 3, H, W), the last two uint8 or float in [-1, 1], and lists of these')
@@ -48,9 +50,9 @@ def picture_names(images, count):
 def _to_tensor(item):
     """One picture or batch -> (B, 3, H, W), uint8 or float."""
     if isinstance(item, (str, os.PathLike)):
-        item = _decoded(load_rgb, item)
-    if isinstance(item, Image.Image):
-        item = np.asarray(_decoded(upright_rgb, item))
+        item = np.asarray(_decoded(item))
+    elif isinstance(item, Image.Image):
+        item = np.asarray(_decoded(item, max_pixels=math.inf))
     if isinstance(item, np.ndarray):
         item = _from_array(item)
     elif not isinstance(item, torch.Tensor):
@@ -65,9 +67,9 @@ def _to_tensor(item):
     return item
 
 
-def _decoded(read, item):
+def _decoded(item, **options):
     try:
-        return read(item)
+        return load_rgb(item, **options)
     except BadImage as error:
         known = MissingFile if error.reason == 'missing' else SettingError
         raise known(f'{error}; {ACCEPTED}' if known is SettingError else f'no picture {error.path}') from None
@@ -90,7 +92,7 @@ def _from_array(array):
 def _to_signed(batch):
     """uint8 or float in [-1, 1] -> float32 in [-1, 1], as in training."""
     if batch.dtype == torch.uint8:
-        return batch.to(torch.float32).div_(127.5).sub_(1.0)
+        return from_bytes(batch)
     batch = batch.to(torch.float32)
     low, high = (value.item() for value in batch.aminmax())
     if not (low >= -1 and high <= 1):  # so that NaN fails too

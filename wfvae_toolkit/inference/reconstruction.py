@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+from tqdm import tqdm
 
 from wfvae_toolkit.datasets import (
     BadFile,
@@ -17,8 +17,8 @@ from wfvae_toolkit.datasets import (
 )
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.errors import SettingError
-from wfvae_toolkit.utils.pictures import to_bytes, write_picture
-from wfvae_toolkit.utils.progress import progress
+from wfvae_toolkit.utils.pixels import from_bytes, to_bytes
+from wfvae_toolkit.visualization.pictures import write_picture
 
 # 4:4:4: with half the colour resolution the file would hide what the model did to colour edges.
 FORMATS = {'png': dict(format='PNG'), 'webp': dict(format='WEBP'), 'jpg': dict(format='JPEG', subsampling=0)}
@@ -147,12 +147,13 @@ def reconstruct_files(reconstructor, dataset, planned, picture_format, beside=Fa
         len(indices), distributed.rank(), distributed.world_size())]
     loader = load_batches(dataset, share, num_workers)
     bad, counts = [], PictureCounts()
-    for batch in progress(loader, len(share), 'reconstructed') if distributed.is_main() else loader:
+    # None: only on a terminal.
+    for batch in tqdm(loader, 'reconstructed', len(share), disable=None if distributed.is_main() else True):
         bad += batch.bad
         counts.add(batch)
         for index, image in zip(batch.indices, batch.images, strict=True):
             path = planned.paths[index]
-            target = image[None].to(torch.float32).div(127.5).sub(1.0)
+            target = from_bytes(image[None])
             reconstruction = reconstructor.reconstruct(target, names=[dataset.path(index)])
             path.parent.mkdir(parents=True, exist_ok=True)
             profile = None if dataset.convert_to_srgb else embedded_profile(dataset.data_root / dataset.path(index))

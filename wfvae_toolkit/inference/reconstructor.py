@@ -6,11 +6,12 @@ from PIL import Image
 
 from wfvae_toolkit.checkpoints import read_model
 from wfvae_toolkit.models.latent_statistics import LatentStatistics
+from wfvae_toolkit.models.sizes import fit_to_factor
 from wfvae_toolkit.models.tiling import set_tiling
 from wfvae_toolkit.utils.device import find_device
 from wfvae_toolkit.utils.errors import NotFinite, SettingError, is_number
 from wfvae_toolkit.utils.finite import all_finite, check_finite
-from wfvae_toolkit.utils.pictures import pad_to_multiple, to_bytes
+from wfvae_toolkit.utils.pixels import to_bytes
 
 from .inputs import picture_names, to_batch
 
@@ -149,7 +150,7 @@ class Reconstructor:
     @torch.no_grad()
     def _encode(self, batch, sample=False, generator=None):
         """Float images (B, 3, H, W) of any size -> normalised latents."""
-        padded = pad_to_multiple(batch, self.autoencoder.downsample_factor)
+        padded = fit_to_factor(batch, self.autoencoder.downsample_factor, 'pad')
         posterior = self.autoencoder.encode(padded.to(self.dtype)).latent_dist
         raw = posterior.sample(generator) if sample else posterior.mode()
         return self.statistics.normalize(raw.float())

@@ -3,15 +3,18 @@
 from dataclasses import dataclass
 
 import torch
+from tqdm import tqdm
 
 from wfvae_toolkit.datasets import BlockSampler, PictureCounts, count_images, describe_pipeline, load_batches
 from wfvae_toolkit.models.activations import HALVES, ActivationMonitor
 from wfvae_toolkit.models.latent_statistics import LatentStatistics, active_channels
+from wfvae_toolkit.models.sizes import fit_to_factor
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.finite import check_finite
-from wfvae_toolkit.utils.progress import progress
+from wfvae_toolkit.utils.pixels import from_bytes
 
+_ACTIVE = {True: 'yes', False: 'no', None: 'none'}
 ACTIVATION_IMAGES = 32  # decoding all would take twice the time of the measurement itself
 
 
@@ -25,11 +28,11 @@ class LatentSums:
     """
 
     def __init__(self, channels):
-        self.positions = 0
+        self.positions, self.least_kl = 0, 0.0
         self.mean, self.squares, self.variances, self.kl = torch.zeros(4, channels, dtype=torch.float64)
 
     def add(self, posterior):
-        """Add a posterior over (B, C, h, w); its ``mean``, ``var`` and ``kl()`` are read."""
+        """Add a LatentDistribution over (B, C, h, w)."""
         dimensions = (0, 2, 3)
         means = posterior.mean.double()
         part = LatentSums(means.shape[1])
@@ -38,7 +41,8 @@ class LatentSums:
         part.mean = mean.flatten().cpu()
         part.squares = (means - mean).square().sum(dimensions).cpu()
         part.variances = posterior.var.double().sum(dimensions).cpu()
-        part.kl = posterior.kl().double().sum(dimensions).cpu()
+        part.least_kl = posterior.least_kl
+        part.kl = None if posterior.least_kl is None else posterior.kl().double().sum(dimensions).cpu()
         self.merge(part)
 
     def merge(self, other):
@@ -50,8 +54,10 @@ class LatentSums:
         self.mean = self.mean + step * (other.positions / positions)
         self.squares = self.squares + other.squares + step.square() * (self.positions * other.positions / positions)
         self.variances = self.variances + other.variances
-        self.kl = self.kl + other.kl
+        self.kl = None if self.kl is None or other.kl is None else self.kl + other.kl
         self.positions = positions
+        if other.positions:
+            self.least_kl = other.least_kl
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,8 @@ class LatentMeasurement:
             Diffusion models train on samples. A channel that carries nothing has means near 0 and a variance near 1;
             dividing it by the std of its means would amplify noise.
         std_of_means (tuple[float]): of the posterior's mean: without the term E[variance].
-        kl (tuple[float]): from the standard normal, in nats per position.
-        active (tuple[bool]): see `active_channels`.
+        kl (tuple[float] | None): from the standard normal, in nats per position; None: the posterior has none.
+        active (tuple[bool] | None): see `active_channels`; None without a KL.
         global_mean, global_std (float): of the values of all channels together.
         positions (int): latent positions measured.
         images (int): number of pictures measured.
@@ -74,7 +80,7 @@ class LatentMeasurement:
     mean: tuple
     std: tuple
     std_of_means: tuple
-    kl: tuple
+    kl: tuple | None
     active: tuple
     global_mean: float
     global_std: float
@@ -87,15 +93,15 @@ class LatentMeasurement:
         """LatentSums -> LatentMeasurement."""
         variance_of_means = sums.squares / sums.positions
         variance = variance_of_means + sums.variances / sums.positions
-        kl = sums.kl / sums.positions
+        kl = None if sums.kl is None else sums.kl / sums.positions
         # Every channel has the same number of positions, so the variance of all values is the
         # mean of the variances plus the variance of the means.
         global_variance = variance.mean() + sums.mean.var(correction=0)
         return cls(
             mean=tuple(sums.mean.tolist()), std=tuple(variance.sqrt().tolist()),
             std_of_means=tuple(variance_of_means.sqrt().tolist()),
-            kl=tuple(kl.tolist()),
-            active=tuple(active_channels(kl).tolist()),
+            kl=None if kl is None else tuple(kl.tolist()),
+            active=None if kl is None else tuple(active_channels(kl, sums.least_kl).tolist()),
             global_mean=float(sums.mean.mean()), global_std=float(global_variance.sqrt()),
             positions=sums.positions, images=images, bad=bad)
 
@@ -108,18 +114,22 @@ class LatentMeasurement:
         """What a model file keeps beside mean and std: a dict of plain data. ``protocol`` is added to it."""
         return {
             'std_of': 'samples of the posterior', 'std_of_means': list(self.std_of_means),
-            'kl_nats_per_position': list(self.kl), 'active': list(self.active),
+            'kl_nats_per_position': None if self.kl is None else list(self.kl),
+            'active': None if self.active is None else list(self.active),
             'global_mean': self.global_mean, 'global_std': self.global_std,
             'images': self.images, 'positions': self.positions, **protocol}
 
     def table(self):
         """Plain text: one line per channel, then all channels together."""
         lines = [f'{"channel":>7} {"mean":>11} {"std":>11} {"std of means":>12} {"KL (nats)":>11}  active']
-        rows = zip(self.mean, self.std, self.std_of_means, self.kl, self.active, strict=True)
-        lines += [f'{number:>7} {mean:>11.5f} {std:>11.5f} {of_means:>12.5f} {kl:>11.5f}  {"yes" if active else "no"}'
+        kl = ['none'] * len(self.mean) if self.kl is None else [f'{value:.5f}' for value in self.kl]
+        active = self.active or [None] * len(self.mean)
+        rows = zip(self.mean, self.std, self.std_of_means, kl, active, strict=True)
+        lines += [f'{number:>7} {mean:>11.5f} {std:>11.5f} {of_means:>12.5f} {kl:>11}  {_ACTIVE[active]}'
                   for number, (mean, std, of_means, kl, active) in enumerate(rows)]
         return '\n'.join([
             *lines, '',
+            f'{len(self.mean)} channels, no KL' if self.kl is None else
             f'{sum(self.active)} of {len(self.active)} channels active, {sum(self.kl):.4f} nats per position',
             f'all channels as one: shift {self.global_mean:.6f}, scale {1 / self.global_std:.6f}',
             f'{self.images} images, {self.positions} positions, {len(self.bad)} images could not be read'])
@@ -150,7 +160,8 @@ def measure_latents(reconstructor, dataset, max_images=None, batch_size=8, num_w
     sums, images, bad = LatentSums(autoencoder.latent_channels), 0, []
     counts = PictureCounts()
     loader = load_batches(dataset, batches, num_workers)
-    for batch in progress(loader, len(batches), 'batches measured') if distributed.is_main() else loader:
+    # None: only on a terminal.
+    for batch in tqdm(loader, 'batches measured', len(batches), disable=None if distributed.is_main() else True):
         bad += batch.bad
         counts.add(batch)
         for group in batch.groups():
@@ -201,14 +212,14 @@ def measure_activations(reconstructor, dataset, max_images=None, num_workers=0):
 
 @torch.inference_mode()
 def encode_bytes(reconstructor, images, names):
-    """uint8 (B, 3, H, W) -> DiagonalGaussian over raw latents (B, C, H/f, W/f), in float32.
+    """uint8 (B, 3, H, W) -> LatentDistribution over raw latents (B, C, H/f, W/f), in float32.
 
     Raises:
         NotFinite: NaN or infinity in them; the message takes the picture from ``names``.
     """
-    images = images.to(reconstructor.device, torch.float32).div_(127.5).sub_(1.0)
+    images = from_bytes(images.to(reconstructor.device))
     posterior = reconstructor.autoencoder.encode(images.to(reconstructor.dtype)).latent_dist
-    check_finite({'encoder': (posterior.mean, posterior.logvar)}, reconstructor.dtype, names)
+    check_finite({'encoder': posterior.tensors}, reconstructor.dtype, names)
     return posterior
 
 
@@ -218,8 +229,7 @@ def describe_pictures(pipeline, factor, converts_to_srgb=False):
 
 
 def _cut(group, factor):
-    height, width = (side // factor * factor for side in group.images.shape[-2:])
-    if not height or not width:
-        raise SettingError(f'{group.paths[0]}: {group.images.shape[-1]}x{group.images.shape[-2]} px, the model needs '
-                           f'{factor} or more on each side; --resolution enlarges small pictures')
-    return group.images[..., :height, :width]
+    try:
+        return fit_to_factor(group.images, factor, 'cut')
+    except SettingError as error:
+        raise SettingError(f'{group.paths[0]}: {error}; --resolution enlarges small pictures') from None

@@ -15,15 +15,16 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from tqdm import tqdm
 
 from wfvae_toolkit.checkpoints import fingerprint
 from wfvae_toolkit.datasets import PictureCounts, count_images, describe_pipeline, load_batches
+from wfvae_toolkit.models.posterior import DiagonalGaussian
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.environment import describe_environment
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.files import atomic_write, printable
 from wfvae_toolkit.utils.finite import check_finite
-from wfvae_toolkit.utils.progress import progress
 from wfvae_toolkit.utils.seeding import mix_seed, standard_normal
 
 from .index import DTYPES, INDEX, WHAT, LatentCacheError, LatentIndex, shard_name
@@ -64,6 +65,12 @@ class CacheSettings:
             raise SettingError(f'seed={self.seed}, shard_size={self.shard_size}: use at least 0 and at least 1')
 
 
+def default_what(autoencoder):
+    """``what`` of a cache unless it is chosen: 'moments' of a Gaussian, 'mean' of another posterior."""
+    kind = getattr(autoencoder, 'posterior_kind', None)
+    return 'moments' if kind is None or issubclass(kind.distribution, DiagonalGaussian) else 'mean'
+
+
 class LatentCache:
     """The cache of a dataset's latents in a folder, which may be new, unfinished or finished.
 
@@ -79,8 +86,8 @@ class LatentCache:
         data (str): name of the dataset in the index.
 
     Raises:
-        SettingError: the model's factor does not divide ``edge``, normalised latents of a model without statistics, or
-            a name that is listed twice.
+        SettingError: the model's factor does not divide ``edge``, normalised latents of a model without statistics, a
+            variance that the posterior does not have, or a name that is listed twice.
         LatentCacheError: the folder holds a cache with other settings; the message lists the differences.
     """
 
@@ -89,6 +96,9 @@ class LatentCache:
         if edge % factor:
             raise SettingError(f'{edge} px: the model needs a multiple of {factor}, such as '
                                f'{max(factor, round(edge / factor) * factor)}')
+        if settings.what == 'moments' and default_what(reconstructor.autoencoder) != 'moments':
+            raise SettingError(f'{model.path}: its latents have no mean and variance of a Gaussian to cache; use mean '
+                               'or sample in place of moments')
         if settings.normalized and model.statistics is None:
             raise SettingError(f'{model.path} has no latent statistics: run tools/measure_latents.py first, or cache '
                                'raw latents')
@@ -159,7 +169,8 @@ class LatentCache:
             numbers = self._numbers(shard)
             blocks += [(shard, list(numbers[start:start + batch_size])) for start in range(0, len(numbers), batch_size)]
         loader = load_batches(self.dataset, [numbers for _, numbers in blocks], num_workers)
-        batches = progress(loader, len(blocks), 'batches cached') if distributed.is_main() else loader
+        # None: only on a terminal.
+        batches = tqdm(loader, 'batches cached', len(blocks), disable=None if distributed.is_main() else True)
         tensors, skipped, counts = {}, [], PictureCounts()
         for (shard, numbers), batch in zip(blocks, batches, strict=True):
             counts.add(batch)
@@ -195,15 +206,19 @@ class LatentCache:
     def _parts(self, images, indices, view, names):
         """One view of the pictures -> (B, parts * C, h, w)."""
         posterior = encode_bytes(self.reconstructor, images, names)
-        mean, logvar = posterior.mean, posterior.logvar
+        latents = posterior.mode()
         if self.settings.what == 'sample':
             seeds = [mix_seed('cached latent', self.settings.seed, index, view) for index in indices]
-            mean = posterior.sample(noise=standard_normal(mean.shape[1:], seeds))
+            latents = posterior.sample(noise=standard_normal(latents.shape[1:], seeds))
         if self.settings.normalized:
-            mean = self.statistics.normalize(mean)
+            latents = self.statistics.normalize(latents)
+        if self.settings.what != 'moments':
+            return latents
+        logvar = posterior.logvar
+        if self.settings.normalized:
             std = torch.tensor(self.statistics.std, dtype=logvar.dtype, device=logvar.device)
             logvar = logvar - 2 * std.log()[:, None, None]
-        return torch.cat([mean, logvar], dim=1) if self.settings.what == 'moments' else mean
+        return torch.cat([latents, logvar], dim=1)
 
     def _digest(self):
         return hashlib.sha256(json.dumps(self.index.settings, sort_keys=True).encode()).hexdigest()

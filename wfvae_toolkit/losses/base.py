@@ -1,17 +1,34 @@
 """What a loss is and what it sees."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
 
-from wfvae_toolkit.models.posterior import DiagonalGaussian
+from wfvae_toolkit.models.posterior import LatentDistribution
 from wfvae_toolkit.utils.errors import SettingError, is_number
 
 
+class HasExtras:
+    """A step with ``extras``: the extra fields of its samples."""
+
+    def extra(self, name):
+        """The extra field ``name`` of the samples: a tensor with a row per image, or a list of str.
+
+        A mask is uint8 (B, 1, H, W).
+
+        Raises:
+            SettingError: the training dataset gives no field of this name.
+        """
+        if name not in self.extras:
+            raise SettingError(f'samples have no extra field {name!r}, but {sorted(self.extras)}; the training dataset '
+                               'must give it, such as ImageManifest by mask_keys')
+        return self.extras[name]
+
+
 @dataclass
-class Step:
+class Step(HasExtras):
     """One micro-batch of the autoencoder's turn.
 
     Every tensor but ``target`` is a leaf: losses are differentiated with respect to these, row by
@@ -21,7 +38,7 @@ class Step:
 
     target: torch.Tensor  # (B, 3, H, W) in [-1, 1]
     reconstruction: torch.Tensor  # (B, 3, H, W), about [-1, 1]
-    latent_dist: DiagonalGaussian
+    latent_dist: LatentDistribution
     latents: torch.Tensor  # (B, latent_channels, H/f, W/f), what the decoder saw
     encoder_bands: tuple[torch.Tensor, ...] = ()  # image first, each (B, 12, h, w)
     decoder_bands: tuple[torch.Tensor, ...] = ()  # latent first
@@ -29,6 +46,7 @@ class Step:
     # Of a row with ``needs_autoencoder``, to encode and decode once more; its weights collect the row's gradient.
     autoencoder: nn.Module | None = None
     seeds: tuple[int, ...] | None = None  # one an image, of all that is random about it; None: torch's generator
+    extras: dict = field(default_factory=dict)  # name -> tensor with a row per image, or list of str; see `extra`
 
     @property
     def values_per_image(self):
@@ -61,6 +79,9 @@ class Loss(nn.Module):
         if not is_number(weight) or math.isinf(weight):
             raise SettingError(f'weight={weight!r}: a finite number is needed, such as 1.0')
         self.weight = weight
+
+    def check_autoencoder(self, config, autoencoder):
+        """Called once, before training. SettingError: this row cannot work with the autoencoder, or its config."""
 
     def forward(self, step):
         """Step -> scalar tensor."""

@@ -1,6 +1,6 @@
 """Rows that train the discriminator, beside the objective of the adversarial row."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +11,11 @@ from wfvae_toolkit.registry import LOSSES
 from wfvae_toolkit.utils.distributed import average_over_ranks
 from wfvae_toolkit.utils.errors import SettingError
 
-from .base import Loss
+from .base import HasExtras, Loss
 
 
 @dataclass
-class DiscriminatorStep:
+class DiscriminatorStep(HasExtras):
     """One micro-batch of the discriminator's turn.
 
     Attributes:
@@ -33,6 +33,7 @@ class DiscriminatorStep:
     discriminator: nn.Module
     full_precision: bool = True
     seeds: tuple[int, ...] | None = None  # one an image; None: torch's generator
+    extras: dict = field(default_factory=dict)  # see ``Step.extras``
 
     def features(self, kind):
         """Outputs of every layer for the ``'real'`` or ``'fake'`` images, by another forward pass."""

@@ -14,6 +14,7 @@ from wfvae_toolkit.registry import (
     DOWNSAMPLERS,
     MID_BLOCKS,
     NORM_LAYERS,
+    POSTERIORS,
     UPSAMPLERS,
     WAVELETS,
     unregistered_types,
@@ -23,6 +24,7 @@ from wfvae_toolkit.utils.torchvision_shim import import_diffusers
 
 from .autoencoders.wfvae2 import DEFAULT_MID, IMAGE_CHANNELS, WFVAE2Image
 from .modelling_file import MODELLING_FILE, modelling_source
+from .posterior import DiagonalGaussian
 from .tiling import ATTENTION_POSITIONS
 
 import_diffusers()  # first: it names the extra, and diffusers cannot import every torchvision by itself
@@ -33,7 +35,7 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils.accelerate_utils import apply_forward_hook
 
-PART_REGISTRIES = (CHANNEL_ATTENTIONS, DOWNSAMPLERS, MID_BLOCKS, NORM_LAYERS, UPSAMPLERS, WAVELETS)
+PART_REGISTRIES = (CHANNEL_ATTENTIONS, DOWNSAMPLERS, MID_BLOCKS, NORM_LAYERS, POSTERIORS, UPSAMPLERS, WAVELETS)
 
 
 class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin, ConfigMixin, PeftAdapterMixin):
@@ -54,6 +56,7 @@ class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin,
         force_upcast (bool): pipelines decode in float32 although the rest of them runs in float16.
         in_channels, out_channels (int): 3.
         sample_size (int): edge in px of a tile, where pictures are tiled.
+        posterior (dict): as of ``WFVAE2Image``.
 
     Raises:
         SettingError: settings that cannot work, or a part that no registry holds; the message says what would.
@@ -69,9 +72,9 @@ class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin,
                  mid_blocks=DEFAULT_MID, dropout=0.0, channel_attention=None, downsample=None, upsample=None,
                  latent_shortcuts=False, output_activation=False, block_out_channels=None, scaling_factor=1.0,
                  shift_factor=0.0, latents_mean=None, latents_std=None, force_upcast=True, in_channels=IMAGE_CHANNELS,
-                 out_channels=IMAGE_CHANNELS, sample_size=512):
+                 out_channels=IMAGE_CHANNELS, sample_size=512, posterior=None):
         parts = dict(wavelet=wavelet, norm=norm, mid_blocks=mid_blocks, channel_attention=channel_attention,
-                     downsample=downsample, upsample=upsample)
+                     downsample=downsample, upsample=upsample, posterior=posterior)
         unregistered = unregistered_types(parts, PART_REGISTRIES)
         if unregistered:
             raise SettingError(f'no registry holds {unregistered[0]!r}; import the plug-in that registers it first')
@@ -92,10 +95,16 @@ class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin,
 
     @apply_forward_hook
     def encode(self, x, return_dict=True):
-        """(B, 3, H, W) -> ``latent_dist`` of raw latents in the model's dtype. ValueError unless f divides H and W."""
+        """(B, 3, H, W) -> ``latent_dist`` of raw latents in the model's dtype. ValueError unless f divides H and W.
+
+        Of a Gaussian it is diffusers' DiagonalGaussianDistribution, of other posteriors their own distribution.
+        """
         posterior = super().encode(x).latent_dist
-        moments = torch.cat([posterior.mean, posterior.logvar], dim=1).to(self.dtype)
-        posterior = diffusers_vae.DiagonalGaussianDistribution(moments)
+        if isinstance(posterior, DiagonalGaussian):
+            parameters = torch.cat([posterior.mean, posterior.logvar], dim=1).to(self.dtype)
+            posterior = diffusers_vae.DiagonalGaussianDistribution(parameters)
+        else:
+            posterior = posterior.replace([tensor.to(self.dtype) for tensor in posterior.tensors])
         return AutoencoderKLOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     @apply_forward_hook

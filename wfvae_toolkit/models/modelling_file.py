@@ -81,7 +81,7 @@ def modelling_source():
                 elif target == _REPLACED[0]:
                     registries |= {alias.name for alias in statement.names if alias.name.isupper()}
             for bound in _bound_names(statement):
-                if owners.setdefault(bound, name) != name:
+                if bound != '__all__' and owners.setdefault(bound, name) != name:
                     raise ValueError(f'{bound} stands in {name} and in {owners[bound]}; one file needs one of them')
         body = _body(name, source, tree)
         if body:

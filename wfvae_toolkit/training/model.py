@@ -85,9 +85,8 @@ class AutoencoderTraining(BaseModel):
                 with located(f'losses.{name}'):
                     self.losses[name] = _build_loss(cfg, name)
         for name, loss in self.losses.items():
-            if hasattr(loss, 'check_student'):
-                with located(f'losses.{name}'):
-                    loss.check_student(self.autoencoder_config, self.autoencoder)
+            with located(f'losses.{name}'):
+                loss.check_autoencoder(self.autoencoder_config, self.autoencoder)
         if not self.losses:
             raise SettingError('losses: at least one row is needed, such as pixel=dict(type="L1Loss")')
         self.adversarial = _adversarial_row(self.losses)
@@ -169,13 +168,14 @@ class AutoencoderTraining(BaseModel):
 
     # What a turn computes -------------------------------------------------------------------
 
-    def reconstruct(self, images, seeds=None, sample_posterior=True):
+    def reconstruct(self, images, seeds=None, sample_posterior=True, extras=None):
         """Encode and decode with gradients, and what the losses see of it.
 
         Args:
             images (Tensor): (B, 3, H, W) in [-1, 1].
             seeds (list[int]): one an image, fixing its noise; None: torch's generator.
             sample_posterior (bool): decode a sample of the posterior, else its mode.
+            extras (dict): see ``Step.extras``.
         """
         again = self.autoencoder if any(loss.needs_autoencoder for loss in self.losses.values()) else None
         critic = self.discriminator
@@ -183,7 +183,7 @@ class AutoencoderTraining(BaseModel):
             critic = AugmentedDiscriminator(critic, self.discriminator_augmentation.drawn(images, seeds))
         with self.autocast():
             return Outputs(self._passes['autoencoder'](images, sample_posterior, seeds), images,
-                           discriminator=critic, autoencoder=again,
+                           discriminator=critic, autoencoder=again, extras=extras or {},
                            seeds=None if seeds is None else tuple(seeds))
 
     def reconstruct_without_gradient(self, images, seeds=None, sample_posterior=True):
@@ -191,12 +191,13 @@ class AutoencoderTraining(BaseModel):
         with torch.no_grad(), self.autocast():
             return self._plain_pass(images, sample_posterior, seeds)[0]
 
-    def judge(self, images, reconstruction, seeds=None):
+    def judge(self, images, reconstruction, seeds=None, extras=None):
         """Scores of images and of their reconstructions, with gradients of the discriminator.
 
         Args:
             images, reconstruction (Tensor): (B, 3, H, W), about [-1, 1].
             seeds (list[int]): one an image, fixing its augmentation; None: torch's generator.
+            extras (dict): see ``Step.extras``; the augmentation does not move masks.
 
         Returns:
             DiscriminatorStep: what the rows of the discriminator see.
@@ -209,22 +210,22 @@ class AutoencoderTraining(BaseModel):
         with self.autocast():
             scores = self._passes['discriminator'](images, reconstruction)
         return DiscriminatorStep(images, reconstruction, *scores, self.discriminator, self.precision == 'fp32',
-                                 None if seeds is None else tuple(seeds))
+                                 None if seeds is None else tuple(seeds), extras or {})
 
     def discriminator_rows(self):
         """Rows that train the discriminator beside the adversarial row, by name."""
         return {name: loss for name, loss in self.losses.items() if loss.trains == 'discriminator'}
 
-    def autoencoder_turn(self, images, sample_posterior=True, sample_seeds=None):
+    def autoencoder_turn(self, images, sample_posterior=True, sample_seeds=None, extras=None):
         """(loss, log) of the autoencoder on (B, 3, H, W) in [-1, 1]; no update. See ``autoencoder_objective``."""
-        return autoencoder_objective(self, self.reconstruct(images, sample_seeds, sample_posterior))
+        return autoencoder_objective(self, self.reconstruct(images, sample_seeds, sample_posterior, extras))
 
-    def discriminator_turn(self, images, sample_posterior=True, sample_seeds=None):
+    def discriminator_turn(self, images, sample_posterior=True, sample_seeds=None, extras=None):
         """(loss, log) of the discriminator, without an update; see ``discriminator_objective``."""
         if self.discriminator is None:
             raise RuntimeError('discriminator_turn: this model has no adversarial loss row')
         fake = self.reconstruct_without_gradient(images, sample_seeds, sample_posterior)
-        return discriminator_objective(self, self.judge(images, fake, sample_seeds))
+        return discriminator_objective(self, self.judge(images, fake, sample_seeds, extras))
 
     def autocast(self, rows=False):
         """Context of the networks' arithmetic, or of the loss rows'."""

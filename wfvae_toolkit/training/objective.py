@@ -6,7 +6,6 @@ import torch
 
 from wfvae_toolkit.losses import Step, mean_score
 from wfvae_toolkit.models.latent_statistics import active_channels
-from wfvae_toolkit.models.posterior import DiagonalGaussian
 from wfvae_toolkit.utils.errors import SettingError
 
 from .balance import row_weights, weighted_sum
@@ -19,13 +18,14 @@ class Outputs:
     """
 
     def __init__(self, outputs, images, **seen_by_losses):
-        *single, encoder_bands, decoder_bands = outputs
-        self.tensors = [*single, *encoder_bands, *decoder_bands]
+        reconstruction, of_posterior, latents, encoder_bands, decoder_bands, posterior = outputs
+        self.tensors = [reconstruction, *of_posterior, latents, *encoder_bands, *decoder_bands]
         self.leaves = [tensor.detach().requires_grad_() for tensor in self.tensors]
-        reconstruction, mean, logvar, latents, *bands = self.leaves
-        self.step = Step(target=images, reconstruction=reconstruction, latent_dist=DiagonalGaussian(mean, logvar),
-                         latents=latents, encoder_bands=tuple(bands[:len(encoder_bands)]),
-                         decoder_bands=tuple(bands[len(encoder_bands):]), **seen_by_losses)
+        leaves = iter(self.leaves)
+        self.step = Step(target=images, reconstruction=next(leaves),
+                         latent_dist=posterior.replace([next(leaves) for _ in of_posterior]), latents=next(leaves),
+                         encoder_bands=tuple(next(leaves) for _ in encoder_bands), decoder_bands=tuple(leaves),
+                         **seen_by_losses)
 
     @property
     def reconstruction(self):
@@ -45,8 +45,9 @@ def autoencoder_objective(model, outputs):
 
     Returns:
         tuple: scalar loss; dict of detached tensors: each row without its weight under its name (sum over an image),
-        ``per_pixel/NAME`` the same divided by C*H*W, ``adaptive_weight``, ``kl_channel`` (nats a position, one a latent
-        channel), ``active_channels``, ``loss``.
+        ``per_pixel/NAME`` the same divided by C*H*W, ``adaptive_weight``, ``loss``; where the posterior has a KL
+        ``kl_channel`` (nats a position, one a latent channel) and ``active_channels``, and ``least_kl``, that of a
+        channel that carries nothing, where it is not 0.
 
     Raises:
         SettingError: a row returned no scalar with a gradient, or nothing of the autoencoder trains.
@@ -77,8 +78,7 @@ def autoencoder_objective(model, outputs):
         log[name] = row.value
         if not model.losses[name].needs_discriminator:
             log[f'per_pixel/{name}'] = row.value / size
-    log['kl_channel'] = outputs.step.latent_dist.kl().detach().mean((0, 2, 3))
-    log['active_channels'] = count_active(log['kl_channel'])
+    log.update(_kl_of_channels(outputs.step.latent_dist))
     log['loss'] = scale * total
     return loss, log
 
@@ -116,9 +116,19 @@ def _takes_scores(row):
     return len(inspect.signature(row.discriminator_loss).parameters) == 2
 
 
-def count_active(kl_channel):
+def _kl_of_channels(posterior):
+    """What the log says of a posterior's KL; nothing where there is none."""
+    if posterior.least_kl is None:
+        return {}
+    log = {'kl_channel': posterior.kl().detach().mean((0, 2, 3))}
+    if posterior.least_kl:
+        log['least_kl'] = torch.full_like(log['kl_channel'][0], posterior.least_kl)
+    return {**log, 'active_channels': count_active(log)}
+
+
+def count_active(log):
     """Number of active latent channels, a 0-dim tensor; see `active_channels`."""
-    return active_channels(kl_channel).sum().float()
+    return active_channels(log['kl_channel'], log.get('least_kl', 0.0)).sum().float()
 
 
 class Row:

@@ -11,7 +11,9 @@ from wfvae_toolkit.utils.seeding import mix_seed, standard_normal
 
 
 class AutoencoderPass(nn.Module):
-    """Images -> (reconstruction, mean, logvar, latents, encoder bands, decoder bands).
+    """Images -> (reconstruction, tensors of the posterior, latents, encoder bands, decoder bands, posterior).
+
+    DDP finds the tensors in the tuple. The posterior is there to be made anew of other tensors, by ``replace``.
 
     Args:
         autoencoder (nn.Module): the network.
@@ -39,7 +41,7 @@ class AutoencoderPass(nn.Module):
         for place, transform in enumerate(self.latent_transforms):
             latents = transform(latents, sample_seeds, place)
         decoded = self.autoencoder.decode(latents)
-        return decoded.sample, posterior.mean, posterior.logvar, latents, tuple(encoded.bands), tuple(decoded.bands)
+        return decoded.sample, posterior.tensors, latents, tuple(encoded.bands), tuple(decoded.bands), posterior
 
 
 class DiscriminatorPass(nn.Module):

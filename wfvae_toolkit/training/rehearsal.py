@@ -8,6 +8,7 @@ import contextlib
 
 import torch
 
+from wfvae_toolkit.datasets import collate_training
 from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.errors import SettingError, located
 from wfvae_toolkit.utils.seeding import seeded
@@ -27,7 +28,7 @@ def rehearse(model, train_dataset, val_dataset=None, evaluator=None):
     with located('train_dataloader.dataset.pipeline'):
         size = _fitting_size(model, train_dataset)
     if size is not None:
-        _rehearse_turns(model, size)
+        _rehearse_turns(model, size, _first_extras(model, train_dataset))
     if val_dataset is None:
         return
     with located('val_dataloader.dataset.pipeline'):
@@ -46,16 +47,23 @@ def _fitting_size(model, dataset):
     return size
 
 
-def _rehearse_turns(model, size):
+def _first_extras(model, dataset):
+    """Extra fields of the first sample, for a batch of one; losses may need them."""
+    if not getattr(dataset, 'has_extras', False):
+        return {}
+    return model.data_preprocessor.extras(collate_training([dataset[0]]).extras)
+
+
+def _rehearse_turns(model, size, extras):
     pictures = _picture(size)
     # A compiled network would keep code for this batch of one.
     with (evaluating(model), seeded(0), torch.compiler.set_stance('force_eager'),
           located(f'model, on crops of {size} px')):
         with gradient_sync(model.network_pass('autoencoder'), last_micro_batch=False):
-            model.autoencoder_turn(pictures, sample_seeds=[0])
+            model.autoencoder_turn(pictures, sample_seeds=[0], extras=extras)
         if model.discriminator is not None:
             with gradient_sync(model.network_pass('discriminator'), last_micro_batch=False):
-                model.discriminator_turn(pictures, sample_seeds=[0])
+                model.discriminator_turn(pictures, sample_seeds=[0], extras=extras)
 
 
 @contextlib.contextmanager

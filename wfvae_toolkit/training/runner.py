@@ -257,6 +257,12 @@ class TrainingRunner(Runner):
         if self.param_schedulers is not None:
             self.param_schedulers = self.build_param_scheduler(self.param_schedulers)
 
+    def log_number(self, name, value, phase='train'):
+        """Add a hook's number to the log, see `LoggerHook.log_number`; nothing happens without that hook."""
+        for hook in self.hooks:
+            if hasattr(hook, 'log_number'):
+                hook.log_number(name, value, phase)
+
     @property
     def in_training(self):
         """Whether ``train`` is under way, validations inside it included."""

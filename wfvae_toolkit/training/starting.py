@@ -5,8 +5,8 @@ import fnmatch
 import torch
 
 from wfvae_toolkit.checkpoints import CheckpointError, read_model_file
-from wfvae_toolkit.checkpoints.native import check_weights
 from wfvae_toolkit.checkpoints.settings import complete, difference
+from wfvae_toolkit.checkpoints.trained import check_weights
 from wfvae_toolkit.registry import AUTOENCODERS
 from wfvae_toolkit.utils.errors import SettingError, UserError
 

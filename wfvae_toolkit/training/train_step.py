@@ -28,10 +28,11 @@ def train_step(model, turns, micro_batches, optimizers):
     for number, batch in enumerate(micro_batches, 1):
         last = number == share
         images = model.data_preprocessor(batch.images, training=True)  # uint8 -> [-1, 1] on the device
+        extras = model.data_preprocessor.extras(batch.extras)  # masks, captions and the like
         reconstruction, log = None, {}
         if 'autoencoder' in turns:
             with gradient_sync(model.network_pass('autoencoder'), last):
-                outputs = model.reconstruct(images, batch.seeds)  # reconstruction, posterior, latents, bands
+                outputs = model.reconstruct(images, batch.seeds, extras=extras)  # and posterior, latents, bands
                 loss, log = autoencoder_objective(model, outputs)
                 optimizers['autoencoder'].backward(loss / share)
             reconstruction = outputs.reconstruction.detach()
@@ -39,7 +40,7 @@ def train_step(model, turns, micro_batches, optimizers):
             with gradient_sync(model.network_pass('discriminator'), last):
                 if reconstruction is None:
                     reconstruction = model.reconstruct_without_gradient(images, batch.seeds)
-                loss, scores = discriminator_objective(model, model.judge(images, reconstruction, batch.seeds))
+                loss, scores = discriminator_objective(model, model.judge(images, reconstruction, batch.seeds, extras))
                 optimizers['discriminator'].backward(loss / share)
             log.update(scores)
         logs.append(log)
@@ -75,7 +76,7 @@ def _apply(model, turns, logs, optimizers):
         average_over_ranks([parameter.grad for parameter in outside if parameter.grad is not None])
     log = {name: torch.stack([log[name] for log in logs]).mean(0) for name in logs[0]}
     if 'kl_channel' in log:
-        log['active_channels'] = count_active(log['kl_channel'])
+        log['active_channels'] = count_active(log)
     norms = {f'gradient_norm/{turn}': optimizers[turn].gradient_norm() for turn in turns}
     log.update(norms)
     # The one place of an iteration that waits for the device.

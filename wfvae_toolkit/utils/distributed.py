@@ -57,6 +57,38 @@ def gather(value):
     return values
 
 
+def sum_over_ranks(tensor):
+    """Sum of every rank's ``tensor`` of one shape, on the CPU of every rank; one all-reduce, none on one rank."""
+    if not is_distributed():
+        return tensor.cpu()
+    total = tensor.to(default_device(), copy=True)
+    distributed.all_reduce(total)
+    return total.cpu()
+
+
+def concatenate_over_ranks(tensor):
+    """Rows of rank 0, then of rank 1, and so on, on the CPU of every rank; a rank without rows passes None.
+
+    Raises:
+        ValueError: no rank has rows, or their rows differ in shape or type.
+    """
+    kinds = gather(None if tensor is None else (tuple(tensor.shape), tensor.dtype))
+    shapes = {(shape[1:], dtype) for shape, dtype in filter(None, kinds)}
+    if len(shapes) != 1:
+        raise ValueError(f'rows of one shape and type are needed on all ranks; there are {sorted(map(str, shapes))}')
+    if not is_distributed():
+        return tensor.cpu()
+    (row, dtype), = shapes
+    counts = [0 if kind is None else kind[0][0] for kind in kinds]
+    # All-gather takes tensors of one shape.
+    padded = torch.zeros((max(counts), *row), dtype=dtype, device=default_device())
+    if tensor is not None:
+        padded[:len(tensor)] = tensor
+    gathered = [torch.empty_like(padded) for _ in counts]
+    distributed.all_gather(gathered, padded)
+    return torch.cat([rows[:count].cpu() for rows, count in zip(gathered, counts, strict=True)])
+
+
 def largest(number):
     """The largest of all ranks' integers; one all-reduce, none on one rank."""
     if not is_distributed():

@@ -8,13 +8,18 @@ import sys
 
 # Old path -> new path, modules that no page and no saved file names.
 MODULES = {
+    'wfvae_toolkit.checkpoints.inference': 'wfvae_toolkit.checkpoints.native',
     'wfvae_toolkit.checkpoints.statistics': 'wfvae_toolkit.checkpoints.write_statistics',
     'wfvae_toolkit.datasets.cached_latents': 'wfvae_toolkit.latents.dataset',
     'wfvae_toolkit.datasets.latent_index': 'wfvae_toolkit.latents.index',
     'wfvae_toolkit.evaluation.latents': 'wfvae_toolkit.evaluation.latent_metrics',
+    'wfvae_toolkit.inference.evaluation': 'wfvae_toolkit.evaluation.checkpoint',
     'wfvae_toolkit.inference.latent_cache': 'wfvae_toolkit.latents.write_cache',
     'wfvae_toolkit.inference.measurement': 'wfvae_toolkit.latents.measure',
     'wfvae_toolkit.models.latents': 'wfvae_toolkit.models.latent_statistics',
+    'wfvae_toolkit.training.distillation': 'wfvae_toolkit.losses.distillation',
+    'wfvae_toolkit.utils.progress': 'tqdm',
+    'wfvae_toolkit.utils.pictures': 'wfvae_toolkit.visualization.pictures',
 }
 
 

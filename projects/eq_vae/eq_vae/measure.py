@@ -29,11 +29,12 @@ def main(arguments=None):
 
     from wfvae_toolkit.checkpoints import read_model
     from wfvae_toolkit.datasets import ImageFolder
+    from wfvae_toolkit.utils.pixels import from_bytes
 
     from .transforms import Transform
 
     autoencoder = read_model(options.checkpoint).build()
-    images = [sample.image[None] / 127.5 - 1.0 for sample in
+    images = [from_bytes(sample.image[None]) for sample in
               ImageFolder(options.folder, pipeline=[dict(type='CenterCrop', size=options.crop)])]
     for name, settings in TRANSFORMS.items():
         values = [value for image in images for value in equivariance_psnr(autoencoder, image, Transform(*settings))]

@@ -4,8 +4,7 @@ import torch.nn.functional as F
 from torch.profiler import ProfilerActivity, profile
 
 from wfvae_toolkit.models.layers import SpatialAttention
-from wfvae_toolkit.models.layers.attention import attention_windows, run_mid
-from wfvae_toolkit.models.tiling import Tiling
+from wfvae_toolkit.models.tiling import Tiling, attention_windows, run_mid
 
 
 @pytest.fixture

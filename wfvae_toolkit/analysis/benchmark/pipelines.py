@@ -9,7 +9,7 @@ from PIL import Image
 from wfvae_toolkit.datasets.base import build_dataset
 from wfvae_toolkit.evaluation import ReconstructionEvaluator
 from wfvae_toolkit.utils.errors import import_extra
-from wfvae_toolkit.utils.pictures import to_bytes
+from wfvae_toolkit.utils.pixels import to_bytes
 from wfvae_toolkit.utils.torchvision_shim import import_lpips, import_torchvision
 
 PHOTO_SIZE = (4000, 3000)  # 12 megapixels

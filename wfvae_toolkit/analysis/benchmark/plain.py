@@ -79,7 +79,7 @@ class PlainEncoderStage(EncoderStage):
 
 
 class PlainDecoder(Decoder):
-    def forward(self, z, tiling=None):
+    def forward(self, z):
         bands, low = [], None
         for level in self.details(self.mid(self.conv_in(z))):
             bands.append(add_low(level, low))

@@ -1,4 +1,6 @@
-"""Autoencoders: ``encode(x)``, ``decode(z)``, ``last_layer``, ``downsample_factor``, ``latent_channels``."""
+"""Autoencoders: ``encode(x)``, ``decode(z)``, ``last_layer``, ``posterior_kind``, and the latent's two numbers,
+``downsample_factor`` and ``latent_channels``.
+"""
 
 from .diffusers_models import DiffusersAutoencoderDC, DiffusersAutoencoderKL
 from .litevae import LiteVAE

@@ -7,17 +7,18 @@ from wfvae_toolkit.registry import AUTOENCODERS
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.torchvision_shim import import_diffusers
 
-from ..posterior import DiagonalGaussian, at_least_float32
+from ..posterior import DeterministicPosterior, GaussianPosterior, at_least_float32
+from .checks import check_image, check_latents
 from .outputs import DecoderOutput, EncoderOutput
-from .wfvae2 import check_image, check_latents
 
 
 class _DiffusersAutoencoder(nn.Module):
     """What the training model and the evaluation need, around a model of diffusers; no ``bands``."""
 
-    def __init__(self, model, latent_channels, downsample_factor, last_layer):
+    def __init__(self, model, posterior, latent_channels, downsample_factor, last_layer):
         super().__init__()
         self.encoder, self.decoder = model.encoder, model.decoder
+        self.posterior_kind = posterior
         # Present in AutoencoderKL alone; they stand between the halves.
         self.quant_conv = getattr(model, 'quant_conv', None)
         self.post_quant_conv = getattr(model, 'post_quant_conv', None)
@@ -35,7 +36,7 @@ class _DiffusersAutoencoder(nn.Module):
         """(B, 3, H, W) in [-1, 1] -> EncoderOutput without bands."""
         check_image(x, self.downsample_factor)
         h = self.encoder(x.contiguous(memory_format=torch.channels_last))
-        return EncoderOutput(self.posterior(h if self.quant_conv is None else self.quant_conv(h)))
+        return EncoderOutput(self.posterior_kind(h if self.quant_conv is None else self.quant_conv(h)))
 
     def decode(self, z):
         """(B, latent_channels, H/f, W/f) -> DecoderOutput without bands."""
@@ -69,17 +70,14 @@ class DiffusersAutoencoderKL(_DiffusersAutoencoder):
             latent_channels=latent_channels, block_out_channels=tuple(widths), layers_per_block=layers,
             norm_num_groups=groups, down_block_types=('DownEncoderBlock2D',) * len(widths),
             up_block_types=('UpDecoderBlock2D',) * len(widths))
-        super().__init__(model, latent_channels, 2 ** (len(widths) - 1), 'decoder.conv_out.weight')
-
-    def posterior(self, moments):
-        return DiagonalGaussian.from_moments(moments)
+        super().__init__(model, GaussianPosterior(), latent_channels, 2 ** (len(widths) - 1), 'decoder.conv_out.weight')
 
 
 @AUTOENCODERS.register_module()
 class DiffusersAutoencoderDC(_DiffusersAutoencoder):
     """diffusers' ``AutoencoderDC`` (DC-AE, arXiv 2410.10733) from random weights; deterministic latents.
 
-    It has no posterior: the variance is 1e-13, so that a sample is its mean; train it without a KL row.
+    Its posterior is DeterministicPosterior, so it trains without a KL row.
 
     Args:
         settings: what ``diffusers.AutoencoderDC`` takes.
@@ -90,9 +88,5 @@ class DiffusersAutoencoderDC(_DiffusersAutoencoder):
 
     def __init__(self, **settings):
         model = import_diffusers().AutoencoderDC(**settings)
-        super().__init__(model, model.config.latent_channels, model.spatial_compression_ratio,
-                         'decoder.conv_out.weight')
-
-    def posterior(self, latents):
-        latents = at_least_float32(latents)
-        return DiagonalGaussian(latents, torch.full_like(latents, -30.0))
+        super().__init__(model, DeterministicPosterior(), model.config.latent_channels,
+                         model.spatial_compression_ratio, 'decoder.conv_out.weight')

@@ -16,9 +16,10 @@ from wfvae_toolkit.registry import AUTOENCODERS, MID_BLOCKS, NORM_LAYERS, WAVELE
 from wfvae_toolkit.utils.errors import SettingError
 
 from ..layers import NearestUpsample, ResidualBlock, StridedDownsample
-from ..posterior import DiagonalGaussian, at_least_float32
+from ..posterior import at_least_float32, build_posterior
+from .checks import check_image, check_latents
 from .outputs import DecoderOutput, EncoderOutput
-from .wfvae2 import BAND_CHANNELS, DEFAULT_MID, IMAGE_CHANNELS, check_image, check_latents
+from .wfvae2 import BAND_CHANNELS, DEFAULT_MID, IMAGE_CHANNELS
 
 
 @AUTOENCODERS.register_module()
@@ -34,6 +35,7 @@ class LiteVAE(nn.Module):
         wavelet (dict): WAVELETS config.
         norm (dict): NORM_LAYERS config.
         mid_blocks (list[dict]): MID_BLOCKS configs of the decoder, at the latent's size.
+        posterior (dict): POSTERIORS config; None: GaussianPosterior.
 
     Raises:
         SettingError: no width, or fewer than two of the decoder.
@@ -41,7 +43,7 @@ class LiteVAE(nn.Module):
 
     def __init__(self, latent_channels=8, extractor_widths=(32, 64, 96), aggregator_widths=(64, 128, 192),
                  decoder_widths=(128, 256, 512, 512), decoder_layers=2, wavelet=None, norm=None,
-                 mid_blocks=DEFAULT_MID):
+                 mid_blocks=DEFAULT_MID, posterior=None):
         super().__init__()
         if not extractor_widths or not aggregator_widths or len(decoder_widths) < 2:
             raise SettingError(f'extractor_widths={extractor_widths!r}, aggregator_widths={aggregator_widths!r}: one '
@@ -50,8 +52,9 @@ class LiteVAE(nn.Module):
         levels = len(decoder_widths) - 1
         self.latent_channels = latent_channels
         self.downsample_factor = 2**levels
-        self.encoder = LiteEncoder(latent_channels, levels, extractor_widths, aggregator_widths,
-                                   WAVELETS.build(wavelet or dict(type='Haar')), norm)
+        self.posterior_kind = build_posterior(posterior)
+        self.encoder = LiteEncoder(self.posterior_kind.encoder_channels(latent_channels), levels, extractor_widths,
+                                   aggregator_widths, WAVELETS.build(wavelet or dict(type='Haar')), norm)
         self.decoder = LiteDecoder(latent_channels, decoder_widths, decoder_layers, mid_blocks, norm)
         self.to(memory_format=torch.channels_last)
 
@@ -63,7 +66,7 @@ class LiteVAE(nn.Module):
     def encode(self, x):
         """(B, 3, H, W) in [-1, 1] -> EncoderOutput without bands. SettingError unless f divides H and W."""
         check_image(x, self.downsample_factor)
-        return EncoderOutput(DiagonalGaussian.from_moments(self.encoder(x)))
+        return EncoderOutput(self.posterior_kind(self.encoder(x)))
 
     def decode(self, z):
         """(B, latent_channels, H/f, W/f) -> DecoderOutput without bands."""
@@ -76,9 +79,9 @@ class LiteVAE(nn.Module):
 
 
 class LiteEncoder(nn.Module):
-    """Image (B, 3, H, W) -> moments (B, 2*latent_channels, H/f, W/f), from its wavelet levels."""
+    """Image (B, 3, H, W) -> what the posterior reads (B, channels, H/f, W/f), from its wavelet levels."""
 
-    def __init__(self, latent_channels, levels, extractor_widths, aggregator_widths, wavelet, norm):
+    def __init__(self, channels, levels, extractor_widths, aggregator_widths, wavelet, norm):
         super().__init__()
         self.wavelet = wavelet
         self.extractors = nn.ModuleList(LightUNet(BAND_CHANNELS, BAND_CHANNELS, extractor_widths, norm)
@@ -87,7 +90,7 @@ class LiteEncoder(nn.Module):
         self.downsamplers = nn.ModuleList(
             nn.Sequential(*(StridedDownsample(BAND_CHANNELS) for _ in range(levels - 1 - level)))
             for level in range(levels))
-        self.aggregator = LightUNet(levels * BAND_CHANNELS, 2 * latent_channels, aggregator_widths, norm)
+        self.aggregator = LightUNet(levels * BAND_CHANNELS, channels, aggregator_widths, norm)
 
     def forward(self, x):
         features, low = [], x

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import torch
 
-from ..posterior import DiagonalGaussian
+from ..posterior import LatentDistribution
 
 
 @dataclass
 class EncoderOutput:
     """``latent_dist`` over (B, latent_channels, H/f, W/f); ``bands``: wavelet bands of each stage, image first."""
 
-    latent_dist: DiagonalGaussian
+    latent_dist: LatentDistribution
     bands: tuple[torch.Tensor, ...] = ()
 
 

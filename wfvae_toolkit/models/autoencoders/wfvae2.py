@@ -1,8 +1,8 @@
 """WF-VAE 2 for images: a convolutional autoencoder with a wavelet energy flow beside it.
 
-After WF-VAE (Li et al. 2024, arXiv 2411.17459). Encoder and decoder work on Haar bands; at every
-stage the low band is transformed again and joins the features (energy flow), and the decoder
-rebuilds the same pyramid from its features.
+After WF-VAE (Li et al. 2024, arXiv 2411.17459). Encoder and decoder work on Haar bands. At every stage the encoder
+transforms the low band again and joins it to the features (energy flow). The decoder rebuilds the same pyramid from
+its features.
 """
 
 from itertools import pairwise
@@ -16,19 +16,9 @@ from wfvae_toolkit.registry import AUTOENCODERS, DOWNSAMPLERS, MID_BLOCKS, NORM_
 from wfvae_toolkit.utils.errors import SettingError, is_number
 
 from ..layers import ResidualBlock
-from ..layers.attention import run_mid
-from ..posterior import DiagonalGaussian, at_least_float32
-from ..tiling import (
-    TilingControls,
-    cover,
-    halo_of,
-    read_by_downsampler,
-    read_by_upsampler,
-    tiled_details,
-    tiled_features,
-    times,
-    widen,
-)
+from ..posterior import at_least_float32, build_posterior
+from ..tiling import TilingControls
+from .checks import check_image, check_latents, check_positive, check_shortcuts, check_widths, layers_per_stage
 from .outputs import DecoderOutput, EncoderOutput
 
 IMAGE_CHANNELS = 3
@@ -40,61 +30,65 @@ DEFAULT_MID = (dict(type='ResidualBlock'), dict(type='SpatialAttention'), dict(t
 class WFVAE2Image(TilingControls, nn.Module):
     """(B, 3, H, W) in [-1, 1] <-> latents (B, latent_channels, H/f, W/f), f = 2^len(widths).
 
-    Pictures of more than 2^21 pixels are tiled in evaluation without gradients; see ``TilingControls``.
+    In evaluation without gradients, pictures of more than 2^21 pixels are tiled; see ``models/tiling``.
 
     Args:
         latent_channels (int): channels of the latent.
         widths (list[int]): encoder channels, image to latent; each entry halves the size.
         decoder_widths (list[int]): the same for the decoder, image to latent; None: ``widths``.
-        encoder_layers (int | list[int]): residual blocks a stage, at least 1; a list runs image to latent.
+        encoder_layers (int | list[int]): residual blocks per stage, at least 1; a list runs image to latent.
         decoder_layers (int | list[int]): the same, at least 2; a list runs latent to image.
-        energy_flow (bool): the wavelet pyramid beside the features; without it no ``bands``.
+        energy_flow (bool): the wavelet pyramid beside the features. Without it, ``bands`` is empty.
         flow_width (int): channels that the encoder's flow adds to each stage.
         decoder_flow_width (int): channels that the decoder's flow takes; None: ``flow_width``.
         wavelet (dict): WAVELETS config.
         norm (dict): NORM_LAYERS config.
-        mid_blocks (list[dict]): MID_BLOCKS configs, at the latent's size in encoder and decoder.
-        dropout (float): in the stages' residual blocks; mid blocks set their own.
-        channel_attention (dict): CHANNEL_ATTENTIONS config, likewise.
+        mid_blocks (list[dict]): MID_BLOCKS configs, used at the latent's size in encoder and decoder.
+        dropout (float): in the residual blocks of the stages; mid blocks set their own.
+        channel_attention (dict): CHANNEL_ATTENTIONS config, for the same blocks.
         downsample (dict): DOWNSAMPLERS config of the encoder's stages; None: StridedDownsample.
         upsample (dict): UPSAMPLERS config of the decoder's stages; None: NearestUpsample.
         latent_shortcuts (bool): encoder output += mid output averaged over channel groups; decoder's first conv
             += latents repeated to its width.
-        output_activation (bool): SiLU between the decoder's last norm and last conv. The earlier 8x system had
-            none, its 32x successor has it; weights work only with their own.
+        output_activation (bool): SiLU between the decoder's last norm and last conv. The earlier 8x system has
+            none, its 32x successor has it. Weights work only with the setting that they were trained with.
         checkpoint_activations (bool): compute the stages again in backward instead of keeping their activations.
+        posterior (dict): POSTERIORS config, what the encoder's output says about the latents; None: GaussianPosterior.
 
     Raises:
-        ValueError: settings that cannot work; the message names what would.
+        SettingError: settings that cannot work; the message names what would.
     """
 
     def __init__(self, latent_channels=8, widths=(128, 256, 512), decoder_widths=None,
                  encoder_layers: int | list = 2, decoder_layers: int | list = 2, energy_flow=True, flow_width=128,
                  decoder_flow_width=None, wavelet=None, norm=None, mid_blocks=DEFAULT_MID, dropout=0.0,
                  channel_attention=None, downsample=None, upsample=None, latent_shortcuts=False,
-                 output_activation=False, checkpoint_activations=False):
+                 output_activation=False, checkpoint_activations=False, posterior=None):
         super().__init__()
         wavelet = wavelet or dict(type='Haar')
         norm = norm or dict(type='LayerNorm2d')
         block = dict(norm=norm, dropout=dropout, channel_attention=channel_attention)
         decoder_widths = widths if decoder_widths is None else decoder_widths
         decoder_flow_width = flow_width if decoder_flow_width is None else decoder_flow_width
-        _check_positive(latent_channels=latent_channels)
+        check_positive(latent_channels=latent_channels)
         if not is_number(dropout, 0, 1):
             raise SettingError(f'dropout={dropout!r}: a number from 0 to 1 is needed')
-        _check_widths('widths', widths)
-        _check_widths('decoder_widths', decoder_widths)
+        check_widths('widths', widths)
+        check_widths('decoder_widths', decoder_widths)
         if len(decoder_widths) != len(widths):
             raise SettingError(f'{len(decoder_widths)} decoder_widths for {len(widths)} widths: each entry is one '
                                'halving of the size, so both need the same number')
+        # Not self.posterior: in AutoencoderWFVAE2 diffusers reads attributes of settings' names from the config.
+        self.posterior_kind = build_posterior(posterior)
+        encoder_channels = self.posterior_kind.encoder_channels(latent_channels)
         if latent_shortcuts:
-            _check_shortcuts(latent_channels, widths[-1], decoder_widths[-1])
+            check_shortcuts(encoder_channels, latent_channels, widths[-1], decoder_widths[-1])
         if energy_flow:
-            _check_positive(flow_width=flow_width, decoder_flow_width=decoder_flow_width)
+            check_positive(flow_width=flow_width, decoder_flow_width=decoder_flow_width)
         stages = len(widths) - 1
         self.latent_channels = latent_channels
         self.downsample_factor = 2 ** len(widths)
-        self.encoder = Encoder(latent_channels, widths, layers_per_stage('encoder_layers', encoder_layers, stages, 1),
+        self.encoder = Encoder(encoder_channels, widths, layers_per_stage('encoder_layers', encoder_layers, stages, 1),
                                flow_width if energy_flow else 0, WAVELETS.build(wavelet), mid_blocks, block,
                                downsample or dict(type='StridedDownsample'), latent_shortcuts)
         self.decoder = Decoder(latent_channels, decoder_widths,
@@ -111,16 +105,15 @@ class WFVAE2Image(TilingControls, nn.Module):
         return self.decoder.conv_out.weight
 
     def encode(self, x):
-        """(B, 3, H, W) in [-1, 1] -> EncoderOutput. ValueError unless f divides H and W."""
+        """(B, 3, H, W) in [-1, 1] -> EncoderOutput. SettingError unless f divides H and W."""
         check_image(x, self.downsample_factor)
-        moments, bands = self.run_half(self.encoder, x, self.active_tiling(*x.shape[-2:]))
-        return EncoderOutput(DiagonalGaussian.from_moments(moments), bands)
+        encoded, bands = self.run_encoder(x)
+        return EncoderOutput(self.posterior_kind(encoded), bands)
 
     def decode(self, z):
         """(B, latent_channels, H/f, W/f) -> DecoderOutput with ``sample`` (B, 3, H, W)."""
         check_latents(z, self.latent_channels)
-        tiling = self.active_tiling(*(size * self.downsample_factor for size in z.shape[-2:]))
-        return DecoderOutput(*self.run_half(self.decoder, z, tiling))
+        return DecoderOutput(*self.run_decoder(z))
 
     def forward(self, x):
         """Reconstruct through the posterior's mean: (B, 3, H, W) -> (B, 3, H, W)."""
@@ -132,15 +125,15 @@ class _Stages(nn.Module):
 
     def run_stage(self, stage, *inputs):
         if self.checkpoint_activations and torch.is_grad_enabled():
-            # The re-entrant form knows no autograd.grad, which the adaptive weight needs.
+            # The re-entrant form does not support autograd.grad, which the adaptive weight needs.
             return checkpoint(stage, *inputs, use_reentrant=False)
         return stage(*inputs)
 
 
 class Encoder(_Stages):
-    """Image (B, 3, H, W) -> moments (B, 2*latent_channels, H/f, W/f) and the wavelet bands of each stage."""
+    """Image (B, 3, H, W) -> what the posterior reads (B, channels, H/f, W/f), and the wavelet bands of each stage."""
 
-    def __init__(self, latent_channels, widths, layers, flow_width, wavelet, mid_blocks, block, downsample,
+    def __init__(self, channels, widths, layers, flow_width, wavelet, mid_blocks, block, downsample,
                  latent_shortcuts):
         super().__init__()
         self.wavelet = wavelet
@@ -151,16 +144,12 @@ class Encoder(_Stages):
             for (width, next_width), count in zip(pairwise(widths), layers, strict=True))
         self.mid = _build_mid(mid_blocks, widths[-1], block['norm'])
         self.norm_out = NORM_LAYERS.build(block['norm'], channels=widths[-1])
-        self.conv_out = nn.Conv2d(widths[-1], 2 * latent_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[-1], channels, 3, padding=1)
 
-    def forward(self, x, tiling=None):
+    def forward(self, x):
         pyramid = self.pyramid(x)
-        h = self.features(pyramid) if tiling is None else tiled_features(self, pyramid, tiling)
-        h = run_mid(self.mid, h, tiling)
-        moments = self.conv_out(F.silu(self.norm_out(h)))
-        if self.latent_shortcuts:
-            moments = moments + h.unflatten(1, (moments.shape[1], -1)).mean(2)
-        return moments, tuple(level for level in pyramid[1:] if level is not None)
+        h = self.mid(self.features(pyramid))
+        return self.head(h), self.flow_bands(pyramid)
 
     def pyramid(self, x):
         """(B, 3, H, W) -> coefficients (B, 12, ...) of the image and for each stage, None without energy flow."""
@@ -176,9 +165,16 @@ class Encoder(_Stages):
             h = self.run_stage(stage, h, coefficients)
         return h
 
-    def tiled_parts(self):
-        """Modules that see single tiles when tiled."""
-        return self.conv_in, *(part for stage in self.stages for part in stage.children())
+    def head(self, h):
+        """(B, widths[-1], h, w) -> what the posterior is made of, (B, channels, h, w)."""
+        encoded = self.conv_out(F.silu(self.norm_out(h)))
+        if self.latent_shortcuts:
+            encoded = encoded + h.unflatten(1, (encoded.shape[1], -1)).mean(2)
+        return encoded
+
+    def flow_bands(self, pyramid):
+        """The levels of ``pyramid(x)`` that join the stages; none without energy flow."""
+        return tuple(level for level in pyramid[1:] if level is not None)
 
 
 class EncoderStage(nn.Module):
@@ -197,14 +193,6 @@ class EncoderStage(nn.Module):
             flow = self.flow_in(coefficients.contiguous(memory_format=torch.channels_last))
             h = torch.cat([h, flow], dim=1)
         return self.out_block(h)
-
-    def reads(self, span):
-        """[start, stop) of the output along an axis -> that of the features that it depends on."""
-        joined = widen(span, halo_of(self.out_block))
-        inside = widen(read_by_downsampler(joined, halo_of(self.downsample)), halo_of(self.blocks))
-        if self.flow_in is None:
-            return inside
-        return cover(inside, times(widen(joined, halo_of(self.flow_in)), 2))
 
 
 class Decoder(_Stages):
@@ -225,18 +213,16 @@ class Decoder(_Stages):
         self.norm_out = NORM_LAYERS.build(block['norm'], channels=widths[-1])
         self.conv_out = nn.Conv2d(widths[-1], BAND_CHANNELS, 3, padding=1)
 
-    def forward(self, z, tiling=None):
+    def forward(self, z):
+        h = self.mid(self.enter(z))
+        return self.synthesize(self.details(h))
+
+    def enter(self, z):
+        """Latents (B, latent_channels, h, w) -> features (B, widths[-1], h, w)."""
         h = self.conv_in(z.contiguous(memory_format=torch.channels_last))
         if self.latent_shortcuts:
             h = h + z.repeat_interleave(h.shape[1] // z.shape[1], dim=1)
-        h = run_mid(self.mid, h, tiling)
-        details = self.details(h) if tiling is None else tiled_details(self, h, tiling)
-        bands, low = [], None
-        for level in details:
-            if level is not None:
-                bands.append(add_low(level, low))
-                low = self.wavelet.synthesize(bands[-1])
-        return low, tuple(bands[:-1])
+        return h
 
     def details(self, h):
         """(B, widths[-1], h, w) -> (B, 12, ...) that each stage adds to the pyramid, None without flow, and the end."""
@@ -250,13 +236,14 @@ class Decoder(_Stages):
         """(B, widths[0], H/2, W/2) -> (B, 12, H/2, W/2)."""
         return at_least_float32(self.conv_out(self.activation_out(self.norm_out(h))))
 
-    def last_parts(self):
-        """Modules of ``last_details``."""
-        return self.norm_out, self.activation_out, self.conv_out
-
-    def tiled_parts(self):
-        """Modules that see single tiles when tiled."""
-        return *(part for stage in self.stages for part in stage.children()), *self.last_parts()
+    def synthesize(self, details):
+        """``details(h)`` -> image (B, 3, f*h, f*w), from the coarsest level to the finest, and the stages' bands."""
+        bands, low = [], None
+        for level in details:
+            if level is not None:
+                bands.append(add_low(level, low))
+                low = self.wavelet.synthesize(bands[-1])
+        return low, tuple(bands[:-1])
 
 
 class DecoderStage(nn.Module):
@@ -280,14 +267,6 @@ class DecoderStage(nn.Module):
             coefficients = at_least_float32(self.flow_out(self.flow_block(flow)))
         return self.out_block(self.upsample(self.blocks(h))), coefficients
 
-    def reads(self, span, flow_span):
-        """[start, stop) of the features and of the coefficients along an axis -> that of the input they depend on."""
-        inside = widen(read_by_upsampler(widen(span, halo_of(self.out_block)), halo_of(self.upsample)),
-                       halo_of(self.blocks))
-        if self.flow_block is not None:
-            inside = cover(inside, widen(flow_span, halo_of(self.flow_block, self.flow_out)))
-        return widen(inside, halo_of(self.branch))
-
 
 def add_low(coefficients, low):
     """Add the image of the level below, (B, 3, H, W), to the LL band of (B, 12, H, W); None adds nothing."""
@@ -296,58 +275,5 @@ def add_low(coefficients, low):
     return torch.cat([coefficients[:, :IMAGE_CHANNELS] + low, coefficients[:, IMAGE_CHANNELS:]], dim=1)
 
 
-def check_image(x, factor):
-    """ValueError unless x is a float tensor (B, 3, H, W) with H and W positive multiples of ``factor``."""
-    _check_floats('images', x, 'in [-1, 1]; of uint8 it is x / 127.5 - 1')
-    if x.ndim != 4 or x.shape[1] != IMAGE_CHANNELS:
-        raise SettingError(f'images of shape {tuple(x.shape)}: (B, 3, H, W) is needed')
-    height, width = x.shape[-2:]
-    if height % factor or width % factor or not height or not width:
-        nearest = [max(factor, round(size / factor) * factor) for size in (width, height)]
-        raise SettingError(f'{width}x{height} px: use multiples of {factor}, such as {nearest[0]}x{nearest[1]}')
-
-
-def check_latents(z, channels):
-    """ValueError unless z is a float tensor (B, channels, H, W)."""
-    _check_floats('latents', z, 'as encode gives it')
-    if z.ndim != 4 or z.shape[1] != channels or not z.numel():
-        raise SettingError(f'latents of shape {tuple(z.shape)}: (B, {channels}, H, W) is needed')
-
-
-def _check_floats(what, x, which):
-    if not isinstance(x, torch.Tensor) or not x.is_floating_point():
-        found = x.dtype if isinstance(x, torch.Tensor) else f'type {type(x).__name__}'
-        raise SettingError(f'{what} of {found}: a float tensor is needed, {which}')
-
-
-def layers_per_stage(name, layers, stages, least):
-    """A number or one number a stage -> list; ValueError names what would work."""
-    counts = list(layers) if isinstance(layers, (list, tuple)) else [layers] * stages
-    if len(counts) != stages or not all(is_number(count, whole=True) for count in counts):
-        raise SettingError(f'{name}={layers!r}: give one number or a list of {stages}, one a stage')
-    if min(counts) < least:
-        raise SettingError(f'{name}={layers!r}: every stage needs at least {least}')
-    return counts
-
-
 def _build_mid(mid_blocks, channels, norm):
     return nn.Sequential(*(MID_BLOCKS.build(cfg, channels=channels, norm=norm) for cfg in mid_blocks))
-
-
-def _check_shortcuts(latent_channels, encoder_width, decoder_width):
-    if encoder_width % (2 * latent_channels) or decoder_width % latent_channels:
-        raise SettingError(f'latent_shortcuts: 2 * latent_channels = {2 * latent_channels} must divide the last '
-                           f'encoder width {encoder_width}, and latent_channels the last decoder width {decoder_width}')
-
-
-def _check_widths(name, widths):
-    if not isinstance(widths, (list, tuple)) or len(widths) < 2:
-        raise SettingError(f'{name}={widths!r}: a list of at least two entries is needed (2 give 4x, 3 give 8x '
-                           'downsampling)')
-    _check_positive(**{f'{name}[{i}]': width for i, width in enumerate(widths)})
-
-
-def _check_positive(**sizes):
-    for name, size in sizes.items():
-        if not is_number(size, 1, whole=True):
-            raise SettingError(f'{name}={size!r}: a positive integer is needed')

@@ -1,8 +1,8 @@
 """Building blocks: norms, residual and attention blocks, resampling.
 
-What the owner of a part passes to it (``channels``, ``norm``, ...) stands with its registry in
-``wfvae_toolkit/registry.py``. All but MID_BLOCKS may declare a ``receptive_halo`` (``halo_of`` in
-``models/tiling.py``); without one, tiling is approximate.
+The owner of a part passes some arguments to it (``channels``, ``norm``, ...); they are listed with its registry in
+``wfvae_toolkit/registry.py``. All parts but MID_BLOCKS may declare a ``receptive_halo`` (see ``halo_of`` in
+``models/tiling/halo.py``). Without one, tiling is approximate.
 """
 
 from .attention import SpatialAttention

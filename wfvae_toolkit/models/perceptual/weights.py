@@ -9,9 +9,8 @@ from http.client import HTTPException
 from pathlib import Path
 
 import torch
-from torch import distributed
 
-from wfvae_toolkit.utils.distributed import is_distributed, is_main
+from wfvae_toolkit.utils.distributed import is_main, of_main
 from wfvae_toolkit.utils.errors import MissingFile, SettingError
 
 DOWNLOAD_FOLDER = 'https://download.pytorch.org/models/'
@@ -49,17 +48,18 @@ def read_weights(path):
 def find_trunk(name, trunk_weights=None):
     """Path of torchvision's weights ``name``: the file ``trunk_weights``, else the one in torch.hub's folder.
 
-    If it is in neither, rank 0 tries to download it; so where torch.distributed is initialised, every rank must
-    call this.
+    If it is in neither, rank 0 tries to download it while the others wait. Where torch.distributed is initialised,
+    every rank must call this.
 
     Raises:
-        PerceptualWeightsMissing: not there and not to be had.
+        PerceptualWeightsMissing: it is not there and cannot be downloaded.
     """
     path = in_hub = Path(torch.hub.get_dir()) / 'checkpoints' / name
     if trunk_weights is not None:
         path, reason = Path(trunk_weights).expanduser(), 'no such file'
     else:
-        reason = _rank_zero(lambda: None if path.is_file() else _download(name, path)) or 'rank 0 found it, others not'
+        failed = of_main(_download(name, path) if is_main() and not path.is_file() else None)
+        reason = failed or 'rank 0 found it, others not'
     if not path.is_file():
         raise PerceptualWeightsMissing(
             f'LPIPS needs the trunk weights {path} ({reason}). Fetch {DOWNLOAD_FOLDER}{name} elsewhere and put it at '
@@ -68,7 +68,7 @@ def find_trunk(name, trunk_weights=None):
 
 
 def _download(name, path):
-    """None, or in one line why it failed; torch.hub writes the file whole or not at all."""
+    """Download to ``path``. Returns None, or in one line why it failed; torch.hub writes the file atomically."""
     sha256_start = name.removesuffix('.pth').rpartition('-')[2]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,11 +88,3 @@ def _socket_timeout(timeout_s):
         yield
     finally:
         socket.setdefaulttimeout(former)
-
-
-def _rank_zero(task):
-    """Result of ``task``, run on rank 0 alone while the others wait for what it returns."""
-    result = [task() if is_main() else None]
-    if is_distributed():
-        distributed.broadcast_object_list(result)
-    return result[0]

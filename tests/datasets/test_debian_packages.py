@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wfvae_toolkit.datasets.packages import Package, download, read_pictures, read_qt_resources, read_table
+from wfvae_toolkit.datasets.debian_packages import Package, download, read_pictures, read_qt_resources, read_table
 from wfvae_toolkit.utils.errors import MissingFile, SettingError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,7 +89,7 @@ def test_pictures_of_a_package_and_of_archives_in_it(deb):
 
 def test_a_damaged_package_is_named(deb):
     deb.write_bytes(deb.read_bytes()[:100])
-    with pytest.raises(SettingError, match='is no whole package'):
+    with pytest.raises(SettingError, match='is no complete package'):
         list(read_pictures(deb, package('*.jpg')))
 
 

@@ -7,41 +7,47 @@ import torch
 
 from wfvae_toolkit.checkpoints import read_model_file
 from wfvae_toolkit.datasets import build_dataloader, describe_pipeline, fixed_pipeline
-from wfvae_toolkit.evaluation import check_scored, evaluate, reconstruct, write_results, write_worst
 from wfvae_toolkit.registry import EVALUATORS
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.environment import describe_environment
 from wfvae_toolkit.utils.errors import located
 from wfvae_toolkit.utils.files import printable
-from wfvae_toolkit.utils.pictures import comparison_grid, write_picture
+from wfvae_toolkit.utils.pixels import from_bytes
+from wfvae_toolkit.visualization.pictures import comparison_grid, write_picture
+
+from .evaluator import write_results
+from .run import check_scored, evaluate, reconstruct
+from .worst import write_worst
 
 
 def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max_images=None, max_pictures=16):
-    """Score a MODEL on the validation images of a config: its averaged weights and, where it has both, its raw ones.
+    """Score a MODEL on the validation images of a config: its averaged weights and, if it has both, its raw ones.
 
-    The network is built from what the MODEL says of itself; data and metrics come from ``cfg``. The training
-    model, its losses and its optimizers are not built.
+    The network is built from the config that the MODEL holds; data and metrics come from ``cfg``. The training model,
+    its losses and its optimizers are not built.
 
     Args:
         cfg (Config): ``val_dataloader`` and ``val_evaluator`` are read.
-        checkpoint (str | Path): a MODEL, as of ``wfvae_toolkit.checkpoints.read_model``.
-        folder (str | Path): gets summary.json, metrics.csv, pictures/ of the first images and worst/ of those
-            with the worst scores; rank 0 writes all but the first images.
-        resolution (int): short side in px, resized to; None leaves the config's pipeline or only crops.
-        crop (int): edge in px of a centre crop; None with a ``resolution``: the same.
-        max_images (int): only the first ones.
-        max_pictures (int): side-by-side pictures, one an image.
+        checkpoint (str | Path): a MODEL, see ``wfvae_toolkit.checkpoints.read_model``.
+        folder (str | Path): receives summary.json, metrics.csv, pictures/ of the first images and worst/ of the images
+            with the worst scores. Each rank writes its own part of pictures/; rank 0 writes everything else.
+        resolution (int): resize the short side to so many px; None: keep the config's pipeline, or only crop.
+        crop (int): edge in px of a centre crop; None with a ``resolution``: the same number.
+        max_images (int): score only the first images.
+        max_pictures (int): how many images get a side-by-side picture.
 
     Returns:
         EvaluationSummary: the same on every rank. Files that could not be read, or that are too small for a metric, are
             in ``skipped``.
 
     Raises:
-        NothingScored: that is so of all of them.
+        NothingScored: all files were skipped.
     """
     models = read_model_file(checkpoint).models
-    names = dict(zip(('', 'raw'), models, strict=False))  # averaged ones first
+    # Columns of the averaged weights have no prefix. Where there is one set of weights only, that one has none.
+    kinds = sorted(models)  # 'ema' before 'raw'
+    names = {'': kinds[0], **{kind: kind for kind in kinds[1:]}}
     main = models[names['']]
     device = default_device()
     autoencoders = {name: models[weights].build().to(device) for name, weights in names.items()}
@@ -74,14 +80,14 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
 @torch.inference_mode()
 def _pair(autoencoder, image):
     """uint8 (3, H, W) -> it and its reconstruction, (1, 3, H, W) in [-1, 1]."""
-    target = image[None].to(torch.float32).div_(127.5).sub_(1.0)
+    target = from_bytes(image[None])
     return target, reconstruct(autoencoder, target)[1]
 
 
 class _Pictures:
     """Writes input, reconstruction and error of the first images, named like their files.
 
-    Files that differ in their suffix alone keep it: ``a.jpg.png`` beside ``a.png.png``.
+    Files that differ only in their suffix keep it: ``a.jpg.png`` beside ``a.png.png``.
     """
 
     def __init__(self, folder, dataset, count):

@@ -1,4 +1,4 @@
-"""Pictures that a command names: one file, a folder or a manifest."""
+"""Open the pictures that a command names: one file, a folder or a manifest."""
 
 import logging
 from pathlib import Path
@@ -32,19 +32,19 @@ class ImageFiles(ImageDataset):
 
 
 def open_images(data, pipeline=(), allow_outside=False, convert_to_srgb=False):
-    """A folder, a manifest (``.jsonl``) or one picture -> a dataset for evaluation: bad files are reported.
+    """A folder, a manifest (``.jsonl``) or one picture -> a dataset for evaluation, which reports bad files.
 
-    What is passed over in a folder is said once, as a warning of the logger ``wfvae_toolkit``.
+    The logger ``wfvae_toolkit`` warns once of files in a folder that are not used.
 
     Args:
-        data (str | Path): which.
+        data (str | Path): path of the folder, manifest or picture.
         pipeline (sequence of dict): transforms; see `fixed_pipeline`.
         allow_outside (bool): of a manifest; see `ImageManifest`.
         convert_to_srgb (bool): see `ImageDataset`.
 
     Raises:
-        FileNotFoundError: there is nothing of that name.
-        ValueError: no picture in it.
+        MissingFile: there is nothing of that name.
+        SettingError: there is no picture in it.
     """
     data = Path(data).expanduser()
     settings = dict(pipeline=pipeline, on_bad='report', convert_to_srgb=convert_to_srgb)
@@ -55,18 +55,18 @@ def open_images(data, pipeline=(), allow_outside=False, convert_to_srgb=False):
     if not data.exists():
         raise MissingFile(f'there is no {str(data)!r}: name a folder, a manifest (.jsonl) or a picture')
     if is_archive(data):
-        raise MissingFile(f'{data} is no folder. It is an archive: unpack it and give the folder')
+        raise MissingFile(f'{data} is no folder. It is an archive: unpack it and name the folder')
     if data.suffix == '.jsonl':
         return ImageManifest(data, option='the path given', allow_outside=allow_outside, **settings)
     return ImageFiles(data.parent, [data.name], **settings)
 
 
 def say_remarks(dataset, say=None):
-    """Tell what a dataset passed over, once for all ranks.
+    """Log the lines of ``dataset.remarks()``, if it has that method, once for all ranks.
 
     Args:
-        dataset (Dataset): one that has no ``remarks()`` has nothing to tell.
-        say (callable): gets each line; by default it is a warning of the logger ``wfvae_toolkit``.
+        dataset (Dataset): as of `ImageDataset`.
+        say (callable): called with each line; by default the logger ``wfvae_toolkit`` warns.
     """
     if distributed.is_main():
         for line in getattr(dataset, 'remarks', list)():
@@ -74,7 +74,7 @@ def say_remarks(dataset, say=None):
 
 
 def count_images(dataset, max_images=None):
-    """How many of its first pictures are asked for; SettingError below 1."""
+    """Number of pictures to use: those of the dataset, or ``max_images`` if fewer; SettingError below 1."""
     if max_images is not None and max_images < 1:
         raise SettingError(f'{max_images} images: use at least 1, or leave it out for all')
     return min(len(dataset), max_images or len(dataset))

@@ -1,4 +1,4 @@
-"""Worker processes that die or hang name the sample that they were at."""
+"""When a worker process dies or hangs, name the sample that it was reading."""
 
 import atexit
 import contextlib
@@ -21,19 +21,19 @@ _ITERATORS = weakref.WeakSet()  # those with workers
 
 
 class WorkerLost(UserError, RuntimeError):
-    """A worker process died, or gave nothing for too long; the message names the sample."""
+    """A worker process died, or no batch came in time; the message names the sample."""
 
 
 class WatchedLoader(DataLoader):
-    """A DataLoader whose workers note what they read, in memory that this process sees too.
+    """A DataLoader whose workers note in shared memory which sample they read.
 
     Raises, while iterating:
-        WorkerLost: a worker died, or none gave a batch for ``timeout`` seconds.
-        UserError: a worker's own. PyTorch would make the worker's traceback its message.
+        WorkerLost: a worker died, or no batch came for ``timeout`` seconds.
+        UserError: one from a worker, unchanged. PyTorch alone would make the traceback of the worker its message.
     """
 
     def __init__(self, dataset, *args, num_workers=0, collate_fn=None, **kwargs):
-        # A row a worker: process id, index of the sample + 1 (0: idle), when it began (monotonic seconds).
+        # One row per worker: process id, index of the sample + 1 (0: idle), start in monotonic seconds.
         self._notes = torch.zeros(num_workers, 3, dtype=torch.float64).share_memory_()
         start = functools.partial(_start_worker, self._notes) if num_workers else None
         if num_workers and collate_fn is not None:
@@ -42,7 +42,7 @@ class WatchedLoader(DataLoader):
         _LOADERS.add(self)
 
     def __iter__(self):
-        batches = super().__iter__()  # now: the sampler's position is that of this moment
+        batches = super().__iter__()  # not in the generator below: the sampler's position is read now
         if not self.num_workers:
             return batches
         _ITERATORS.add(batches)
@@ -68,28 +68,28 @@ class WatchedLoader(DataLoader):
             yield batch
 
     def _discard(self, batches):
-        # An error's traceback is a cycle that holds the iterator. The garbage collector would close the queues first,
-        # through which it then tells its workers to end, and wait ten seconds for them.
+        # The traceback of an error holds the iterator in a cycle. The garbage collector could close the queues first,
+        # through which the iterator tells its workers to end; it would then wait ten seconds for them.
         batches._shutdown_workers()
         if self._iterator is batches:  # persistent workers
             self._iterator = None
 
     def _lost(self, error):
-        """An error while a batch was waited for -> WorkerLost; None where no worker is to blame."""
+        """Error that came instead of a batch -> WorkerLost; None if no worker caused it."""
         text = str(error).strip().rstrip('.')
-        if text.startswith('Caught '):  # a worker's own, handed on
+        if text.startswith('Caught '):  # raised in a worker and passed on by PyTorch
             return None
         if 'timed out' in text:
             samples = _samples([self])
             for process, number, _ in self._notes.tolist():
-                if number:  # it would not listen
+                if number:  # a hung worker does not obey a request to end
                     os.kill(int(process), signal.SIGKILL)
             return WorkerLost(f'no batch for {self.timeout:g} s; at work were {samples}. Look at that file and at its '
                               'disk, or raise timeout_s of the dataloader (0 waits for ever)')
         if text.startswith('DataLoader '):
-            # Perhaps a worker of another loader: training waits while validation reads.
+            # It may be a worker of another loader: those of training wait while validation reads.
             samples = _samples(_LOADERS, lambda process: re.search(rf'\b{process}\b', text))
-        else:  # a batch was there, but the process that holds it was gone
+        else:  # the batch was ready, but the process that holds its memory had ended
             samples = _samples([self], _has_ended)
             if not samples:
                 return None
@@ -99,14 +99,14 @@ class WatchedLoader(DataLoader):
 
 @atexit.register
 def _end_workers():
-    # Persistent workers are there until the process ends. multiprocessing, whose turn comes later, would send them the
-    # one SIGTERM that they outlast, and wait for them for ever.
+    # Persistent workers run until the process ends. multiprocessing, which cleans up later, would send one SIGTERM,
+    # which the workers ignore, and wait for them for ever.
     for batches in list(_ITERATORS):
         batches._shutdown_workers()
 
 
 def _samples(loaders, chosen=None):
-    """The samples at which workers are: of all processes, or of those for which ``chosen`` holds."""
+    """Samples that workers are reading: all workers, or those whose process id ``chosen`` accepts."""
     found = []
     for loader in loaders:
         for process, number, began in loader._notes.tolist():
@@ -117,7 +117,7 @@ def _samples(loaders, chosen=None):
 
 
 def _has_ended(process, patience_s=2):
-    """Whether a child is no more, soon; it may be at its end already when its connections close."""
+    """Whether a worker exits within ``patience_s``. Its connections may close before the process has ended."""
     until = time.monotonic() + patience_s
     while time.monotonic() < until:
         try:
@@ -130,18 +130,18 @@ def _has_ended(process, patience_s=2):
 
 
 def _start_worker(notes, worker_id):
-    # One thread each: workers that all use every core slow each other and the training down.
+    # One thread per worker: if each used every core, they would slow each other and the training.
     torch.set_num_threads(1)
     shield_worker()
     note = notes[worker_id]
     note[:2] = torch.tensor([os.getpid(), 0])
     dataset = get_worker_info().dataset
-    # PyTorch's hook to load the samples of a batch together; of this process's copy alone.
+    # PyTorch calls __getitems__ for all samples of a batch. Set on the copy of the dataset in this process only.
     dataset.__getitems__ = functools.partial(_load, dataset, note)
 
 
 def _load(dataset, note, keys):
-    """Samples of the keys; or, in their place, the UserError that the first one met."""
+    """Samples of the keys; or the first UserError in place of the list."""
     samples = []
     for key in keys:
         index = key if isinstance(key, int) else key.index
@@ -156,7 +156,7 @@ def _load(dataset, note, keys):
 
 
 def _collate(collate, samples):
-    """A batch; or, in its place, the UserError of a worker, which the main process raises."""
+    """A batch; or in its place a UserError, which the main process raises."""
     try:
         return samples if isinstance(samples, UserError) else collate(samples)
     except UserError as error:
@@ -164,14 +164,14 @@ def _collate(collate, samples):
 
 
 class _Deaths:
-    """PyTorch's handler of SIGCHLD, which raises wherever the process is, held back until a batch is waited for."""
+    """Delays PyTorch's handler of SIGCHLD, which raises at any line of the program, until a batch is awaited."""
 
     def __init__(self):
         self._handler = None
         self._waiting = False
 
     def install(self):
-        """To be called when workers were started: PyTorch has set its handler then."""
+        """Call this after workers have started, when PyTorch has set its handler."""
         if not hasattr(signal, 'SIGCHLD') or threading.current_thread() is not threading.main_thread():
             return
         handler = signal.getsignal(signal.SIGCHLD)
@@ -181,7 +181,7 @@ class _Deaths:
 
     @contextlib.contextmanager
     def reported(self):
-        """A context in which a death, or one since the last context, raises PyTorch's RuntimeError."""
+        """Context in which the death of a worker, also one before it, raises PyTorch's RuntimeError."""
         self._waiting = True
         try:
             self._handle(None, None)

@@ -1,4 +1,4 @@
-"""Pictures out of Debian packages, which are downloaded and read, never installed."""
+"""Read pictures from Debian packages, which are downloaded but not installed."""
 
 import csv
 import io
@@ -17,27 +17,27 @@ ARCHIVES = ('.zip', '.pk3', '.rcc')
 
 
 class Package(NamedTuple):
-    """A row of the table: which pictures of a package are looked at."""
+    """A row of the table: a package, and which of its pictures are candidates."""
 
     package: str
     version: str
     split: str  # train or val
     kind: str  # subfolder
     licence: str
-    pictures: str  # patterns of paths between blanks; `!` before one leaves out; `archive.zip//member` reaches inside
+    pictures: str  # patterns of paths, separated by blanks; `!` excludes; `archive.zip//member` is inside an archive
 
     @property
     def file_name(self):
         return f'{self.package}_{self.version.replace(":", "%3a")}_all.deb'
 
     def wants(self, path):
-        """Whether a path is one of the pictures."""
+        """Whether the patterns accept a path."""
         patterns = self.pictures.split()
         return (any(fnmatchcase(path, pattern) for pattern in patterns if pattern[0] != '!')
                 and not any(fnmatchcase(path, pattern[1:]) for pattern in patterns if pattern[0] == '!'))
 
     def opens(self, path):
-        """Whether a path is an archive with pictures in it."""
+        """Whether a path is an archive in which a pattern looks for pictures."""
         return path.endswith(ARCHIVES) and any(
             fnmatchcase(path, pattern.partition('//')[0]) for pattern in self.pictures.split() if '//' in pattern)
 
@@ -49,7 +49,7 @@ def read_table(path):
 
 
 def download(package, folder):
-    """Path of the package's file in ``folder``, fetched with apt-get unless it is there.
+    """Path of the package's file in ``folder``; apt-get downloads it if it is not there.
 
     Raises:
         MissingLibrary: no apt-get or dpkg-deb here.
@@ -69,7 +69,7 @@ def download(package, folder):
 
 
 def read_pictures(deb, package):
-    """Yield (path, bytes) of a package file's pictures, in its order; paths are relative, archives' members after //.
+    """Yield (path, bytes) of the pictures in a package file. A path is relative; `//` precedes a member of an archive.
 
     Raises:
         SettingError: the file is damaged.
@@ -87,7 +87,7 @@ def read_pictures(deb, package):
                             if package.wants(f'{path}//{name}'):
                                 yield f'{path}//{name}', data
         except tarfile.ReadError as error:
-            raise SettingError(f'{deb} is no whole package: delete it, and it is fetched anew') from error
+            raise SettingError(f'{deb} is no complete package: delete it, and it is downloaded again') from error
 
 
 def _members(path, data):
@@ -104,7 +104,7 @@ def read_qt_resources(data):
     """Yield (path, bytes) of the files in a binary Qt resource file (.rcc).
 
     Raises:
-        SettingError: no such file, or one with members that are packed with zstd.
+        SettingError: the data has another format, or a member is packed with zstd.
     """
     magic, version, tree, payload, names = struct.unpack_from('>4s4I', data)
     if magic != b'qres':

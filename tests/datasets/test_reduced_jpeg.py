@@ -13,11 +13,11 @@ from wfvae_toolkit.datasets import (
     ResizeShortSide,
     SampleKey,
     build_dataloader,
-    fast,
     load_rgb,
+    reduced_jpeg,
 )
 from wfvae_toolkit.datasets.demo import PHOTOS, find_photo
-from wfvae_toolkit.datasets.fast import load_resized
+from wfvae_toolkit.datasets.reduced_jpeg import load_resized
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.seeding import seeded
 
@@ -46,13 +46,13 @@ def with_xmp(path, xmp):
 @pytest.fixture
 def reduced(monkeypatch):
     """Reductions that OpenCV decoded at."""
-    found, decode = [], fast._decode
+    found, decode = [], reduced_jpeg._decode
 
     def watched(data, size, reduction):
         found.append(reduction)
         return decode(data, size, reduction)
 
-    monkeypatch.setattr(fast, '_decode', watched)
+    monkeypatch.setattr(reduced_jpeg, '_decode', watched)
     return found
 
 
@@ -112,10 +112,10 @@ def test_a_random_crop_is_of_the_same_region(tmp_path, reduced, seed):
 def test_pixels_are_libjpegs_own(tmp_path, options):
     noise = np.random.default_rng(0).integers(0, 256, (75, 101, 3), dtype=np.uint8)
     data = save(Image.fromarray(noise), tmp_path / 'a.jpg', **options).read_bytes()
-    for reduction in fast.REDUCTIONS:
+    for reduction in reduced_jpeg.REDUCTIONS:
         with Image.open(io.BytesIO(data)) as image:
             image.draft('RGB', (101 // reduction, 75 // reduction))
-            assert difference(fast._decode(data, (101, 75), reduction), image).max() <= 1
+            assert difference(reduced_jpeg._decode(data, (101, 75), reduction), image).max() <= 1
 
 
 def orientation(value):
@@ -161,13 +161,13 @@ def test_what_opencv_refuses_takes_the_exact_path_in_the_same_region(tmp_path, m
     transform = RandomCrop(20, scale=(0.2, 0.4))
     with seeded(1):
         exact = transform(load_rgb(path))
-    monkeypatch.setattr(fast, '_decode', lambda data, size, reduction: None)
+    monkeypatch.setattr(reduced_jpeg, '_decode', lambda data, size, reduction: None)
     with seeded(1):
         assert difference(load_resized(path, transform), exact).max() == 0
-    assert fast.import_cv2()
+    assert reduced_jpeg.import_cv2()
     monkeypatch.undo()
-    assert fast._decode(b'no picture', (20, 15), 2) is None
-    assert fast._decode(path.read_bytes(), (300, 150), 2) is None
+    assert reduced_jpeg._decode(b'no picture', (20, 15), 2) is None
+    assert reduced_jpeg._decode(path.read_bytes(), (300, 150), 2) is None
 
 
 def bad_files(folder):
@@ -244,7 +244,7 @@ def test_settings_that_cannot_work(tmp_path):
         def load(self, index):
             return smooth()
 
-    with pytest.raises(SettingError, match='Own loads in its own way'):
+    with pytest.raises(SettingError, match='Own.load decodes them itself; override read'):
         Own(tmp_path, pipeline(), decoder='fast')
 
 

@@ -1,28 +1,13 @@
-"""Pictures as tensors: their bytes, their borders, and several side by side."""
+"""Pictures for people: several side by side, errors and scores as colours, contact sheets."""
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
+from wfvae_toolkit.utils.pixels import to_bytes
+
 ERROR_GAIN = 4.0  # an error of a quarter of the range is white
 OVERLAY_OPACITY = 0.7  # of the strongest score: the image stays visible
-
-
-def to_bytes(images):
-    """(..., 3, H, W) in [-1, 1] -> uint8 (..., 3, H, W), rounded to nearest, not truncated."""
-    return images.clamp(-1.0, 1.0).add(1.0).mul(127.5).round().to(torch.uint8)
-
-
-def pad_to_multiple(images, factor):
-    """(B, C, H, W) -> the same with H and W filled up to multiples of ``factor``, on the right and at the bottom.
-
-    By reflection; where a picture is not larger than the padding, its edge is repeated.
-    """
-    height, width = images.shape[-2:]
-    for size, padding in ((width, (0, -width % factor, 0, 0)), (height, (0, 0, 0, -height % factor))):
-        if any(padding):
-            images = F.pad(images, padding, mode='reflect' if max(padding) < size else 'replicate')
-    return images
 
 
 def error_picture(target, reconstruction):
@@ -42,7 +27,7 @@ def score_overlay(images, scores, limit):
 
 
 def comparison_grid(target, reconstruction, *more, gap=4):
-    """(B, 3, H, W) each, in [-1, 1] -> uint8 (B*H + gaps, 3*W + gaps, 3): input, reconstruction, error, more a row."""
+    """(B, 3, H, W) each, in [-1, 1] -> uint8 (B*H + gaps, 3*W + gaps, 3): input, reconstruction, error, more."""
     rows = torch.stack([target, reconstruction, error_picture(target, reconstruction), *more], dim=1)
     count, columns, channels, height, width = rows.shape
     canvas = torch.full((channels, count * (height + gap) - gap, columns * (width + gap) - gap), 255,
@@ -59,9 +44,9 @@ def contact_sheet(images, names, columns=4, max_edge=512, gap=8):
 
     Args:
         images (list[Tensor | None]): uint8 (3, H, W) of any sizes; None gives a grey tile.
-        names (list[str]): as many. What does not fit loses its beginning.
-        columns (int): tiles a row.
-        max_edge (int): larger pictures are shrunk to it, in px; smaller ones are shown as they are.
+        names (list[str]): one per picture. A name that is too long loses its beginning.
+        columns (int): tiles per row.
+        max_edge (int): longest side in px. Larger pictures are shrunk to it; smaller ones keep their size.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -78,7 +63,7 @@ def contact_sheet(images, names, columns=4, max_edge=512, gap=8):
         row, column = divmod(number, columns)
         left, top = column * width, row * (height + line)
         sheet.paste(tile, (left, top))
-        name = name.encode('ascii', 'replace').decode()  # the font has few other letters
+        name = name.encode('ascii', 'replace').decode()  # the font has few letters beyond ASCII
         while font.getlength(name) > width - gap:
             name = name[1:]
         draw.text((left, top + tile.height + 1), name, 'black', font)
@@ -86,7 +71,7 @@ def contact_sheet(images, names, columns=4, max_edge=512, gap=8):
 
 
 def write_picture(pixels, path, format='PNG', **settings):
-    """uint8 (H, W, 3) -> a file of Pillow's ``format`` with its ``settings``, replaced as a whole."""
+    """Write uint8 (H, W, 3) atomically as a file of Pillow's ``format``, with Pillow's ``settings``."""
     from PIL import Image
 
     from wfvae_toolkit.utils.files import atomic_write

@@ -7,19 +7,19 @@ from mmengine.logging import print_log
 
 from wfvae_toolkit.checkpoints import fingerprint, read_model
 from wfvae_toolkit.checkpoints.settings import complete, difference
-from wfvae_toolkit.losses import Loss
-from wfvae_toolkit.losses.base import sum_per_image
-from wfvae_toolkit.losses.perceptual import as_constant
 from wfvae_toolkit.registry import LOSSES
 from wfvae_toolkit.utils.errors import SettingError
+
+from .base import Loss, sum_per_image
+from .perceptual import as_constant
 
 
 @LOSSES.register_module()
 class DistillationLoss(Loss):
     """sum |teacher's posterior mean - student's| per image.
 
-    The teacher is a constant: it enters no checkpoint and no optimizer. ``source`` says which file and weights it is,
-    with a digest of them, so that a resumed run notices another one.
+    The teacher is a constant: no checkpoint and no optimizer holds it. ``source`` names its file and its weights, with
+    a digest of the weights, so that a resumed run notices another teacher.
 
     Args:
         teacher (str): a MODEL, as of ``wfvae_toolkit.checkpoints.read_model``.
@@ -36,7 +36,7 @@ class DistillationLoss(Loss):
         self.config, self.source = model.config, f'{model.path} ({model.weights}, {fingerprint(model)[:16]})'
         self.teacher = as_constant(model.build())
 
-    def check_student(self, config, student):
+    def check_autoencoder(self, config, student):
         """Log in which settings a student's config differs; SettingError unless its latents are of the same shape."""
         teacher = self.teacher.network
         for name in ('latent_channels', 'downsample_factor'):
@@ -53,7 +53,7 @@ class DistillationLoss(Loss):
     def forward(self, step):
         with torch.no_grad():
             target = self.teacher.network.encode(step.target).latent_dist.mode()
-        student = step.latent_dist.mean
+        student = step.latent_dist.mode()
         if target.shape != student.shape:
             raise SettingError(f"DistillationLoss: the teacher's latents are {tuple(target.shape[1:])}, the student's "
                                f'{tuple(student.shape[1:])}')

@@ -1,0 +1,112 @@
+"""From the path of a MODEL to a TrainedModel: find out what it is, read it, check it.
+
+1. ``read_model_file``: a run's folder, a file or an exported folder?
+2. ``_read_run``, ``_read_checkpoint`` or ``_read_folder``: open it and name its form.
+3. The reader of that form, in ``native.py``, ``earlier.py`` or ``diffusers_settings.py``, makes a ModelFile.
+4. ``ModelFile.select`` and ``TrainedModel.build``, in ``trained.py``, lead to the network.
+"""
+
+import logging
+from pathlib import Path
+
+from wfvae_toolkit.utils.plugins import load_plugins
+
+from .diffusers_settings import DIFFUSERS_CLASSES, diffusers_folder_model
+from .earlier import earlier_checkpoint_models, earlier_folder_model
+from .earlier_settings import CLASSES as EARLIER_CLASSES
+from .folders import CONFIG_NAME, find_weights, read_config, read_weights
+from .native import (
+    FORMAT,
+    INFERENCE_FORMAT,
+    format_of,
+    inference_model,
+    list_checkpoints,
+    load_plain,
+    training_models,
+)
+from .trained import CheckpointError
+
+ACCEPTED = ("a MODEL is a run's folder, a native checkpoint, an exported diffusers folder, an earlier .ckpt beside its "
+            'config.json, or an earlier exported folder')
+
+
+def read_model(path, weights='ema'):
+    """Recognise and read a MODEL without executing anything in it.
+
+    Args:
+        path (str | Path): a run's folder (its newest good checkpoint), a native checkpoint, an exported diffusers
+            folder or a safetensors file in it, an earlier ``.ckpt`` beside its ``config.json``, or an earlier exported
+            folder. Folders of diffusers' own AutoencoderKL and AutoencoderDC are read as well.
+        weights (str): ``'ema'`` or ``'raw'``.
+
+    Returns:
+        TrainedModel
+
+    Raises:
+        CheckpointError: not a MODEL, damaged, unsafe, or without these weights; the message names path and reason.
+    """
+    return read_model_file(path).select(weights)
+
+
+def read_model_file(path):
+    """``read_model`` with every set of weights that the MODEL holds. Returns a ModelFile."""
+    load_plugins()  # a config may name their parts
+    path = Path(path).expanduser()
+    if path.is_dir():
+        content = _read_run(path) if list_checkpoints(path) else _read_folder(path)
+    elif not path.is_file():
+        raise CheckpointError(f'{path}: no such file or folder')
+    elif path.name == CONFIG_NAME:
+        content = _read_folder(path.parent)
+    elif path.suffix in ('.safetensors', '.json'):  # the weights of a folder, or their index
+        content = _read_folder(path.parent, path)
+    else:
+        content = _read_checkpoint(path)
+    return content.checked()
+
+
+def _read_run(folder):
+    """The newest checkpoint of a run that can be read. Newer damaged ones are skipped with a warning."""
+    from mmengine.logging import print_log
+
+    failed = []
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            return _read_checkpoint(path)
+        except CheckpointError as error:
+            failed.append(error)
+            print_log(f'{error}; trying the checkpoint before', 'current', logging.WARNING)
+    raise CheckpointError(f'{folder}: none of its {len(failed)} checkpoints can be read; the newest: {failed[0]}')
+
+
+def _read_checkpoint(path):
+    content = load_plain(path)
+    if format_of(content) == FORMAT:
+        return training_models(content, path)
+    if format_of(content) == INFERENCE_FORMAT:
+        return inference_model(content, path)
+    states = content.get('state_dict') if isinstance(content, dict) else None
+    if isinstance(states, dict) and 'gen_model' in states:
+        return earlier_checkpoint_models(content, path)
+    raise CheckpointError(f'{path}: no checkpoint of this toolkit, nor of the earlier one (no state_dict.gen_model); '
+                          f'{ACCEPTED}')
+
+
+def _read_folder(folder, weights_path=None):
+    """An exported folder; ``weights_path``: the file in it whose weights are read, None to find it."""
+    config_path = folder / CONFIG_NAME
+    if not config_path.is_file():
+        inside = next((name for name in ('vae', 'checkpoints') if (folder / name).is_dir()), None)
+        raise CheckpointError(f'{folder}: no iter_N.pth and no {CONFIG_NAME} in it; {ACCEPTED}'
+                              + (f' (try {folder / inside})' if inside else ''))
+    settings = read_config(config_path)
+    earlier_run = sorted(folder.glob('*.ckpt'))
+    if weights_path is None and earlier_run and not any(folder.glob('*.safetensors*')):
+        raise CheckpointError(f'{folder}: holds earlier checkpoints; name one, such as {earlier_run[-1]}')
+    name = settings.get('_class_name')
+    known = (*EARLIER_CLASSES, *DIFFUSERS_CLASSES)
+    if name not in known:
+        raise CheckpointError(f'{config_path}: of a {name or "model without _class_name"}; read are '
+                              f'{", ".join(known)}; {ACCEPTED}')
+    read = earlier_folder_model if name in EARLIER_CLASSES else diffusers_folder_model
+    return read(folder, settings, read_weights(weights_path or find_weights(folder)))
