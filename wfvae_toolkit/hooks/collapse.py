@@ -103,7 +103,7 @@ class CollapseHook(Hook):
         self.worse = 0
         path = BestCheckpoint(self.monitor).path(runner)
         if self.returns >= self.max_returns:
-            reason = f' after {self.returns} returns' if self.returns else ''
+            reason = ' after its last return' if self.returns else ''
         elif not distributed.of_main(Path(path).is_file()):
             reason = f', because there is no {path} to return to'
         else:
