@@ -5,7 +5,7 @@ from pathlib import Path
 
 from wfvae_toolkit.checkpoints import CheckpointError, load_training_checkpoint, save_training_checkpoint
 from wfvae_toolkit.utils import distributed
-from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.errors import SettingError, located
 from wfvae_toolkit.utils.files import WriteError
 from wfvae_toolkit.visualization.records import read_records
 
@@ -34,6 +34,21 @@ def higher_is_better(runner, column):
         raise SettingError(f'{column!r}: neither direction of this metric is better; choose another, or for one of '
                            'MMEngine add higher_is_better=True or False to its row')
     return direction
+
+
+def measured_score(runner, column, metrics):
+    """A column of a validation just made; NaN if its mean is no number; None if a hook did not measure it this time.
+
+    Raises:
+        SettingError: the validation has no such column.
+    """
+    score = metrics.get(column)
+    if score is not None or column in _columns_of_hooks(runner):
+        return score
+    measured = runner.val_loop.summary.metrics
+    if column not in measured:
+        raise SettingError(f'{column!r}: the validation has no such column; it has {", ".join(measured)}')
+    return math.nan
 
 
 def _columns_of_hooks(runner):
@@ -90,14 +105,11 @@ class BestCheckpoint:
         Raises:
             SettingError: the validation has no such column.
         """
-        score = metrics.get(self.column)
-        if score is None and self.column in _columns_of_hooks(runner):
-            return  # not measured at every validation
-        if score is None or not math.isfinite(score):
-            measured = runner.val_loop.summary.metrics
-            if score is None and self.column not in measured:
-                raise SettingError(f'save_best={self.column!r}: the validation has no such column; it has '
-                                   f'{", ".join(measured)}')
+        with located('save_best'):
+            score = measured_score(runner, self.column, metrics)
+        if score is None:
+            return
+        if not math.isfinite(score):
             runner.logger.warning(f'iteration {runner.iter}: {self.column} is no finite number; this checkpoint is '
                                   'not considered as the best')
         elif self.score is None or self._improves(score, self.score):

@@ -136,6 +136,16 @@ def state(runner, iteration):
 def restore(runner, checkpoint, path, dropped=()):
     """Inverse of ``state``. CheckpointError if any name or shape does not fit."""
     meta = checkpoint['meta']
+    restore_networks(runner, checkpoint, path, dropped)
+    # Version 1 did not store the number of updates skipped in a row.
+    runner.train_loop.restore(meta['iteration'], meta['consumed'], meta['skipped'], meta.get('skipped_in_a_row', 0),
+                              meta.get('early_stop'))
+    runner.train_loop.ignore_early_stop = 'early_stop' in dropped
+    runner.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+
+
+def restore_networks(runner, checkpoint, path, dropped=()):
+    """Networks, losses and optimizers of a checkpoint; iteration and data stay. CheckpointError as of ``restore``."""
     _load_strictly(runner.model, checkpoint['state_dict'], path)
     built = sorted(turn for turn, _ in runner.optim_wrapper.items())
     if sorted(checkpoint['optimizers']) != [turn for turn in built if {turn, 'optimizers'}.isdisjoint(dropped)]:
@@ -146,11 +156,6 @@ def restore(runner, checkpoint, path, dropped=()):
             runner.optim_wrapper[turn].load_state_dict(optimizer_state)
         except CheckpointError as error:
             raise CheckpointError(f'{path}: optim_wrapper.{turn}.optimizer: {error}') from None
-    # Version 1 did not store the number of updates skipped in a row.
-    runner.train_loop.restore(meta['iteration'], meta['consumed'], meta['skipped'], meta.get('skipped_in_a_row', 0),
-                              meta.get('early_stop'))
-    runner.train_loop.ignore_early_stop = 'early_stop' in dropped
-    runner.call_hook('after_load_checkpoint', checkpoint=checkpoint)
 
 
 # what has changed -------------------------------------------------------------------------------
