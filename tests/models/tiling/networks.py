@@ -2,6 +2,7 @@
 
 import torch
 
+from tests.helpers import noise
 from wfvae_toolkit.registry import AUTOENCODERS
 
 RESIDUAL = dict(downsample=dict(type='ResidualDownsample'), upsample=dict(type='ResidualUpsample'))
@@ -31,10 +32,6 @@ def build(seed=0, **settings):
     model = AUTOENCODERS.build({**small, **settings}).eval()
     model.disable_tiling()
     return model
-
-
-def noise(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
 @torch.no_grad()

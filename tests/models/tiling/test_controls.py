@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.models.tiling.networks import build, largest_difference, noise, results
+from tests.helpers import noise
+from tests.models.tiling.networks import build, largest_difference, results
 from tests.tolerances import of_network
 from wfvae_toolkit.inference import Reconstructor
 from wfvae_toolkit.models.tiling import AUTO_PIXELS, Tiling, TilingControls, set_tiling

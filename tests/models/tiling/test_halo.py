@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.models.tiling.networks import CONFIGS, build, largest_difference, noise, results
+from tests.helpers import noise
+from tests.models.tiling.networks import CONFIGS, build, largest_difference, results
 from tests.tolerances import of_network
 from wfvae_toolkit.models.layers import StridedDownsample
 from wfvae_toolkit.models.tiling import halo
