@@ -263,19 +263,6 @@ def test_bad_files_are_written_down_and_training_goes_on(train, photos, tmp_path
         train('tiny', tmp_path / 'strict', **options, **{'train_cfg.max_bad_files': 2})
 
 
-def test_a_new_run_sets_an_earlier_one_aside(train, tmp_path, capsys):
-    train('tiny', tmp_path, **{'train_cfg.max_iters': 4})
-    before = {path.name for path in tmp_path.iterdir()}
-    rows = (tmp_path / 'log.jsonl').read_text(encoding='utf-8')
-    train('tiny', tmp_path, **{'train_cfg.max_iters': 2})
-    aside, = tmp_path.glob('before_*')
-    assert {'iter_4.pth', 'last_checkpoint', 'log.jsonl', 'train.csv', 'val.csv'} <= before
-    assert (aside / 'iter_4.pth').is_file()
-    assert (aside / 'log.jsonl').read_text(encoding='utf-8') == rows
-    assert not (tmp_path / 'iter_4.pth').exists()
-    assert (tmp_path / 'last_checkpoint').read_text(encoding='utf-8').strip() == 'iter_2.pth'
-
-
 @pytest.mark.parametrize(('lines', 'arguments', 'expected'), [
     ('', [], (False, [], 'none')),
     ("resume = True\nresume_drop = ['optimizers']\n", [], (True, ['optimizers'], 'none')),

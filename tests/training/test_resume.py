@@ -122,7 +122,8 @@ def test_new_settings_take_effect_and_are_said(six, resume, tmp_path):
             f'{rates}.betas [0.9, 0.999] -> [0.5, 0.9]',
             "optim_wrapper.discriminator.clip_grad {'max_norm': 100000.0",
             'model.losses.kl.weight 0.001 -> 0.5',
-            "model.losses.wavelet {'type': 'WaveletFlowLoss', 'weight': 0.1} -> None",
+            "model.losses.wavelet {'type': 'WaveletFlowLoss', 'balance': [], 'balance_at': None, 'max_ratio': "
+            "1000000.0, 'weight': 0.1} -> None",
             'train_cfg.max_iters 6 -> 7', 'default_hooks.ema.decay 0.9 -> 0.5', 'model.autoencoder.dropout 0.0 -> 0.1',
             'train_dataloader.num_workers 0 -> 1 (no effect on the numbers)',
             'model.autoencoder.checkpoint_activations False -> True (no effect on the numbers)',
