@@ -1,4 +1,3 @@
-import csv
 import json
 import sys
 from pathlib import Path
@@ -6,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from run_files import read_csv
 
 from wfvae_toolkit.registry import MODELS
 from wfvae_toolkit.utils.config import load_config
@@ -15,11 +15,6 @@ TINY = ROOT / 'tests/data/configs/tiny.py'
 SHIPPED = sorted(path for folder in ('configs', 'configs/ablations') for path in (ROOT / folder).glob('*.py'))
 # What would download weights, or takes long to start and is not looked at here.
 QUIET = {'default_hooks.curves': None, 'default_hooks.pictures': None}
-
-
-def read_csv(path):
-    with open(path, encoding='utf-8', newline='') as file:
-        return list(csv.DictReader(file))
 
 
 def child_config(folder, text):
