@@ -22,6 +22,11 @@ def take(values, count):
     return list(itertools.islice(values, count))
 
 
+def count_parameters(network):
+    """Number of values in all parameters of a module."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
 class TouchesAFile:
     """A pickle that runs code where it is loaded: it makes an empty file at ``path``."""
 

@@ -1,14 +1,10 @@
 import pytest
 
-from tests.helpers import SMALL, build_small
+from tests.helpers import SMALL, build_small, count_parameters
 from wfvae_toolkit.analysis.summary import format_summary, summarize_model
 from wfvae_toolkit.registry import DISCRIMINATORS
 
 DISCRIMINATOR = dict(type='PatchDiscriminator', num_layers=1, width=8)
-
-
-def parameters(network):
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def test_parts_add_up_to_their_network():
@@ -17,7 +13,7 @@ def test_parts_add_up_to_their_network():
                 'discriminator': DISCRIMINATORS.build(DISCRIMINATOR)}
     for name, network in networks.items():
         parts = [count for part, count in summary.parts.items() if part.startswith(f'{name}.')]
-        assert summary.parts[name] == sum(parts) == parameters(network)
+        assert summary.parts[name] == sum(parts) == count_parameters(network)
     assert (summary.downsample_factor, summary.latent_shape) == (4, (3, 4, 4))
 
 
