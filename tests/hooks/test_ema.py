@@ -6,7 +6,7 @@ from torch import nn
 
 from wfvae_toolkit.checkpoints import CheckpointError
 from wfvae_toolkit.hooks import EMAHook
-from wfvae_toolkit.training.model import Update
+from wfvae_toolkit.training.train_step import Update
 
 
 class Counter(nn.Linear):

@@ -1,10 +1,10 @@
-import csv
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from run_files import read_csv
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / 'tests/data/configs/tiny.py'
@@ -68,11 +68,6 @@ def runs(train, launch, masked, validation, tmp_path_factory):
 
 def read_rank(runs, rank, run='two'):
     return json.loads((runs / run / f'rank_{rank}.json').read_text(encoding='utf-8'))
-
-
-def read_csv(path):
-    with open(path, encoding='utf-8', newline='') as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize('part', ['autoencoder', 'discriminator', 'losses', 'average'])
