@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from wfvae_toolkit.utils.errors import SettingError
-from wfvae_toolkit.utils.progress import progress
 
 GAP = 4  # px between the parts of a side-by-side picture, see comparison_grid
 THUMBNAIL = 256  # px, longer side
@@ -61,7 +61,7 @@ class PictureWriter:
         """-> {path: {'runs': {entry's number: Layers}, 'differences': {'0-1': file}}}, in the order of ``paths``."""
         with ThreadPoolExecutor(os.cpu_count() or 1) as executor:
             written = executor.map(lambda path: self._write(entries, path), paths)
-            return dict(zip(paths, progress(written, len(paths), 'pictures'), strict=True))
+            return dict(zip(paths, tqdm(written, 'pictures written', len(paths), disable=None), strict=True))
 
     def _write(self, entries, path):
         sides, runs, differences = {}, {}, {}
