@@ -93,7 +93,7 @@ def test_a_metric_without_its_weights_is_named_and_the_others_are_there(score, r
 
 def test_each_resolution_has_a_folder(score, run):
     folder = score(run, '--resolution', 16, 24)
-    results = {path.name: read(path)[0] for path in folder.iterdir()}
+    results = {path.name: read(path)[0] for path in folder.iterdir() if path.name != 'report'}
     assert set(results) == {'16px', '24px'}
     assert results['16px']['protocol']['pipeline'] == 'ResizeShortSide(size=16), CenterCrop(size=16)'
     assert results['16px']['metrics']['PSNR'] != results['24px']['metrics']['PSNR']

@@ -114,7 +114,7 @@ def _train_and_score(call, run):
     done = max((row['iteration'] for row in read_records(run.folder)), default=0)
     if done < run.max_iters:
         raise RunFailed(f'{run.label}: stopped at update {done} of {run.max_iters}; the same command goes on')
-    call(run.label, run.folder, 'test.py', run.config, run.folder, '--work-dir', run.folder / 'evaluation',
+    call(run.label, run.folder, 'test.py', run.config, run.folder, '--work-dir', run.folder / 'evaluation', '--no-report',
          *as_arguments(run.scoring))
 
 

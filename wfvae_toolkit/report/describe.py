@@ -188,20 +188,28 @@ def _study_score(row, metric, better):
 
 
 def _latents(entry):
-    """Channels of an entry: ``source`` and ``rows`` of dicts with ``mean``, ``std``, ``kl``; None if not measured."""
+    """Channels: ``source``, ``rows`` of dicts with ``mean``, ``std``, ``kl``, and what all ``lacks``; None: none."""
+    source, rows = _channels(entry)
+    if not rows:
+        return None
+    return {'source': source, 'rows': rows,
+            'lacks': [name for name in ('mean', 'std', 'kl') if any(row[name] is None for row in rows)]}
+
+
+def _channels(entry):
     record = entry.latents
     if record.get('mean'):
         kl = record.get('kl_nats_per_position') or [None] * len(record['mean'])
-        rows = [{'mean': mean, 'std': std, 'kl': nats}
-                for mean, std, nats in zip(record['mean'], record['std'], kl, strict=True)]
-        return {'source': f'latent_statistics.json, {record.get("images", "?")} images', 'rows': rows}
+        return f'latent_statistics.json, {record.get("images", "?")} images', [
+            {'mean': mean, 'std': std, 'kl': nats} for mean, std, nats in zip(record['mean'], record['std'], kl, strict=True)]
     rows = {}
     for name, score in (entry.evaluation.summary['metrics'] if entry.evaluation else {}).items():
         if match := _CHANNEL.match(name):
             rows.setdefault(match['number'], dict.fromkeys(('mean', 'std', 'kl')))[match['what']] = score['mean']
     if rows:
-        return {'source': 'the scored images', 'rows': [rows[number] for number in sorted(rows)]}
-    logged = next((row for row in reversed(entry.records) if 'kl_channel/00' in row), {})
-    rows = [{'mean': None, 'std': None, 'kl': value} for name, value in logged.items() if name.startswith('kl_channel/')]
-    return {'source': f'the log, iteration {logged["iteration"]}', 'rows': rows} if rows else None
-
+        return 'the scored images', [rows[number] for number in sorted(rows)]
+    logged = next((row for row in reversed(entry.records) if 'kl_channel/00' in row), None)
+    if logged is None:
+        return '', []
+    return f'the log, iteration {logged["iteration"]}', [
+        {'mean': None, 'std': None, 'kl': value} for name, value in logged.items() if name.startswith('kl_channel/')]

@@ -71,7 +71,7 @@
     const gradient = make('span', {className: 'gradient', style: `background: linear-gradient(to right, ${colours.join(', ')})`});
     const [from, to] = layer.scale === 'error' ? [`${low}`, `${high} and more levels of 255`]
       : [`${layer.second} is nearer to the original by ${-low} levels of 255 or more`, `${layer.first} is, by ${high} or more`];
-    return make('div', {className: 'scale'}, `${layer.text}:`, from, gradient, to);
+    return make('div', {className: 'scale'}, ...[`${layer.text}:`, from, gradient, to].map((part) => part === gradient ? part : make('span', {}, part)));
   }
 
   function showScores() {
