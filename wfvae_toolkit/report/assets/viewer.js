@@ -128,7 +128,8 @@
   slider.addEventListener('pointerdown', (event) => {
     const box = slider.getBoundingClientRect();
     const grip = Math.hypot(event.clientX - box.left - box.width * slider.value / 100, event.clientY - box.top - box.height / 2) < 30;
-    if (!grip) zoom.handleDown(event);
+    // A pointer that panzoom takes gives no mouse event, which the divider needs where there is nothing to move.
+    if (!grip && (scale > 1.001 || event.pointerType === 'touch')) zoom.handleDown(event);
   });
   document.addEventListener('pointermove', (event) => zoom.handleMove(event));
   ['pointerup', 'pointercancel'].forEach((kind) => document.addEventListener(kind, (event) => zoom.handleUp(event)));
