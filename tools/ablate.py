@@ -39,7 +39,6 @@ def main(arguments=None):
     from wfvae_toolkit.analysis.ablation import config_names, plan_runs
     from wfvae_toolkit.analysis.ablation_runs import iterations_for, run_all, visible_devices
     from wfvae_toolkit.analysis.ablation_table import collect, describe, fill, measure_sizes, write_table
-
     from wfvae_toolkit.report import write_report
 
     tools = Path(__file__).resolve().parent

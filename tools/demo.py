@@ -48,7 +48,8 @@ def report(work_dir, train_s, test_s):
              '', f'{"256 px, never seen":<20}{"EMA":>9}{"raw":>9}']
     for name in names:
         lines.append(f'{name:<20}{metrics[name]["mean"]:>9.4f}{metrics[f"raw/{name}"]["mean"]:>9.4f}')
-    files = {'report/index.html': 'all of it on one page', 'evaluation/pictures/': 'input, reconstruction, error of chelsea and flower', 'curves.png': 'losses',
+    files = {'report/index.html': 'all of it on one page', 'curves.png': 'losses',
+             'evaluation/pictures/': 'input, reconstruction, error of chelsea and flower',
              'pictures/': 'the same pictures while it trained', 'evaluation/summary.json': 'scores and their protocol',
              'evaluation/metrics.csv': 'one row an image', 'log.jsonl': 'every logged value',
              'exported/': 'the model for diffusers, latents normalised'}

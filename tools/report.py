@@ -7,11 +7,11 @@ from wfvae_toolkit.utils.options import friendly_errors, whole
 
 
 def parse_arguments(arguments=None):
-    parser = argparse.ArgumentParser(description='Write a page that opens from disk: scores and whether they differ, the '
-                                                 'worst pictures, curves, latents, settings.')
+    parser = argparse.ArgumentParser(description='Write a page that opens from disk: scores and whether they differ, '
+                                                 'the worst pictures, curves, latents, settings.')
     parser.add_argument('folders', nargs='+', metavar='RUN',
-                        help='what train.py, test.py, compare_folders.py or ablate.py wrote, in any mixture; the others are '
-                             'compared with the first')
+                        help='what train.py, test.py, compare_folders.py or ablate.py wrote, in any mixture; the '
+                             'others are compared with the first')
     parser.add_argument('--out', metavar='DIR', help='(default: report/ in RUN, beside the first of several)')
     parser.add_argument('--pictures', type=whole(0), default=200, metavar='N',
                         help='show at most N pictures; scores are shown of all images (default: %(default)s)')

@@ -20,7 +20,8 @@ def parse_arguments(arguments=None):
                         help='crop the centre; without --resolution nothing is resized')
     parser.add_argument('--max-images', type=int, metavar='N', help='only the first N images')
     parser.add_argument('--pictures', type=whole(0), default=200, metavar='N',
-                        help='keep N side-by-side pictures at most: the worst, the best and a random few (default: 200)')
+                        help='keep N side-by-side pictures at most: the worst, the best and a random few '
+                             '(default: %(default)s)')
     parser.add_argument('--no-report', action='store_true', help='write the results alone, no page about them')
     parser.add_argument('--skip-bad', action='store_true', help='exit 0 although files could not be scored')
     add_launcher_argument(parser)

@@ -222,7 +222,7 @@ def test_nothing_is_wider_than_the_screen(two, open_page, width):
     page = open_page(two, viewport={'width': width, 'height': 800})
     assert page.evaluate('document.documentElement.scrollWidth') <= width
     open_first(page)
-    assert page.evaluate("document.querySelector('#viewer').scrollWidth <= document.querySelector('#viewer').clientWidth")
+    assert page.locator('#viewer').evaluate('viewer => viewer.scrollWidth <= viewer.clientWidth')
 
 
 def test_hostile_names_are_texts(tmp_path, open_page):

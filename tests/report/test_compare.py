@@ -13,7 +13,8 @@ NAMES = [f'{number}.png' for number in range(12)]
 def compared(tmp_path):
     """Results by metric of the second of two evaluations against the first."""
     def compare(first, second):
-        entries = read_entries([make_evaluation(tmp_path / 'first', **first), make_evaluation(tmp_path / 'second', **second)])
+        sides = {'first': first, 'second': second}
+        entries = read_entries([make_evaluation(tmp_path / name, **side) for name, side in sides.items()])
         return {result['metric']: result for result in compare_entries(*entries)}
     return compare
 

@@ -36,7 +36,8 @@ def test_an_ablation_is_all_its_runs(tmp_path):
     for name, seed in [('base', 0), ('base', 1), ('wide', 0)]:
         run = make_run(tmp_path / f'study/{name}/seed_{seed}')
         (run / 'ablation.json').write_text('{}')
-    assert [entry.label for entry in read_entries([tmp_path / 'study'])] == ['base/seed_0', 'base/seed_1', 'wide/seed_0']
+    labels = [entry.label for entry in read_entries([tmp_path / 'study'])]
+    assert labels == ['base/seed_0', 'base/seed_1', 'wide/seed_0']
 
 
 def test_names_that_two_share_get_longer(tmp_path):

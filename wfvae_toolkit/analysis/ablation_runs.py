@@ -114,8 +114,8 @@ def _train_and_score(call, run):
     done = max((row['iteration'] for row in read_records(run.folder)), default=0)
     if done < run.max_iters:
         raise RunFailed(f'{run.label}: stopped at update {done} of {run.max_iters}; the same command goes on')
-    call(run.label, run.folder, 'test.py', run.config, run.folder, '--work-dir', run.folder / 'evaluation', '--no-report',
-         *as_arguments(run.scoring))
+    call(run.label, run.folder, 'test.py', run.config, run.folder, '--work-dir', run.folder / 'evaluation',
+         '--no-report', *as_arguments(run.scoring))
 
 
 def _train_pilot(call, name, config, folder, settings):

@@ -7,7 +7,7 @@ _SAME = ('pipeline', 'quantize')  # of two protocols, so that their scores may b
 
 
 def compare_entries(base, other):
-    """Two entries -> list of dicts, one a metric that both have: ``metric``, ``images``, ``mean``, ``ci95``, ``verdict``.
+    """Two entries -> a dict for each metric of both: ``metric``, ``images``, ``mean``, ``ci95``, ``verdict``.
 
     ``mean`` is ``other - base`` over the images of both. ``verdict`` is 'better', 'worse', 'no difference shown' (the
     interval includes zero), 'changed' (neither direction is better), or says why there is none.
@@ -86,5 +86,6 @@ def _as_lists(value):
 def differing_settings(configs):
     """Configs -> list of (dotted key, [its value as text in each, None where there is no such key])."""
     flat = [flatten(config) for config in configs]
-    rows = [(key, [config.get(key) for config in flat]) for key in dict.fromkeys(key for config in flat for key in config)]
+    keys = dict.fromkeys(key for config in flat for key in config)
+    rows = [(key, [config.get(key) for config in flat]) for key in keys]
     return [(key, values) for key, values in rows if key != 'work_dir' and len(set(values)) > 1]

@@ -201,7 +201,8 @@ def _channels(entry):
     if record.get('mean'):
         kl = record.get('kl_nats_per_position') or [None] * len(record['mean'])
         return f'latent_statistics.json, {record.get("images", "?")} images', [
-            {'mean': mean, 'std': std, 'kl': nats} for mean, std, nats in zip(record['mean'], record['std'], kl, strict=True)]
+            {'mean': mean, 'std': std, 'kl': nats}
+            for mean, std, nats in zip(record['mean'], record['std'], kl, strict=True)]
     rows = {}
     for name, score in (entry.evaluation.summary['metrics'] if entry.evaluation else {}).items():
         if match := _CHANNEL.match(name):

@@ -120,8 +120,8 @@ def split_strip(path):
         raise SettingError(f'{path}: not readable ({error}); remove it, or score the run again') from None
     width, rest = divmod(pixels.shape[1] - 2 * GAP, 3)
     if rest or width < 1:
-        raise SettingError(f'{path}: {pixels.shape[1]} px wide, no input, reconstruction and error side by side; remove '
-                           'it, or score the run again')
+        raise SettingError(f'{path}: {pixels.shape[1]} px wide, not an input, a reconstruction and an error side by '
+                           'side; remove it, or score the run again')
     return pixels[:, :width], pixels[:, width + GAP:2 * width + GAP]
 
 
@@ -149,7 +149,8 @@ def difference_map(original, first, second):
 def scale_colours():
     """Colours of both scales for the legend: name -> dict of ``low``, ``high``, ``colours`` (CSS, evenly spread)."""
     scales = {'error': ('inferno', 0, ERROR_LEVELS), 'difference': ('RdBu_r', -DIFFERENCE_LEVELS, DIFFERENCE_LEVELS)}
-    return {kind: {'low': low, 'high': high, 'colours': [f'rgb({r}, {g}, {b})' for r, g, b in _colours(name, 9).tolist()]}
+    return {kind: {'low': low, 'high': high,
+                   'colours': [f'rgb({r}, {g}, {b})' for r, g, b in _colours(name, 9).tolist()]}
             for kind, (name, low, high) in scales.items()}
 
 

@@ -155,7 +155,7 @@ def read_evaluation(folder):
     rows = {}
     for row in _read_csv(folder / 'metrics.csv'):
         path = row.pop('path')
-        rows[path] = {name: _number(text, folder / 'metrics.csv') for name, text in row.items() if text not in ('', None)}
+        rows[path] = {name: _number(text, folder / 'metrics.csv') for name, text in row.items() if text}
     kept = _read_json(folder / KEPT_FILE, None)
     if kept is None:
         kept = _guess_pictures(folder, rows)
