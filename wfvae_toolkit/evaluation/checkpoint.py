@@ -30,8 +30,8 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
     Args:
         cfg (Config): ``val_dataloader`` and ``val_evaluator`` are read.
         checkpoint (str | Path): a MODEL, see ``wfvae_toolkit.checkpoints.read_model``.
-        folder (str | Path): receives summary.json, metrics.csv, pictures/ of the worst, the best and a random few
-            images (of a small set: of all), which pictures.json lists, and worst/ of the three worst of each metric. Each
+        folder (str | Path): receives summary.json, metrics.csv, worst/ of the three worst images of each metric, and
+            pictures/ of the worst, the best and a random few (of a small set: of all), listed in pictures.json. Each
             rank writes its random part of pictures/; rank 0 writes everything else.
         resolution (int): resize the short side to so many px; None: keep the config's pipeline, or only crop.
         crop (int): edge in px of a centre crop; None with a ``resolution``: the same number.
