@@ -63,9 +63,9 @@ def test_equal_pictures_are_one_file_and_unused_ones_go(tmp_path):
 
 
 def test_pairs():
-    assert pairs_to_map(1) == []
-    assert pairs_to_map(3) == [(0, 1), (0, 2), (1, 2)]
-    assert pairs_to_map(4) == [(0, 1), (0, 2), (0, 3)]
+    assert pairs_to_map([4]) == []
+    assert pairs_to_map([0, 1, 3]) == [(0, 1), (0, 3), (1, 3)]
+    assert pairs_to_map([1, 2, 3, 4]) == [(1, 2), (1, 3), (1, 4)]
 
 
 def test_scales_name_their_ends():

@@ -38,6 +38,9 @@ def test_an_ablation_is_all_its_runs(tmp_path):
         (run / 'ablation.json').write_text('{}')
     labels = [entry.label for entry in read_entries([tmp_path / 'study'])]
     assert labels == ['base/seed_0', 'base/seed_1', 'wide/seed_0']
+    # Once its table is there, the first config leads.
+    (tmp_path / 'study/ablation.csv').write_text('config\nwide\nbase\n')
+    assert read_entries([tmp_path / 'study'])[0].label == 'wide/seed_0'
 
 
 def test_names_that_two_share_get_longer(tmp_path):

@@ -1,6 +1,7 @@
 """Pictures of a report: thumbnails, originals, reconstructions, maps of errors and of differences between two runs."""
 
 import hashlib
+import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,10 +40,10 @@ def choose_pictures(entries, limit):
     return sorted(paths, key=lambda path: -sum(path in pictures for pictures in kept))[:limit]
 
 
-def pairs_to_map(count):
-    """Pairs of entries whose differences are mapped: all of up to 3, else the first with each other."""
-    return [(first, second) for first in range(count if count <= 3 else min(count, 1))
-            for second in range(first + 1, count)]
+def pairs_to_map(numbers):
+    """Pairs of entries whose differences are mapped: all of up to 3 entries, else the first with each other."""
+    pairs = list(itertools.combinations(numbers, 2))
+    return pairs if len(numbers) <= 3 else [pair for pair in pairs if pair[0] == numbers[0]]
 
 
 class PictureWriter:
@@ -70,7 +71,8 @@ class PictureWriter:
             if strip:
                 sides[number] = split_strip(strip)
                 runs[number] = self._layers(*sides[number])
-        for first, second in pairs_to_map(len(entries)):
+        scored = [number for number, entry in enumerate(entries) if entry.evaluation]
+        for first, second in pairs_to_map(scored):
             if first in sides and second in sides and np.array_equal(sides[first][0], sides[second][0]):
                 differences[f'{first}-{second}'] = self._save(
                     'd', difference_map(sides[first][0], sides[first][1], sides[second][1]))

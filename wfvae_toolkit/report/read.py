@@ -108,8 +108,12 @@ def _places(folder):
         scores = _scores_below(folder / 'evaluation')
         for place in scores or [None]:
             yield (folder, place), True
-    elif runs := sorted(path.parent for path in folder.glob('*/seed_*/ablation.json')):
-        for run in sorted(runs, key=lambda path: (path.parent.name, path.name)):
+    elif runs := [path.parent for path in folder.glob('*/seed_*/ablation.json')]:
+        configs = [row['config'] for row in _read_csv(folder / 'ablation.csv')]
+        # As the table has them: the first config is the one that the others are compared with.
+        runs.sort(key=lambda run: (configs.index(run.parent.name) if run.parent.name in configs else len(configs),
+                                   run.parent.name, len(run.name), run.name))
+        for run in runs:
             yield from _places(run)
     else:
         for place in _scores_below(folder):
