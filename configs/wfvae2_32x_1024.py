@@ -26,5 +26,5 @@ model = dict(
 train_dataloader = dict(batch_size=1)
 train_cfg = dict(accumulation=4)
 optim_wrapper = dict(discriminator=dict(optimizer=dict(lr=1e-5)))
-# The discriminator learns from the first update, the autoencoder heeds it late.
+# The discriminator learns from the first update; the adversarial loss starts late.
 default_hooks = dict(discriminator=dict(start_iter=80_000, train_iter=0))

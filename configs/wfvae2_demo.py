@@ -7,7 +7,7 @@ model = dict(
     autoencoder=dict(widths=(32, 64, 128), flow_width=32),
     discriminator=dict(num_layers=3, width=32),
     losses=dict(
-        # A centre crop: the perceptual network would cost as much as all the rest.
+        # A centre crop: on the whole image the perceptual network would take as long as all the rest.
         perceptual=dict(_delete_=True, type='STLPIPSLoss', net='alex', weight=0.1, crop=48),
         adversarial=dict(weight=0.1)))
 
@@ -20,7 +20,7 @@ default_hooks = dict(
     learning_rate=dict(warmup_iters=50, decay='cosine', final_factor=0.01),
     discriminator=dict(start_iter=1530),
     ema=dict(decay=0.99),
-    flat_fields=None,  # minutes of training leave grids: it would warn each time
+    flat_fields=None,  # grids remain after minutes of training: the hook would warn each time
     pictures=dict(count=2),
     checkpoint=dict(interval=425, max_keep_ckpts=2, save_best=None))
 

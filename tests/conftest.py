@@ -1,5 +1,6 @@
 """Fixtures that several test files share; --import-mode=importlib lets them import nothing from each other."""
 
+import copy
 import importlib.util
 import itertools
 import json
@@ -16,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from wfvae_toolkit.checkpoints import convert_earlier_state
+from wfvae_toolkit.checkpoints import convert_earlier_state, save_training_checkpoint
 from wfvae_toolkit.datasets.loader import Batch
 from wfvae_toolkit.losses import DiscriminatorStep, Step
 from wfvae_toolkit.models.posterior import DiagonalGaussian
@@ -24,7 +25,7 @@ from wfvae_toolkit.training import AutoencoderTraining, TurnOptimizers
 
 # Above the number of cores torch takes as many only when it is told.
 torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
-pytest.register_assert_rewrite('run_files')
+pytest.register_assert_rewrite('run_files', 'tests.training.helpers')
 DATA = Path(__file__).parent / 'data'
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -85,6 +86,17 @@ def make_model():
                         adversarial=dict(type='AdversarialLoss', weight=0.5, balance=('pixel',))))
         return AutoencoderTraining(**{**config, **settings}).train()
     return make
+
+
+@pytest.fixture
+def training_checkpoint(make_model, tmp_path):
+    """A folder with iter_7.pth, whose averaged autoencoder is the raw one plus 1; and what that file holds."""
+    model = make_model(seed=3)
+    ema = {name: value + 1 for name, value in model.autoencoder.state_dict().items()}
+    content = {'meta': {'iteration': 7}, 'state_dict': model.state_dict(), 'ema_state_dict': ema,
+               'optimizers': {'autoencoder': {'a': 1}, 'discriminator': {'d': 1}}}
+    save_training_checkpoint(copy.deepcopy(content), tmp_path / 'iter_7.pth', model.autoencoder_config)
+    return tmp_path, content
 
 
 @pytest.fixture

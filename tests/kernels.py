@@ -15,8 +15,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 # Where tests compare numbers of networks. What needs no other kernel, and what is slow, runs in `make test`.
 TESTS = ('models', 'losses', 'inference', 'evaluation', 'checkpoints', 'training/test_model.py',
-         'training/test_options.py', 'training/test_optimizers.py', 'training/test_rows_with_autoencoder.py',
-         'analysis/benchmark/test_plain.py', 'hooks')
+         'training/test_objective.py', 'training/test_passes.py', 'training/test_train_step.py',
+         'training/test_balance.py', 'training/test_starting.py', 'training/test_optimizers.py',
+         'training/test_rows_with_autoencoder.py', 'analysis/benchmark/test_plain.py', 'hooks')
 # These start processes, in which torch takes no more threads than there are cores.
 STARTING = ('training/test_distributed.py', 'tools/test_resume.py', 'tools/test_latents.py',
             'tools/test_reconstruct.py')

@@ -12,7 +12,7 @@ from wfvae_toolkit.utils.options import ParseOptions, friendly_errors
 def parse_arguments(arguments=None):
     parser = argparse.ArgumentParser(
         description='Train each config with each seed, score the runs on the same images, write one table. The same '
-                    'command again goes on where the first one stopped.')
+                    'command again resumes where the first one stopped.')
     parser.add_argument('configs', nargs='+', metavar='CONFIG', help='files, or package::file.py; the others are '
                                                                      'compared with the first one')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0], metavar='N', help='(default: 0)')
@@ -21,7 +21,7 @@ def parse_arguments(arguments=None):
     budget.add_argument('--minutes', type=float, metavar='M', help='training time of each run; a short pilot of each '
                                                                    'config says how many updates that is')
     parser.add_argument('--work-dir', default='work_dirs/ablation', metavar='DIR', help='(default: %(default)s)')
-    parser.add_argument('--jobs', type=int, metavar='N', help='runs at a time (default: one a GPU, or one)')
+    parser.add_argument('--jobs', type=int, metavar='N', help='runs at a time (default: one per GPU, or one)')
     parser.add_argument('--cfg-options', nargs='+', action=ParseOptions, metavar='KEY=VALUE', help='settings of all '
                                                                                                    'runs')
     parser.add_argument('--fill', metavar='FILE.md', help='also put the table between the marks in this file')
@@ -47,7 +47,7 @@ def main(arguments=None):
     else:
         max_iters = iterations_for(options.minutes, options.configs, options.work_dir, tools, options.cfg_options)
     runs = plan_runs(options.configs, options.seeds, max_iters, options.work_dir, options.cfg_options)
-    sizes = measure_sizes(runs)  # first: a model that cannot be built is no reason to train the others
+    sizes = measure_sizes(runs)  # first: if a model cannot be built, stop before the others are trained
     failures = run_all(runs, tools, options.jobs or len(visible_devices()) or 1)
 
     table = collect(runs, sizes)
@@ -63,6 +63,6 @@ def main(arguments=None):
 
 
 if __name__ == '__main__':
-    # As Ctrl-C: the runs are told to stop before this process ends.
+    # Like Ctrl-C: tell the runs to stop before this process ends.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     main()

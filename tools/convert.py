@@ -6,8 +6,8 @@ from wfvae_toolkit.utils.options import add_import_argument, friendly_errors
 
 
 def parse_arguments(arguments=None):
-    parser = argparse.ArgumentParser(description='Any form in, any form out; what was written is read again and '
-                                                 'compared before it counts.')
+    parser = argparse.ArgumentParser(description='Convert a model from any form to another. The result is read '
+                                                 'again and compared with the model.')
     parser.add_argument('model', metavar='MODEL', help="a run's folder, a checkpoint, an exported folder, an earlier "
                                                        '.ckpt')
     parser.add_argument('output', metavar='OUTPUT', help='native: a .pth file; other forms: a folder')

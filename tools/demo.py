@@ -1,4 +1,4 @@
-"""The whole way on a laptop: train configs/wfvae2_demo.py, score it, export it, say what there is to see."""
+"""All steps on a laptop: train configs/wfvae2_demo.py, score it, export it, and list the results."""
 
 import argparse
 import json
@@ -12,8 +12,8 @@ CONFIG = 'configs/wfvae2_demo.py'
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description='Train the demo, score it, export it, report. A second call goes on '
-                                                 'where the first one stopped; a finished one is not trained again.')
+    parser = argparse.ArgumentParser(description='Train the demo, score it, export it, report. A second call resumes '
+                                                 'where the first one stopped; a finished run is not trained again.')
     parser.add_argument('--work-dir', default='work_dirs/demo')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='settings of the training')
     options = parser.parse_args(arguments)
@@ -31,7 +31,7 @@ def main(arguments=None):
 
 
 def run(*command):
-    """A step in a process of its own; its failure is ours."""
+    """Run a step in its own process; if it fails, this program fails."""
     command = [str(part) for part in command]
     print(f'\n$ python {" ".join(command)}', flush=True)
     status = subprocess.run([sys.executable, *command], cwd=ROOT, check=False).returncode

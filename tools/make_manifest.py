@@ -13,9 +13,9 @@ def main(arguments=None):
     parser.add_argument('folder', metavar='FOLDER', help='scanned with its subfolders')
     parser.add_argument('out', metavar='OUT', help='the manifest, such as data/photos.jsonl; paths are relative to it')
     parser.add_argument('--split', type=float, metavar='SHARE',
-                        help='write OUT_train.jsonl, with this share of the pictures, and OUT_val.jsonl; pictures '
-                             'that are added later leave the others where they are')
-    parser.add_argument('--seed', type=int, default=0, help='another one gives another split (default: 0)')
+                        help='write OUT_train.jsonl, with this share of the pictures, and OUT_val.jsonl; adding '
+                             'pictures later does not move the others')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the split (default: 0)')
     options = parser.parse_args(arguments)
 
     # Imported late: --help must not wait for torch.

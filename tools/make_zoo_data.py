@@ -15,7 +15,7 @@ TRAIN_SIDE, VAL_SIDE = 768, 1024  # px, short side at most: training crops from 
 def parse_arguments(arguments=None):
     parser = argparse.ArgumentParser(
         description="Photographs from Debian packages, and the demo's training pictures, in FOLDER/train and "
-                    'FOLDER/val. pictures.csv there tells what became of every picture.')
+                    'FOLDER/val. FOLDER/pictures.csv says for every picture if it was kept.')
     parser.add_argument('table', metavar='TABLE.csv', help='packages, versions, licences and which pictures')
     parser.add_argument('folder', metavar='FOLDER', help='made anew; left as it is if it was finished from this table')
     parser.add_argument('--cache', metavar='DIR', help='keep downloaded packages here (default: they are deleted)')
@@ -23,7 +23,7 @@ def parse_arguments(arguments=None):
 
 
 def collect(table, cache):
-    """Yield (package, path, PIL image or None, objection) of everything that the table names; val first."""
+    """Yield (package, path, PIL image or None, reason against it) for every picture of the table; val first."""
     from PIL import Image, UnidentifiedImageError
 
     from wfvae_toolkit.datasets.debian_packages import Package, download, read_pictures

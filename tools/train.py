@@ -13,7 +13,7 @@ def parse_arguments(arguments=None):
     add_config_arguments(parser)
     parser.add_argument('--work-dir', help='where everything is written (default: work_dirs/<name of the config>)')
     parser.add_argument('--resume', nargs='?', const=True, default=False, metavar='CHECKPOINT', type=os.path.expanduser,
-                        help='go on from CHECKPOINT, or from the newest one of the work dir; from iteration 0 if none')
+                        help='resume from CHECKPOINT, or from the newest one of the work dir, if there is one')
     parser.add_argument('--resume-drop', nargs='+', choices=('discriminator', 'optimizers', 'early_stop'), default=[],
                         help='what not to continue')
     add_launcher_argument(parser)
@@ -31,7 +31,7 @@ def main(arguments=None):
     cfg = load_config(options.config, options.cfg_options)
     cfg.work_dir = os.path.expanduser(
         options.work_dir or cfg.get('work_dir') or f'work_dirs/{Path(cfg.filename).stem}')
-    # A command line may say what a config does, and wins.
+    # The command line overrides the config.
     cfg.resume = options.resume or cfg.get('resume') or False
     cfg.resume_drop = options.resume_drop or cfg.get('resume_drop') or []
     cfg.launcher = options.launcher or cfg.get('launcher') or 'none'

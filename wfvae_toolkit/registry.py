@@ -1,9 +1,8 @@
 """Every registry of the toolkit on one page.
 
-A config names a part by its class name (``dict(type='Haar')``); ``locations`` lets the registry
-find it without an import in the config. A dotted path (``type='package.module.Class'``) works
-everywhere too. Registries below the line are children of MMEngine's, so its own parts
-(optimizers, visualization backends, ...) are found through them.
+A config names a part by its class name (``dict(type='Haar')``). The registry imports its ``locations`` to find the
+class, so the config needs no import. A dotted path (``type='package.module.Class'``) works too. The second group of
+registries are children of MMEngine's, so MMEngine's own parts (optimizers, visualization backends, ...) are found too.
 """
 
 import contextlib
@@ -21,10 +20,10 @@ SCOPE = 'wfvae_toolkit'
 
 
 class PartRegistry(Registry):
-    """MMEngine's registry, in which a second part of a name is an error that says where both stand.
+    """MMEngine's registry; registering a name twice is an error that gives the location of both parts.
 
     Attributes:
-        context (tuple[str]): arguments that the owner passes to every part; no settings.
+        context (tuple[str]): arguments that the owner passes to every part; a config cannot set them.
         offers (tuple[str]): arguments that the owner passes unless the config gives them.
     """
 
@@ -35,7 +34,7 @@ class PartRegistry(Registry):
     def _register_module(self, module, module_name=None, force=False):
         names = [module_name] if isinstance(module_name, str) else module_name or [module.__name__]
         if not module.__module__.startswith(f'{SCOPE}.'):
-            # A stranger may come first: our names are taken all the same.
+            # A plug-in may register before our own parts are imported. Import ours first, so that a clash is noticed.
             self.import_from_location()
         for name in names:
             other = self._module_dict.get(name)
@@ -56,9 +55,9 @@ def build_part(cfg, registry, **context):
             (``channels=``, ``norm=``).
 
     Raises:
-        TypeError: ``cfg`` is no dict with a ``type``, or an argument is unknown or missing.
-        KeyError: nothing of that name is registered; the message lists what is.
-        ValueError: one of our own parts got a text where it takes a number, or the like.
+        UnknownSetting: ``cfg`` is not a dict with a ``type``, or an argument is unknown or missing.
+        UnknownName: no part of that name is registered; the message lists the registered names.
+        SettingError: an argument of one of our own parts has the wrong type, such as a text in place of a number.
     """
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise UnknownSetting(f"{registry.name}: expected dict(type='Name', ...), got {cfg!r}")
@@ -85,12 +84,12 @@ def build_part(cfg, registry, **context):
 
 
 def is_own(part):
-    """Whether a class is the toolkit's, whose defaults show the kind of a setting; see `kinds_of`."""
+    """Whether a class belongs to the toolkit. Its defaults then show the type of each setting; see `kinds_of`."""
     return part.__module__.partition('.')[0] == SCOPE
 
 
 def find_part(name, registry):
-    """Name or dotted path -> class, installed plug-ins included; KeyError that lists the registered names otherwise."""
+    """Name or dotted path -> class, installed plug-ins included. UnknownName lists the registered names."""
     cls = _look_up(name, registry)
     if cls is None and load_plugins():
         cls = _look_up(name, registry)
@@ -111,7 +110,7 @@ def _look_up(name, registry):
     try:
         cls = registry.get(name)
         if cls is None and dot:
-            # MMEngine's None says nothing about the reason; this does.
+            # MMEngine returns None without a reason. This import raises the reason.
             cls = getattr(import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise UnknownName(f'{registry.name} {name!r}: {error}') from error
@@ -126,9 +125,9 @@ def registered_names(registry):
 
 
 def with_registered_names(config):
-    """A config whose parts given as classes or by dotted paths are called by the names that they are registered under.
+    """A copy of a config in which registered names replace classes and dotted paths.
 
-    A part that is registered under no name stays a dotted path; see `unregistered_types`.
+    A part that is not registered keeps its dotted path; see `unregistered_types`.
     """
     if isinstance(config, dict):
         config = {key: with_registered_names(value) for key, value in config.items()}
@@ -153,10 +152,10 @@ def _registered_name(kind):
 
 
 def unregistered_types(config, registries=None):
-    """Values of ``type``, at any depth of a config, that none of ``registries`` (None: of all) holds.
+    """Values of ``type``, at any depth of a config, that are in none of ``registries`` (None: all registries).
 
-    A config that came from a file is checked with this: MMEngine's registries would import and call any dotted path,
-    ``subprocess.Popen`` included.
+    Check a config from a file with this function: MMEngine's registries would import and call any dotted path, even
+    ``subprocess.Popen``.
     """
     names = [name for registry in registries or BY_NAME.values() for name in registered_names(registry)]
     return [node['type'] for node in _dicts(config) if 'type' in node and node['type'] not in names]

@@ -1,7 +1,8 @@
 """Every key that a config may have: sections, their fixed keys, their rows, and the settings of each part.
 
-`SECTIONS` is the table of top-level keys; `utils/conventions.py` has the sentences for keys that belong elsewhere. What
-a part takes is read from its signature, the registry of a nested part from the name of the parameter (`PARTS`).
+`SECTIONS` is the table of top-level keys; `utils/conventions.py` says what to use in place of MMEngine's other keys.
+The settings of a part are read from its signature. The name of a parameter tells the registry of a nested part
+(`PARTS`).
 """
 
 import logging
@@ -33,7 +34,7 @@ _OPTIMIZER_ROW = Fields({
     'paramwise_cfg': _PARAMWISE,
 }, "dict(optimizer=dict(type='AdamW', lr=1e-5))")
 
-# Top-level keys. Rows of the table may be added by whoever gives a key a meaning.
+# Top-level keys. A package that reads another key may add a row for it.
 SECTIONS = {
     'default_scope': Value((TEXT, NONE)),
     'custom_imports': Fields({'imports': Value((TEXT, LIST, NONE)), 'allow_failed_imports': Value((SWITCH,), False)},
@@ -78,14 +79,14 @@ SECTIONS = {
     'default_hooks': Rows(Part(registries.HOOKS, {'priority': Value((TEXT, WHOLE, NONE))})),
     'custom_hooks': Items(Part(registries.HOOKS, {'priority': Value((TEXT, WHOLE, NONE))}), ()),
     'visualizer': Part(registries.VISUALIZERS),
-    # MMEngine's, where None alone is what runs.
+    # MMEngine's keys; only None is allowed.
     **{name: Value((NONE,)) for name in ('auto_scale_lr', 'log_processor', 'test_dataloader', 'test_cfg',
                                          'test_evaluator')},
 }
 
-# What one start of a run says; no part of what is trained.
+# Keys that say how a run is started; they do not change what is trained.
 STARTED_BY = ('launcher', 'resume', 'resume_drop')
-# Sections without which no run starts, and those that come together.
+# Sections that every run needs, and sections that must be set together.
 _NEEDED = ('model', 'train_dataloader', 'optim_wrapper', 'train_cfg', 'randomness', 'env_cfg')
 _VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
 
@@ -116,15 +117,15 @@ SCHEMA = Schema(SECTIONS, PARTS)
 def check_config(cfg):
     """Refuse the first key of a config that nothing reads, and the first value of a wrong kind.
 
-    Nothing is built. What depends on two settings, or on files, is checked where it is built.
+    Nothing is built. Rules that concern two settings, or files, are checked when the part is built.
 
     Args:
-        cfg (dict | Config): sections that it lacks are not missed; see `check_runnable`.
+        cfg (dict | Config): it may lack sections; `check_runnable` reports those.
 
     Raises:
         UnknownSetting: a key that nothing reads, or one that a part needs and lacks; the message names the nearest.
-        UnknownName: a ``type`` that its registry does not hold.
-        SettingError: a value of another kind than its setting.
+        UnknownName: a ``type`` that is not in its registry.
+        SettingError: a value of the wrong type.
     """
     SCHEMA.check(_as_dict(cfg))
 
@@ -139,7 +140,7 @@ def effective_settings(cfg):
 
 
 def check_runnable(settings):
-    """SettingError for a section without which no run starts, or a part of the validation without the others."""
+    """SettingError if a section that every run needs is missing, or if the validation is configured only in part."""
     for name in _NEEDED:
         if not isinstance(settings.get(name), dict):
             raise SettingError(f'{name}={settings.get(name)!r}: a dict is needed; see '
@@ -173,7 +174,7 @@ def node_at(cfg, path):
 
 
 def check_removed(cfg, paths):
-    """UnknownSetting for the first of some dotted paths that was to take a row out and names none."""
+    """UnknownSetting for the first of ``paths`` that a config sets to None although no row has that name."""
     SCHEMA.check_removed(_as_dict(cfg), paths)
 
 

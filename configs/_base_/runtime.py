@@ -1,4 +1,4 @@
-"""What every run has: loop, optimizers, hooks, logs."""
+"""Settings of every run: loop, optimizers, hooks, logs."""
 
 default_scope = 'wfvae_toolkit'
 work_dir = None  # None: work_dirs/<config's name>
@@ -44,5 +44,5 @@ val_evaluator = dict(
         PSNR=dict(type='PSNR'),
         SSIM=dict(type='SSIM'),
         STLPIPS=dict(type='STLPIPS', net='alex', optional=True),
-        # Published figures use AlexNet. Its trunk needs a download or a file: left out where there is neither.
+        # Published figures use AlexNet. Its trunk needs a download or a file; without both the metric is left out.
         LPIPS=dict(type='LPIPS', net='alex', optional=True)))

@@ -1,4 +1,4 @@
-"""The trained demo's decoder, trained on with its encoder frozen: latents stay what they were."""
+"""The trained demo's decoder, trained further with its encoder frozen: latents do not change."""
 
 _base_ = '../wfvae2_demo.py'
 load_from = 'work_dirs/demo'

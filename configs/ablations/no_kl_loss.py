@@ -1,4 +1,4 @@
-"""No KL: an autoencoder whose latents nothing holds together."""
+"""No KL: nothing keeps the latents near the standard normal."""
 
 _base_ = '../wfvae2_1024.py'
 model = dict(losses=dict(kl=None))

@@ -1,4 +1,4 @@
-"""No L1: the perceptual row alone says how near the picture is."""
+"""No L1: only the perceptual row compares the pictures."""
 
 _base_ = '../wfvae2_1024.py'
 model = dict(losses=dict(pixel=None))

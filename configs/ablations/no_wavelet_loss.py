@@ -1,4 +1,4 @@
-"""What the agreement of both wavelet pyramids is worth: the same without its loss."""
+"""The wavelet pyramid without its loss: nothing makes both pyramids agree."""
 
 _base_ = '../wfvae2_1024.py'
 model = dict(losses=dict(wavelet=None))

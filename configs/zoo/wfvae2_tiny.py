@@ -7,7 +7,7 @@ model = dict(
     autoencoder=dict(widths=(32, 64, 128), flow_width=32),
     discriminator=None,
     losses=dict(
-        # A centre crop: the perceptual network would cost as much as all the rest.
+        # A centre crop: on the whole image the perceptual network would take as long as all the rest.
         perceptual=dict(_delete_=True, type='STLPIPSLoss', net='alex', weight=0.1, crop=48),
         adversarial=None))
 

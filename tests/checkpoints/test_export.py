@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.helpers import SMALL, build_small
 from wfvae_toolkit.checkpoints import (
     EXPORTERS,
     CheckpointError,
@@ -16,23 +17,16 @@ from wfvae_toolkit.checkpoints import (
 )
 from wfvae_toolkit.checkpoints import export as export_module
 from wfvae_toolkit.models.latent_statistics import LatentStatistics
-from wfvae_toolkit.registry import AUTOENCODERS
 from wfvae_toolkit.utils.errors import SettingError
 
-CONFIG = dict(type='WFVAE2Image', latent_channels=3, widths=[8, 12], flow_width=4)
 OUTPUTS = {'native': 'model.pth', 'earlier': 'model'}
-
-
-def build(seed=0, **settings):
-    torch.manual_seed(seed)
-    return AUTOENCODERS.build({**CONFIG, **settings})
 
 
 @pytest.fixture
 def make_trained(tmp_path):
     def make(statistics=None, weights='ema', dtype=torch.float32, seed=0, **settings):
-        state = {key: value.to(dtype) for key, value in build(seed, **settings).state_dict().items()}
-        return TrainedModel({**CONFIG, **settings}, state, statistics, tmp_path, 'native', weights, {'iteration': 7})
+        state = {key: value.to(dtype) for key, value in build_small(seed, **settings).state_dict().items()}
+        return TrainedModel({**SMALL, **settings}, state, statistics, tmp_path, 'native', weights, {'iteration': 7})
     return make
 
 
@@ -86,7 +80,7 @@ def test_a_file_for_inference_cannot_be_resumed(tmp_path, make_trained):
     with pytest.raises(CheckpointError, match=r'no state of a training to resume; load_from=.*a\.pth'):
         load_training_checkpoint(path)
     checkpoint = {'meta': {'iteration': 1}, 'state_dict': {}}
-    save_training_checkpoint(checkpoint, tmp_path / 'iter_1.pth', CONFIG)
+    save_training_checkpoint(checkpoint, tmp_path / 'iter_1.pth', SMALL)
     whole = path.stat().st_size
     assert whole < 1.3 * sum(value.nbytes for value in make_trained().state.values()) + 60_000
 
@@ -95,7 +89,7 @@ def test_code_and_unregistered_types_in_a_native_file(tmp_path, make_trained, mo
     monkeypatch.chdir(tmp_path)
     path, = export_model(make_trained(), tmp_path / 'a.pth', 'native')
     content = torch.load(path, weights_only=True)
-    for config, message in ((dict(CONFIG, norm=dict(type='subprocess.Popen', args=['touch', 'trace'])), 'no registry'),
+    for config, message in ((dict(SMALL, norm=dict(type='subprocess.Popen', args=['touch', 'trace'])), 'no registry'),
                             (dict(type='Haar'), 'builds no autoencoder'), ([], 'its config is no dict')):
         content['meta']['autoencoder'] = json.dumps(config)
         torch.save(content, path)

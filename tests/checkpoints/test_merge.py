@@ -1,19 +1,10 @@
-from pathlib import Path
 
 import pytest
 import torch
 
-from wfvae_toolkit.checkpoints import CheckpointError, TrainedModel, merge_models
+from tests.helpers import trained_small
+from wfvae_toolkit.checkpoints import CheckpointError, merge_models
 from wfvae_toolkit.models.latent_statistics import LatentStatistics
-from wfvae_toolkit.registry import AUTOENCODERS
-
-CONFIG = dict(type='WFVAE2Image', latent_channels=3, widths=(8, 12), flow_width=4)
-
-
-def make(seed, name, statistics=None, **settings):
-    torch.manual_seed(seed)
-    config = {**CONFIG, **settings}
-    return TrainedModel(config, AUTOENCODERS.build(config).state_dict(), statistics, Path(name), 'native', 'ema')
 
 
 @pytest.mark.parametrize(('of_encoder', 'of_decoder'), [
@@ -26,8 +17,8 @@ def make(seed, name, statistics=None, **settings):
 ])
 def test_halves_compute_what_they_did(make_images, of_encoder, of_decoder):
     statistics = LatentStatistics((0.0, 1.0, 2.0), (1.0, 2.0, 3.0))
-    encoder = make(0, 'a', statistics, **of_encoder)
-    decoder = make(1, 'b', LatentStatistics.identity(3), **of_decoder)
+    encoder = trained_small(0, statistics, 'a', **of_encoder)
+    decoder = trained_small(1, LatentStatistics.identity(3), 'b', **of_decoder)
     merged, images = merge_models(encoder, decoder), make_images()
     latents = encoder.build().encode(images).latent_dist.mode()
     assert torch.equal(merged.build().encode(images).latent_dist.mode(), latents)
@@ -45,14 +36,14 @@ def test_halves_compute_what_they_did(make_images, of_encoder, of_decoder):
 ])
 def test_settings_that_one_model_cannot_have_are_named(settings, message):
     with pytest.raises(CheckpointError, match=message):
-        merge_models(make(0, 'a'), make(1, 'b', **settings))
+        merge_models(trained_small(0, name='a'), trained_small(1, name='b', **settings))
 
 
 def test_weights_must_fit():
-    broken = make(1, 'b')
+    broken = trained_small(1, name='b')
     broken.state['decoder.conv_in.bias'] = torch.zeros(3)
     with pytest.raises(CheckpointError, match='decoder.conv_in.bias'):
-        merge_models(make(0, 'a'), broken)
+        merge_models(trained_small(0, name='a'), broken)
     broken.state['extra'] = torch.zeros(3)
     with pytest.raises(CheckpointError, match='extra belongs to neither encoder nor decoder'):
-        merge_models(make(0, 'a'), broken)
+        merge_models(trained_small(0, name='a'), broken)

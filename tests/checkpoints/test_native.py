@@ -1,6 +1,5 @@
 import contextlib
 import json
-import os
 import pickle
 import re
 import zipfile
@@ -8,9 +7,9 @@ import zipfile
 import pytest
 import torch
 
+from tests.helpers import SMALL, TouchesAFile, build_small
 from wfvae_toolkit.checkpoints import (
     CheckpointError,
-    build_autoencoder,
     find_resumable,
     list_checkpoints,
     load_training_checkpoint,
@@ -19,17 +18,7 @@ from wfvae_toolkit.checkpoints import (
 )
 from wfvae_toolkit.registry import AUTOENCODERS
 
-CONFIG = dict(type='WFVAE2Image', latent_channels=3, widths=(8, 12), flow_width=4, wavelet=dict(type='Haar'))
-
-
-class TouchesAFile:
-    """A pickle that runs code where it is loaded."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mknod, (self.path,)
+CONFIG = dict(SMALL, wavelet=dict(type='Haar'))
 
 
 def load_autoencoder(path, weights='ema'):
@@ -40,16 +29,11 @@ def named(path):
     return re.escape(str(path))
 
 
-def build(seed):
-    torch.manual_seed(seed)
-    return AUTOENCODERS.build(CONFIG)
-
-
 def make_checkpoint(iteration=1):
-    raw = {f'autoencoder.{key}': value for key, value in build(0).state_dict().items()}
+    raw = {f'autoencoder.{key}': value for key, value in build_small(0).state_dict().items()}
     return {'meta': {'iteration': iteration, 'seed': 7},
             'state_dict': {**raw, 'discriminator.score.bias': torch.zeros(1)},
-            'ema_state_dict': build(1).state_dict(),
+            'ema_state_dict': build_small(1).state_dict(),
             'optimizers': {'autoencoder': {'param_groups': [{'lr': 1e-5, 'betas': (0.9, 0.999)}]}}, 'best': None}
 
 
@@ -136,7 +120,7 @@ def test_truncated_files_of_the_old_format_of_torch(tmp_path):
     path = tmp_path / 'iter_1.pth'
     torch.save(make_checkpoint(), path, _use_new_zipfile_serialization=False)
     content = path.read_bytes()
-    for length in (*range(0, 400, 7), *range(len(content) - 400, len(content), 7)):
+    for length in (*range(0, 400, 29), *range(len(content) - 400, len(content), 29)):
         path.write_bytes(content[:length])
         with pytest.raises(CheckpointError, match=named(path)):
             load_training_checkpoint(path)
@@ -222,7 +206,7 @@ def test_load_autoencoder(tmp_path, weights, seed, place):
     loaded = load_autoencoder(tmp_path / place, weights)
     assert not loaded.training
     images = torch.rand(1, 3, 8, 12)
-    assert torch.equal(loaded(images), build(seed)(images))
+    assert torch.equal(loaded(images), build_small(seed)(images))
 
 
 def test_weights_that_are_not_there(tmp_path):
@@ -274,12 +258,3 @@ def test_a_config_that_builds_nothing_is_named(tmp_path, config):
     path = save_with_config(tmp_path / 'iter_1.pth', config)
     with pytest.raises(CheckpointError, match=named(path)):
         load_autoencoder(path)
-
-
-@pytest.mark.parametrize('value', [float('nan'), float('inf')])
-def test_weights_that_are_no_numbers_are_named(value):
-    config = dict(type='WFVAE2Image', latent_channels=3, widths=(8, 12), flow_width=4)
-    state = AUTOENCODERS.build(config).state_dict()
-    state['decoder.conv_in.bias'][1] = value
-    with pytest.raises(CheckpointError, match=r'model\.pth: 1 of its \d+ .* first is decoder\.conv_in\.bias'):
-        build_autoencoder(config, state, 'model.pth', 'ema')

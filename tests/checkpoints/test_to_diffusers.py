@@ -4,26 +4,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.helpers import trained_small
 from wfvae_toolkit import AutoencoderWFVAE2
-from wfvae_toolkit.checkpoints import TrainedModel, read_model, to_diffusers, write_statistics
-from wfvae_toolkit.checkpoints.card import MARK
+from wfvae_toolkit.checkpoints import TrainedModel, read_model, to_diffusers
 from wfvae_toolkit.checkpoints.to_diffusers import write_diffusers
 from wfvae_toolkit.models.latent_statistics import LatentStatistics
 from wfvae_toolkit.models.wavelets import Haar
-from wfvae_toolkit.registry import AUTOENCODERS, WAVELETS
+from wfvae_toolkit.registry import WAVELETS
 
-TINY = dict(type='WFVAE2Image', latent_channels=3, widths=(8, 12), flow_width=4, checkpoint_activations=True)
 STATISTICS = LatentStatistics((0.5, -1.0, 2.0), (1.0, 2.0, 0.25))
-
-
-@pytest.fixture
-def make_trained():
-    """A TrainedModel with random weights; keyword arguments over its config."""
-    def make(statistics=None, **settings):
-        config = {**TINY, **settings}
-        torch.manual_seed(0)
-        return TrainedModel(config, AUTOENCODERS.build(config).state_dict(), statistics, Path('run'), 'native', 'ema')
-    return make
 
 
 def test_reference_models_give_the_numbers_of_the_earlier_implementation(earlier_model, tmp_path):
@@ -38,8 +27,8 @@ def test_reference_models_give_the_numbers_of_the_earlier_implementation(earlier
 
 
 @pytest.mark.parametrize('kind', ['channels', 'scalar'])
-def test_a_pipeline_can_normalise_with_what_is_written(make_trained, tmp_path, kind):
-    write_diffusers(make_trained(STATISTICS), tmp_path / 'out', kind)
+def test_a_pipeline_can_normalise_with_what_is_written(tmp_path, kind):
+    write_diffusers(trained_small(statistics=STATISTICS), tmp_path / 'out', kind)
     config = AutoencoderWFVAE2.load_config(tmp_path / 'out')
     raw = torch.randn(100_000, 3, 1, 1, dtype=torch.float64)
     raw = raw * torch.tensor(STATISTICS.std).view(3, 1, 1) + torch.tensor(STATISTICS.mean).view(3, 1, 1)
@@ -55,16 +44,17 @@ def test_a_pipeline_can_normalise_with_what_is_written(make_trained, tmp_path, k
         assert config['latents_mean'] is None
 
 
-def test_without_statistics_latents_stay_raw(make_trained, tmp_path):
-    write_diffusers(make_trained(), tmp_path / 'out')
+def test_without_statistics_latents_stay_raw(tmp_path):
+    write_diffusers(trained_small(), tmp_path / 'out')
     config = AutoencoderWFVAE2.load_config(tmp_path / 'out')
     assert [config[name] for name in ('scaling_factor', 'shift_factor', 'latents_mean', 'latents_std')] == [
         1, 0, None, None]
 
 
 @pytest.mark.parametrize('statistics', [None, STATISTICS])
-def test_the_folder_is_a_model_again(make_trained, tmp_path, statistics):
-    trained = make_trained(statistics, wavelet=dict(type='DiscreteWavelet', name='bior4.4'))
+def test_the_folder_is_a_model_again(tmp_path, statistics):
+    trained = trained_small(statistics=statistics, checkpoint_activations=True,
+                            wavelet=dict(type='DiscreteWavelet', name='bior4.4'))
     paths = write_diffusers(trained, tmp_path / 'out')
     assert sorted(path.name for path in paths) == ['README.md', 'config.json',
                                                    'diffusion_pytorch_model.safetensors', 'modelling_wfvae2.py']
@@ -77,34 +67,34 @@ def test_the_folder_is_a_model_again(make_trained, tmp_path, statistics):
             assert torch.equal(first, second)
 
 
-def test_what_cannot_travel_is_named_and_nothing_is_written(make_trained, tmp_path):
+def test_what_cannot_travel_is_named_and_nothing_is_written(tmp_path):
     class Foreign(Haar):
         pass
 
     WAVELETS.register_module(module=Foreign)
     try:
         with pytest.raises(ValueError, match='Foreign: a plug-in registers it'):
-            write_diffusers(make_trained(wavelet=dict(type='Foreign')), tmp_path / 'out')
+            write_diffusers(trained_small(wavelet=dict(type='Foreign')), tmp_path / 'out')
     finally:
         WAVELETS.module_dict.pop('Foreign')
     trained = TrainedModel(dict(type='DiffusersAutoencoderKL'), {}, None, Path('run'), 'native', 'ema')
     with pytest.raises(ValueError, match='run: a DiffusersAutoencoderKL; --to diffusers takes WFVAE2Image'):
         write_diffusers(trained, tmp_path / 'out')
     with pytest.raises(ValueError, match="latent_statistics='folded': one of channels, scalar"):
-        write_diffusers(make_trained(), tmp_path / 'out', 'folded')
+        write_diffusers(trained_small(), tmp_path / 'out', 'folded')
     assert not (tmp_path / 'out').exists()
 
 
-def test_an_export_that_computes_something_else_is_an_error(make_trained, tmp_path, monkeypatch):
+def test_an_export_that_computes_something_else_is_an_error(tmp_path, monkeypatch):
     decode = AutoencoderWFVAE2.decode
     monkeypatch.setattr(AutoencoderWFVAE2, 'decode', lambda self, z: decode(self, z * 1.001))
     with pytest.raises(RuntimeError, match='its images differ from those of the model by up to'):
-        write_diffusers(make_trained(), tmp_path / 'out')
+        write_diffusers(trained_small(), tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
 
 
-def test_settings_are_plain_json(make_trained, tmp_path):
-    write_diffusers(make_trained(STATISTICS), tmp_path / 'out')
+def test_settings_are_plain_json(tmp_path):
+    write_diffusers(trained_small(statistics=STATISTICS), tmp_path / 'out')
     settings = json.loads((tmp_path / 'out/config.json').read_text())
     assert settings['_class_name'] == 'AutoencoderWFVAE2'
     assert settings['auto_map'] == {'AutoModel': 'modelling_wfvae2.AutoencoderWFVAE2'}
@@ -112,53 +102,7 @@ def test_settings_are_plain_json(make_trained, tmp_path):
 
 
 @pytest.mark.parametrize('kind', ['channels', 'scalar'])
-def test_statistics_that_were_never_measured_cannot_be_asked_for(make_trained, tmp_path, kind):
+def test_statistics_that_were_never_measured_cannot_be_asked_for(tmp_path, kind):
     with pytest.raises(ValueError, match='run has no latent statistics to write: run tools/measure_latents.py first'):
-        write_diffusers(make_trained(), tmp_path / 'out', kind)
+        write_diffusers(trained_small(), tmp_path / 'out', kind)
     assert not (tmp_path / 'out').exists()
-
-
-# The card
-
-def activations(value, images=3):
-    return {'encoder': {'value': 1.0, 'module': 'encoder.conv_in'},
-            'decoder': {'value': value, 'module': 'decoder.stages.0.branch'}, 'images': images}
-
-
-@pytest.mark.parametrize(('value', 'verdict'), [(16_000.0, 'yes'), (17_000.0, 'unsure'), (70_000.0, 'no')])
-def test_the_card_says_which_dtypes_hold_what_was_measured(make_trained, tmp_path, value, verdict):
-    model = make_trained(STATISTICS)
-    model.meta['largest_activations'] = activations(value)
-    write_diffusers(model, tmp_path / 'out')
-    card = (tmp_path / 'out/README.md').read_text(encoding='utf-8')
-    assert '| float32 | yes |' in card
-    assert '| bfloat16 | yes |' in card
-    assert f'| float16 | {verdict} | ' in card
-    assert f'decoder {value:.4g} (decoder.stages.0.branch), over 3 pictures' in card
-    assert read_model(tmp_path / 'out').meta['largest_activations'] == activations(value)
-
-
-def test_the_card_of_a_model_that_was_never_measured_says_so(make_trained, overflow_float16, tmp_path):
-    write_diffusers(make_trained(), tmp_path / 'out')
-    card = (tmp_path / 'out/README.md').read_text(encoding='utf-8')
-    assert 'Latents were never measured' in card
-    assert '| float16 | not measured | ' in card
-    assert 'over made-up pictures' in card
-    model = make_trained()
-    model.state = overflow_float16(model.build(), ['decoder']).state_dict()
-    write_diffusers(model, tmp_path / 'loud')
-    assert '| float16 | no | ' in (tmp_path / 'loud/README.md').read_text(encoding='utf-8')
-
-
-@pytest.mark.parametrize('edited', [False, True])
-def test_a_measurement_writes_the_card_anew_unless_it_was_edited(make_trained, tmp_path, edited):
-    write_diffusers(make_trained(), tmp_path / 'out')
-    card = tmp_path / 'out/README.md'
-    before = card.read_text(encoding='utf-8')
-    if edited:
-        before = before.replace(MARK, 'My model.')
-        card.write_text(before, encoding='utf-8')
-    write_statistics(read_model(tmp_path / 'out'), STATISTICS, {'largest_activations': activations(9.5)})
-    assert (card.read_text(encoding='utf-8') == before) == edited
-    assert edited or '| float16 | yes | largest activations in float32: encoder 1 (encoder.conv_in), decoder 9.5' in (
-        card.read_text(encoding='utf-8'))

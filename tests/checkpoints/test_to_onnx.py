@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from tests.helpers import trained_small
 from wfvae_toolkit.checkpoints import TrainedModel, read_model, to_onnx
 from wfvae_toolkit.checkpoints.to_onnx import write_onnx
 from wfvae_toolkit.models.latent_statistics import LatentStatistics
-from wfvae_toolkit.registry import AUTOENCODERS
 from wfvae_toolkit.utils.errors import MissingLibrary
 
-TINY = dict(type='WFVAE2Image', latent_channels=3, widths=(8, 12), flow_width=4)
 # Those whose parts differ from the default's.
 VARIETIES = {
     'db2': dict(wavelet=dict(type='DiscreteWavelet', name='db2')),
@@ -22,12 +21,6 @@ VARIETIES = {
     'root mean square': dict(norm=dict(type='RMSNorm2d'), wavelet=dict(type='PixelUnshuffle')),
     'fixed variance': dict(posterior=dict(type='FixedVariancePosterior', std=0.2)),
     'no variance': dict(posterior=dict(type='DeterministicPosterior'))}
-
-
-def trained_model(statistics=None, **settings):
-    config = {**TINY, **settings}
-    torch.manual_seed(0)
-    return TrainedModel(config, AUTOENCODERS.build(config).state_dict(), statistics, Path('run'), 'native', 'ema')
 
 
 def run(folder, name, tensor):
@@ -54,7 +47,7 @@ def test_reference_models_are_equal_at_their_own_size(earlier_model, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize('settings', VARIETIES.values(), ids=VARIETIES)
 def test_every_part_exports(tmp_path, settings):
-    trained = trained_model(**settings)
+    trained = trained_small(**settings)
     write_onnx(trained, tmp_path / 'out')
     native = trained.build()
     # Smaller than the filters reach, and neither traced nor checked by the export.
@@ -69,12 +62,12 @@ def test_every_part_exports(tmp_path, settings):
 
 @pytest.mark.slow
 def test_files_beside_the_graphs(tmp_path):
-    write_onnx(trained_model(LatentStatistics((0.0, 1.0, 2.0), (1.0, 2.0, 3.0))), tmp_path / 'out')
+    write_onnx(trained_small(statistics=LatentStatistics((0.0, 1.0, 2.0), (1.0, 2.0, 3.0))), tmp_path / 'out')
     assert json.loads((tmp_path / 'out/config.json').read_text()) == dict(
         downsample_factor=4, latent_channels=3, posterior=dict(type='GaussianPosterior'), latents_mean=[0, 1, 2],
         latents_std=[1, 2, 3])
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['config.json', 'decoder.onnx', 'encoder.onnx']
-    native = trained_model().build()
+    native = trained_small().build()
     with torch.no_grad():
         native.decoder.conv_out.bias += 1e-3
     with pytest.raises(RuntimeError, match='image differs by 0.0'):
@@ -87,7 +80,7 @@ def test_a_missing_package_names_the_extra(tmp_path, monkeypatch, package):
         monkeypatch.setitem(sys.modules, name, np)
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(MissingLibrary, match=rf"{package} is not installed: pip install 'wfvae_toolkit\[onnx\]'"):
-        write_onnx(trained_model(), tmp_path / 'out')
+        write_onnx(trained_small(), tmp_path / 'out')
     assert not (tmp_path / 'out').exists()
 
 

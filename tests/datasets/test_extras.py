@@ -10,6 +10,7 @@ from PIL import Image
 
 from wfvae_toolkit.datasets import ImageDataset, ImageManifest, Mask, SampleKey, build_dataloader, collate_training
 from wfvae_toolkit.datasets.extras import map_tensors
+from wfvae_toolkit.datasets.transforms import CenterCrop
 from wfvae_toolkit.registry import DATASETS
 from wfvae_toolkit.utils.errors import SettingError
 
@@ -127,6 +128,17 @@ def test_an_own_transform_says_how_it_acts_on_a_mask():
     with pytest.raises(SettingError, match=r"Turned does not say what becomes of the mask 'mask': .*moves_pixels"):
         WithFields([halves(16, 16)], [mask], pipeline=[dict(type=Turned)])[0]
     assert WithFields([halves(16, 8)], [{}], pipeline=[dict(type=Turned)])[0].image.shape == (3, 16, 8)
+
+
+def test_a_child_that_overrides_call_alone_would_leave_the_mask_behind():
+    class TurnedCrop(CenterCrop):
+        def __call__(self, image):
+            return super().__call__(image).transpose(Image.Transpose.ROTATE_90)
+
+    row = dict(type=TurnedCrop, size=16)
+    with pytest.raises(SettingError, match='TurnedCrop overrides __call__, and .* with_masks: override'):
+        WithFields([halves()], [dict(mask=Mask(halves().convert('L')))], pipeline=[row])[0]
+    assert WithFields([halves()], [{}], pipeline=[row])[0].image.shape == (3, 16, 16)
 
 
 def fields(index):

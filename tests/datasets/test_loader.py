@@ -1,10 +1,10 @@
-import itertools
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from tests.helpers import take
 from wfvae_toolkit.datasets import BadFile, Batch, ImageDataset, SampleError, build_dataloader, load_rgb
 from wfvae_toolkit.datasets import base as base_module
 from wfvae_toolkit.registry import DATASETS
@@ -28,10 +28,6 @@ def folder(tmp_path_factory):
 def config(root, batch_size=3, num_workers=0, pipeline=PIPELINE, **dataset):
     return {'batch_size': batch_size, 'num_workers': num_workers,
             'dataset': {'type': 'ImageFolder', 'data_root': str(root), 'pipeline': pipeline, **dataset}}
-
-
-def take(loader, count):
-    return list(itertools.islice(loader, count))
 
 
 def same(one, two):

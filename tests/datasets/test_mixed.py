@@ -1,4 +1,3 @@
-import itertools
 import pickle
 
 import pytest
@@ -6,6 +5,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from tests.helpers import take
 from wfvae_toolkit.datasets import BadFile, ImageFolder, build_dataloader
 from wfvae_toolkit.registry import DATASETS
 from wfvae_toolkit.utils.errors import SettingError
@@ -33,10 +33,6 @@ def config(roots, weights, pipeline=PIPELINE, **options):
 def loader(roots, weights, batch_size=4, training=True, workers=0, **options):
     cfg = {'batch_size': batch_size, 'num_workers': workers, 'dataset': config(roots, weights)}
     return build_dataloader(cfg, training=training, seed=2, **options)
-
-
-def take(batches, count):
-    return list(itertools.islice(batches, count))
 
 
 def test_pictures_come_from_the_sources_that_the_paths_name(roots):

@@ -1,12 +1,8 @@
-import itertools
 
 import pytest
 
+from tests.helpers import take
 from wfvae_toolkit.datasets import PositionSampler, SampleKey, SequentialSampler
-
-
-def take(sampler, count):
-    return list(itertools.islice(sampler, count))
 
 
 def test_each_epoch_is_another_permutation():

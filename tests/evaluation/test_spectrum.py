@@ -5,12 +5,9 @@ import pytest
 import torch
 from scipy.fft import dctn, idctn
 
+from tests.helpers import noise
 from wfvae_toolkit.evaluation import EvaluationBatch, LatentSpectrum
 from wfvae_toolkit.evaluation.spectrum import cosine_power, high_share, radial_frequency, radial_slope
-
-
-def noise(*shape):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
 def test_power_is_scipys_cosine_transform_and_keeps_energy():

@@ -12,7 +12,7 @@ from wfvae_toolkit.visualization.records import RecordWriter
 
 @pytest.fixture
 def start(tmp_path):
-    """Hook and a stand-in for the Runner, which validated nothing yet."""
+    """Hook and a stand-in for the Runner, before any validation."""
     def make(monitor='PSNR', **settings):
         evaluator = ReconstructionEvaluator(dict(PSNR=dict(type='PSNR'), turned=dict(type='RotationEquivariance')))
         hook = EarlyStoppingHook(monitor, min_delta=0.5, patience=2, **settings)

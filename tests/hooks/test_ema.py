@@ -6,11 +6,11 @@ from torch import nn
 
 from wfvae_toolkit.checkpoints import CheckpointError
 from wfvae_toolkit.hooks import EMAHook
-from wfvae_toolkit.training.model import Update
+from wfvae_toolkit.training.train_step import Update
 
 
 class Counter(nn.Linear):
-    """A layer with a buffer that is no float, one that is, and one outside of state dicts."""
+    """A layer with an integer buffer, a float buffer, and a buffer outside the state dict."""
 
     def __init__(self):
         super().__init__(1, 1, bias=False)

@@ -35,7 +35,7 @@ def test_linear_tail():
 
 
 def test_a_run_with_a_tail_can_be_cut_short_without_having_had_other_rates():
-    """At iteration 900 of 4000: another 100 as the tail."""
+    """Stop at iteration 900 of 4000, then resume for another 100 iterations, which are the tail."""
     hook = LearningRateHook(warmup_iters=10, decay='linear_tail')
     warnings = []
     runner = SimpleNamespace(max_iters=1000, logger=SimpleNamespace(warning=warnings.append))

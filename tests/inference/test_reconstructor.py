@@ -3,40 +3,29 @@ import pytest
 import torch
 from PIL import Image
 
-from wfvae_toolkit.checkpoints import save_training_checkpoint
+from tests.helpers import build_small, save_small_run
 from wfvae_toolkit.inference import Reconstructor
 from wfvae_toolkit.models.latent_statistics import LatentStatistics
-from wfvae_toolkit.registry import AUTOENCODERS
 from wfvae_toolkit.utils.errors import NotFinite, SettingError
 
-CONFIG = dict(type='WFVAE2Image', latent_channels=3, widths=(8, 12), flow_width=4)
 STATISTICS = LatentStatistics((0.5, -1.0, 2.0), (0.5, 2.0, 4.0))
-
-
-def build(seed=0):
-    torch.manual_seed(seed)
-    return AUTOENCODERS.build(CONFIG).eval()
 
 
 @pytest.fixture
 def reconstructor():
-    return Reconstructor(build(), STATISTICS, device='cpu')
+    return Reconstructor(build_small(), STATISTICS, device='cpu')
 
 
 @pytest.fixture
 def run(tmp_path):
-    """A run's folder: raw weights of seed 0, averaged ones of seed 1."""
-    raw = {f'autoencoder.{key}': value for key, value in build(0).state_dict().items()}
-    save_training_checkpoint({'meta': {'iteration': 1}, 'state_dict': raw, 'ema_state_dict': build(1).state_dict()},
-                             tmp_path / 'iter_1.pth', CONFIG)
-    return tmp_path
+    return save_small_run(tmp_path)
 
 
 @pytest.mark.parametrize(('weights', 'seed'), [('ema', 1), ('raw', 0)])
 def test_from_pretrained_computes_what_the_network_does(run, make_images, weights, seed):
     images = make_images()
     model = Reconstructor.from_pretrained(run, weights, device='cpu')
-    autoencoder = build(seed)
+    autoencoder = build_small(seed)
     with torch.no_grad():
         latents = autoencoder.encode(images).latent_dist.mode()
         expected = autoencoder.decode(latents).sample.clamp(-1, 1)
@@ -49,10 +38,10 @@ def test_from_pretrained_computes_what_the_network_does(run, make_images, weight
 
 def test_latents_are_normalised(reconstructor, make_images):
     images = make_images()
-    raw = Reconstructor(build(), device='cpu').encode(images)
+    raw = Reconstructor(build_small(), device='cpu').encode(images)
     latents = reconstructor.encode(images)
     torch.testing.assert_close(latents, STATISTICS.normalize(raw))
-    torch.testing.assert_close(reconstructor.decode(latents), Reconstructor(build(), device='cpu').decode(raw))
+    torch.testing.assert_close(reconstructor.decode(latents), Reconstructor(build_small(), device='cpu').decode(raw))
 
 
 def test_samples_come_from_the_generator(reconstructor, make_images):
@@ -61,7 +50,7 @@ def test_samples_come_from_the_generator(reconstructor, make_images):
                            for seed in (0, 0, 1))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-    posterior = build().encode(images).latent_dist
+    posterior = build_small().encode(images).latent_dist
     noise = torch.randn(first.shape, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(first, STATISTICS.normalize(posterior.sample(noise=noise)).detach())
 
@@ -80,7 +69,7 @@ def test_any_size_returns_in_its_size(reconstructor, height, width):
 def test_a_multiple_of_the_factor_is_not_touched(reconstructor, make_images):
     image = make_images(1, 8, 12)
     with torch.no_grad():
-        expected = build()(image).clamp(-1, 1)
+        expected = build_small()(image).clamp(-1, 1)
     torch.testing.assert_close(reconstructor.reconstruct(image), expected, atol=1e-5, rtol=0)
 
 
@@ -94,12 +83,12 @@ def test_paths_arrays_and_pictures_agree(reconstructor, tmp_path):
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_half_precision_takes_and_gives_float32(make_images, dtype):
     images = make_images()
-    model = Reconstructor(build(), STATISTICS, device='cpu', dtype=dtype)
+    model = Reconstructor(build_small(), STATISTICS, device='cpu', dtype=dtype)
     latents = model.encode(images)
     result = model.decode(latents)
     assert latents.dtype == result.dtype == torch.float32
     assert next(model.autoencoder.parameters()).dtype == dtype
-    full = Reconstructor(build(), STATISTICS, device='cpu')
+    full = Reconstructor(build_small(), STATISTICS, device='cpu')
     assert (latents - full.encode(images)).abs().max() < 0.1
     assert (result - full.decode(latents)).abs().max() < 0.1
     assert not torch.equal(result, full.decode(latents))
@@ -160,7 +149,7 @@ def test_a_size_is_two_whole_numbers(reconstructor, size):
     (dict(device='cpu', statistics=LatentStatistics((0.0,), (1.0,))), 'statistics of 1 channels for .* of 3')])
 def test_settings_that_cannot_work_are_named(settings, message):
     with pytest.raises(SettingError, match=message):
-        Reconstructor(build(), **settings)
+        Reconstructor(build_small(), **settings)
 
 
 @pytest.mark.parametrize('images', [np.zeros((1, 3, 4, 4)), torch.zeros(1, 3, 4, 4, dtype=torch.uint8),
@@ -176,9 +165,9 @@ def test_pictures_are_made_of_float_images_alone(reconstructor, images):
 def test_float16_that_overflows_is_an_error_and_wider_dtypes_work(overflow_float16, make_images, half):
     images = make_images(3)
     for dtype in (torch.float32, torch.bfloat16):
-        model = Reconstructor(overflow_float16(build(), [half]), device='cpu', dtype=dtype)
+        model = Reconstructor(overflow_float16(build_small(), [half]), device='cpu', dtype=dtype)
         assert model.reconstruct(images).isfinite().all()
-    model = Reconstructor(overflow_float16(build(), [half]), device='cpu', dtype=torch.float16)
+    model = Reconstructor(overflow_float16(build_small(), [half]), device='cpu', dtype=torch.float16)
     with pytest.raises(NotFinite, match=rf'^picture 1 of 3 .*: the {half} gave NaN .* in float16; .* use bfloat16 or'):
         model.reconstruct(images)
     with pytest.raises(NotFinite, match=f'the {half} gave'):
@@ -187,7 +176,7 @@ def test_float16_that_overflows_is_an_error_and_wider_dtypes_work(overflow_float
 
 def test_the_picture_is_named_by_its_path(overflow_float16, tmp_path):
     Image.new('RGB', (8, 8)).save(tmp_path / 'dark.png')
-    model = Reconstructor(overflow_float16(build()), device='cpu', dtype=torch.float16)
+    model = Reconstructor(overflow_float16(build_small()), device='cpu', dtype=torch.float16)
     for images in (tmp_path / 'dark.png', [str(tmp_path / 'dark.png')]):
         with pytest.raises(NotFinite, match=rf'^{tmp_path}/dark\.png: the encoder'):
             model.encode(images)
@@ -208,6 +197,5 @@ def test_latents_and_images_that_are_no_numbers_are_refused(reconstructor, value
 @pytest.mark.slow
 def test_compiled(make_images):
     images = make_images()
-    compiled = Reconstructor(build(), device='cpu', compile=True)
-    torch.testing.assert_close(compiled.reconstruct(images), Reconstructor(build(), device='cpu').reconstruct(images),
-                               atol=1e-5, rtol=0)
+    compiled, eager = (Reconstructor(build_small(), device='cpu', compile=compile) for compile in (True, False))
+    torch.testing.assert_close(compiled.reconstruct(images), eager.reconstruct(images), atol=1e-5, rtol=0)

@@ -1,9 +1,11 @@
 import math
+from functools import partial
 
 import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
+from tests.helpers import noise
 from wfvae_toolkit.models.autoencoders import LiteVAE, WFVAE2Image
 from wfvae_toolkit.models.posterior import (
     DeterministicPosterior,
@@ -18,16 +20,13 @@ from wfvae_toolkit.models.posterior import (
 from wfvae_toolkit.registry import POSTERIORS, registered_names
 from wfvae_toolkit.utils.errors import SettingError
 
+doubles = partial(noise, dtype=torch.float64)
 KINDS = {'GaussianPosterior': {}, 'FixedVariancePosterior': dict(std=0.3), 'DeterministicPosterior': {}}
-
-
-def randn(*shape, seed=0):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 @pytest.fixture
 def posterior():
-    return DiagonalGaussian(*randn(2, 2, 3, 4, 5))
+    return DiagonalGaussian(*doubles(2, 2, 3, 4, 5))
 
 
 # The Gaussian
@@ -38,7 +37,7 @@ def test_kl_equals_torch(posterior):
 
 
 def test_sample_is_mean_plus_std_times_noise(posterior):
-    noise = randn(2, 3, 4, 5, seed=1)
+    noise = doubles(2, 3, 4, 5, seed=1)
     expected = posterior.mean + torch.exp(posterior.logvar / 2) * noise
     torch.testing.assert_close(posterior.sample(noise=noise), expected)
     torch.testing.assert_close(posterior.sample(torch.Generator().manual_seed(1)), expected)
@@ -80,7 +79,7 @@ def test_gradient_reaches_both_moments():
 
 @pytest.mark.parametrize('std', [1e-6, 0.1, 1.0, 1e4])
 def test_a_fixed_variance_has_its_std_and_the_kl_of_torch(std):
-    posterior, noise = FixedVarianceGaussian(randn(2, 3, 4, 5), std), randn(2, 3, 4, 5, seed=1)
+    posterior, noise = FixedVarianceGaussian(doubles(2, 3, 4, 5), std), doubles(2, 3, 4, 5, seed=1)
     torch.testing.assert_close(posterior.sample(noise=noise), posterior.mean + std * noise)
     expected = kl_divergence(Normal(posterior.mean, std), Normal(0.0, 1.0))
     torch.testing.assert_close(posterior.kl(), expected)
@@ -96,8 +95,8 @@ def test_the_least_kl_is_that_of_a_channel_that_carries_nothing():
 
 
 def test_a_single_value_has_no_variance_and_no_kl():
-    posterior = PointMass(randn(2, 3, 4, 5))
-    drawn = posterior.sample(noise=randn(2, 3, 4, 5, seed=1)), posterior.sample(torch.Generator()), posterior.mode()
+    posterior = PointMass(doubles(2, 3, 4, 5))
+    drawn = posterior.sample(noise=doubles(2, 3, 4, 5, seed=1)), posterior.sample(torch.Generator()), posterior.mode()
     assert all(torch.equal(latents, posterior.mean) for latents in drawn)
     assert not posterior.var.any()
     assert not posterior.std.any()
@@ -128,7 +127,7 @@ def test_without_a_setting_it_is_the_gaussian():
 @pytest.mark.parametrize('name', KINDS)
 def test_a_kind_reads_what_it_asks_of_the_encoder(name):
     kind = build_posterior(dict(type=name, **KINDS[name]))
-    posterior = kind(randn(2, kind.encoder_channels(3), 4, 5).bfloat16())
+    posterior = kind(doubles(2, kind.encoder_channels(3), 4, 5).bfloat16())
     latents = posterior.mode(), posterior.sample(), posterior.mean, posterior.var, *posterior.tensors
     assert all((tensor.shape, tensor.dtype) == ((2, 3, 4, 5), torch.float32) for tensor in latents)
     assert type(posterior) is kind.distribution
@@ -140,9 +139,9 @@ def test_a_kind_reads_what_it_asks_of_the_encoder(name):
 @pytest.mark.parametrize('name', KINDS)
 def test_a_distribution_is_made_anew_of_its_tensors(name):
     kind = build_posterior(dict(type=name, **KINDS[name]))
-    posterior = kind(randn(2, kind.encoder_channels(3), 4, 5))
+    posterior = kind(doubles(2, kind.encoder_channels(3), 4, 5))
     leaves = [tensor.float().requires_grad_() for tensor in posterior.tensors]
-    again, noise = posterior.replace(leaves), randn(2, 3, 4, 5, seed=1)
+    again, noise = posterior.replace(leaves), doubles(2, 3, 4, 5, seed=1)
     assert type(again) is type(posterior)
     torch.testing.assert_close(again.sample(noise=noise), posterior.sample(noise=noise).float())
     assert again.least_kl == posterior.least_kl

@@ -1,11 +1,15 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import pywt
 import torch
 
+from tests import helpers
 from wfvae_toolkit.models.wavelets import DiscreteWavelet, Haar, PixelUnshuffle, split_bands
 from wfvae_toolkit.registry import WAVELETS
 
+noise = partial(helpers.noise, dtype=torch.float64)
 NAMES = pywt.wavelist(kind='discrete')
 # Below, at and above the length of the filters (2 to 102 taps).
 SIZES = [(2, 4), (12, 10), (32, 6)]
@@ -17,10 +21,6 @@ def float64():
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
-
-
-def noise(*shape, dtype=torch.float64):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
 
 
 # Haar

@@ -3,25 +3,14 @@ import sys
 import pytest
 import torch
 
-from wfvae_toolkit.checkpoints import read_model, save_training_checkpoint, write_statistics
+from tests.helpers import save_small_run
+from wfvae_toolkit.checkpoints import read_model, write_statistics
 from wfvae_toolkit.models.latent_statistics import LatentStatistics
-from wfvae_toolkit.registry import AUTOENCODERS
-
-CONFIG = dict(type='WFVAE2Image', latent_channels=3, widths=(8, 12), flow_width=4)
 
 
 @pytest.fixture
 def run(tmp_path):
-    """A run's folder: raw weights of seed 0, averaged ones of seed 1."""
-    states = []
-    for seed in (0, 1):
-        torch.manual_seed(seed)
-        states.append(AUTOENCODERS.build(CONFIG).state_dict())
-    (tmp_path / 'run').mkdir()
-    save_training_checkpoint(
-        {'meta': {'iteration': 1}, 'state_dict': {f'autoencoder.{key}': value for key, value in states[0].items()},
-         'ema_state_dict': states[1]}, tmp_path / 'run/iter_1.pth', CONFIG)
-    return tmp_path / 'run'
+    return save_small_run(tmp_path / 'run')
 
 
 @pytest.mark.parametrize(('form', 'name'), [('native', 'out/a.pth'), ('earlier', 'out/a'), ('diffusers', 'out/a')])

@@ -10,17 +10,12 @@ from pathlib import Path
 import pytest
 from run_files import assert_same_run, read_csv
 
+from tests import short_runs
+from tests.short_runs import LENGTH, stop
+
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / 'tests/data/configs/tiny.py'
-LENGTH = 9
-BASE = {
-    'train_cfg.max_iters': LENGTH, 'train_cfg.val_interval': 4, 'default_hooks.checkpoint.interval': 5,
-    'default_hooks.logger.interval': 3, 'default_hooks.header': None, 'default_hooks.curves': None,
-    'default_hooks.pictures': None, 'default_hooks.flat_fields': None}
-
-
-def probe(how, iteration, rank=None):
-    return {'custom_hooks': [dict(type='run_probes.StopAt', iteration=iteration, how=how, rank=rank)]}
+BASE = {**short_runs.BASE, 'default_hooks.flat_fields': None}
 
 
 # one process
@@ -30,7 +25,7 @@ def test_a_signal_ends_the_run_where_it_goes_on_from(train, tmp_path, capsys, na
     options = {**BASE, 'train_dataloader.num_workers': 2 if name == 'SIGINT' else 0}
     train('tiny', tmp_path / 'whole', **options)
     with pytest.raises(SystemExit) as end:
-        train('tiny', tmp_path / 'stopped', **options, **probe(name, 7))
+        train('tiny', tmp_path / 'stopped', **options, **stop(name, 7))
     assert end.value.code == status
     said = ''.join(capsys.readouterr())
     assert f'stopped by {name} after iteration 7 of 9; the same command with --resume goes on' in said
@@ -73,7 +68,7 @@ def whole(launch, arguments, tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize('restarts', [0, 1])
 def test_one_rank_s_signal_stops_all(launch, arguments, whole, tmp_path, restarts):
-    done = launch(*arguments(tmp_path, **probe('SIGUSR1', 7, rank=1)), check=False, env={'MAX_RESTARTS': str(restarts)})
+    done = launch(*arguments(tmp_path, **stop('SIGUSR1', 7, rank=1)), check=False, env={'MAX_RESTARTS': str(restarts)})
     assert done.returncode == 138, done.stderr[-3000:]
     assert 'stopped by SIGUSR1 after iteration 7 of 9' in done.stdout + done.stderr
     launch(*arguments(tmp_path, '--resume'))
@@ -103,7 +98,7 @@ def test_the_launcher_passes_a_signal_on(launch, arguments, tmp_path, number, st
 @pytest.mark.parametrize('iteration', [3, 7])
 def test_a_killed_process_is_started_again_and_changes_nothing(launch, arguments, whole, tmp_path, iteration):
     """Before the first checkpoint and after it."""
-    done = launch(*arguments(tmp_path, **probe('SIGKILL', iteration, rank=1)), env={'MAX_RESTARTS': '1'})
+    done = launch(*arguments(tmp_path, **stop('SIGKILL', iteration, rank=1)), env={'MAX_RESTARTS': '1'})
     said = done.stdout + done.stderr
     assert ('resumed from' in said) == (iteration == 7)
     assert not list(tmp_path.glob('before_*'))

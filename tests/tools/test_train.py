@@ -1,4 +1,3 @@
-import csv
 import json
 import sys
 from pathlib import Path
@@ -6,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from run_files import read_csv
 
 from wfvae_toolkit.registry import MODELS
 from wfvae_toolkit.utils.config import load_config
@@ -15,11 +15,6 @@ TINY = ROOT / 'tests/data/configs/tiny.py'
 SHIPPED = sorted(path for folder in ('configs', 'configs/ablations') for path in (ROOT / folder).glob('*.py'))
 # What would download weights, or takes long to start and is not looked at here.
 QUIET = {'default_hooks.curves': None, 'default_hooks.pictures': None}
-
-
-def read_csv(path):
-    with open(path, encoding='utf-8', newline='') as file:
-        return list(csv.DictReader(file))
 
 
 def child_config(folder, text):
@@ -261,19 +256,6 @@ def test_bad_files_are_written_down_and_training_goes_on(train, photos, tmp_path
     assert (work_dir / 'iter_8.pth').is_file()
     with pytest.raises(SystemExit, match='repair or remove the files, or raise max_bad_files'):
         train('tiny', tmp_path / 'strict', **options, **{'train_cfg.max_bad_files': 2})
-
-
-def test_a_new_run_sets_an_earlier_one_aside(train, tmp_path, capsys):
-    train('tiny', tmp_path, **{'train_cfg.max_iters': 4})
-    before = {path.name for path in tmp_path.iterdir()}
-    rows = (tmp_path / 'log.jsonl').read_text(encoding='utf-8')
-    train('tiny', tmp_path, **{'train_cfg.max_iters': 2})
-    aside, = tmp_path.glob('before_*')
-    assert {'iter_4.pth', 'last_checkpoint', 'log.jsonl', 'train.csv', 'val.csv'} <= before
-    assert (aside / 'iter_4.pth').is_file()
-    assert (aside / 'log.jsonl').read_text(encoding='utf-8') == rows
-    assert not (tmp_path / 'iter_4.pth').exists()
-    assert (tmp_path / 'last_checkpoint').read_text(encoding='utf-8').strip() == 'iter_2.pth'
 
 
 @pytest.mark.parametrize(('lines', 'arguments', 'expected'), [

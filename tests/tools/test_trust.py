@@ -12,22 +12,13 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 
+from tests.helpers import TouchesAFile
 from wfvae_toolkit.checkpoints import load_training_checkpoint
 from wfvae_toolkit.datasets import scan_folder
 from wfvae_toolkit.inference import Reconstructor
 from wfvae_toolkit.latents import CachedLatents, LatentCacheError
 from wfvae_toolkit.training.loops import UpdateLoop
 from wfvae_toolkit.utils.errors import UserError
-
-
-class TouchesAFile:
-    """A pickle that runs code where it is loaded."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return os.mknod, (self.path,)
 
 
 @pytest.fixture(scope='module')

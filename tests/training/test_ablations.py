@@ -17,7 +17,7 @@ WIDTH = 32  # what 32 groups divide
 
 
 def narrow(model):
-    """Widths, layers and latents of a config's ``model`` cut down in place; every other choice stays."""
+    """Reduce widths, layers and latents of a config's ``model`` in place; all other settings stay."""
     autoencoder = model.autoencoder
     for name in ('widths', 'decoder_widths', 'extractor_widths', 'aggregator_widths'):
         if autoencoder.get(name) is not None:

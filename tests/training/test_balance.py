@@ -1,15 +1,14 @@
 import pytest
 import torch
 
+from tests.training.helpers import ADVERSARIAL, PIXEL
 from wfvae_toolkit.losses import Loss
 from wfvae_toolkit.losses.base import sum_per_image
 from wfvae_toolkit.utils.errors import SettingError
 
-PIXEL = dict(type='L1Loss')
-
 
 class Alignment(Loss):
-    """As VA-VAE's: it pulls the latents, and no picture, towards something."""
+    """Like the loss of VA-VAE: it acts on the latents only, not on the picture."""
 
     def forward(self, step):
         return sum_per_image((step.latent_dist.mode() - 0.5).square())
@@ -78,3 +77,48 @@ def test_a_row_that_does_not_reach_the_layer_is_refused(make_model, make_images)
 def test_a_key_of_no_meaning_is_refused(make_model):
     with pytest.raises(TypeError, match="no setting is called 'balanced'"):
         make_model(losses=losses(balanced=['pixel']), discriminator=None)
+
+
+# the adversarial row
+
+def test_balance_empty_is_a_constant_weight(make_model, make_images):
+    model = make_model(losses=dict(pixel=PIXEL, adversarial={**ADVERSARIAL, 'balance': (), 'weight': 0.25}))
+    loss, log = model.autoencoder_turn(make_images())
+    assert log['adaptive_weight'].item() == 0.25
+    assert loss.item() == pytest.approx((log['pixel'] + 0.25 * log['adversarial']).item(), rel=1e-6)
+
+
+def test_balance_passes_over_rows_that_are_none(make_model, make_images):
+    balanced = {**ADVERSARIAL, 'balance': ('pixel', 'perceptual')}
+    logs = [make_model(losses=dict(pixel=PIXEL, perceptual=None, adversarial=row)).autoencoder_turn(
+        make_images(), sample_posterior=False)[1] for row in (balanced, ADVERSARIAL)]
+    assert logs[0]['adaptive_weight'].item() == logs[1]['adaptive_weight'].item()
+
+
+@pytest.mark.parametrize(('balance', 'message'), [
+    (('adversarial',), 'rows: kl, perceptual, pixel, wavelet'),
+    (('nonsense',), 'rows: kl, perceptual, pixel, wavelet')])
+def test_balance_names_other_rows_only(make_model, balance, message):
+    losses = dict(pixel=dict(type='L1Loss'), perceptual=None, kl=dict(type='KLLoss'), wavelet=None,
+                  adversarial=dict(type='AdversarialLoss', balance=balance))
+    with pytest.raises(ValueError, match=message):
+        make_model(losses=losses)
+
+
+def test_balance_against_what_does_not_touch_the_image(make_model, make_images):
+    model = make_model(losses=dict(pixel=dict(type='L1Loss'), kl=dict(type='KLLoss'),
+                                   adversarial=dict(type='AdversarialLoss', balance=('kl',))))
+    with pytest.raises(ValueError, match='none of the rows kl depends on the reconstruction'):
+        model.autoencoder_turn(make_images(2))
+
+
+def test_fp16_balances_gradients_that_overflow_it(make_model, make_images):
+    """L1 on a picture of 1344 px has a gradient of 5e6 at the last conv; here few pixels weigh as much."""
+    adversarial = dict(type='AdversarialLoss', weight=0.5, balance=('pixel',), max_ratio=1e12)
+    weights = []
+    for precision in ('fp32', 'fp16'):
+        model = make_model(precision=precision, losses=dict(pixel=dict(type='L1Loss', weight=1e4),
+                                                            adversarial=adversarial))
+        weights.append(model.autoencoder_turn(make_images(), sample_seeds=[0, 1])[1]['adaptive_weight'].item())
+    assert weights[0] > 65504
+    assert weights[1] == pytest.approx(weights[0], rel=0.01)

@@ -1,4 +1,4 @@
-"""What training and validation say of files that they cannot use, of small pictures and of colour profiles."""
+"""Warnings of training and validation about unusable files, small pictures and colour profiles."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ def log_of(folder):
 
 @pytest.fixture(scope='module')
 def faulty(train, photos, tmp_path_factory):
-    """A run on pictures of which some are bad, small, in another colour space or none; returns (data, run)."""
+    """A run on pictures, some of them bad, small, or with another colour profile; returns (data, run)."""
     data = tmp_path_factory.mktemp('data')
     shutil.copytree(photos / 'train', data / 'train')
     shutil.copytree(photos / 'val', data / 'val')

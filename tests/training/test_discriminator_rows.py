@@ -14,7 +14,7 @@ ROWS = dict(r1=dict(type='R1Penalty', weight=0.5), r2=dict(type='R2Penalty', wei
 
 
 class Seen(DiscriminatorLoss):
-    """Keeps the step."""
+    """A row that stores the step."""
 
     def forward(self, step):
         self.step = step

@@ -1,10 +1,10 @@
-import csv
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from run_files import read_csv
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / 'tests/data/configs/tiny.py'
@@ -31,7 +31,7 @@ OPTIONS = {
 
 @pytest.fixture(scope='module')
 def validation(photos, tmp_path_factory):
-    """37 images, which 2 ranks do not divide."""
+    """37 images, a number that 2 ranks cannot share equally."""
     folder = tmp_path_factory.mktemp('validation')
     pictures = [Image.open(path) for path in sorted(photos.rglob('*.png'))]
     for number in range(37):
@@ -54,7 +54,7 @@ def masked(photos, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def runs(train, launch, masked, validation, tmp_path_factory):
-    """Folders of the same training on one process and on two ranks: equal images an update."""
+    """Folders of the same training on one process and on two ranks, with equal images per update."""
     folder = tmp_path_factory.mktemp('distributed')
     options = {**OPTIONS, 'train_dataloader.dataset.data_root': masked,
                'val_dataloader.dataset.data_root': validation}
@@ -68,11 +68,6 @@ def runs(train, launch, masked, validation, tmp_path_factory):
 
 def read_rank(runs, rank, run='two'):
     return json.loads((runs / run / f'rank_{rank}.json').read_text(encoding='utf-8'))
-
-
-def read_csv(path):
-    with open(path, encoding='utf-8', newline='') as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.mark.parametrize('part', ['autoencoder', 'discriminator', 'losses', 'average'])
@@ -104,7 +99,7 @@ def test_two_ranks_log_the_losses_of_one_process(runs):
 
 
 def test_ranks_see_different_images_and_noise(runs):
-    """Otherwise the comparison with one process would prove less."""
+    """Otherwise the comparison with one process would prove too little."""
     first, second = (read_rank(runs, rank)['rows'] for rank in (0, 1))
     assert all(a['log']['pixel'] != b['log']['pixel'] for a, b in zip(first, second, strict=True)
                if a['turn'] == 'autoencoder')

@@ -1,4 +1,4 @@
-"""Every option of the models and objectives: one update of each turn, finite, moving just the weights of that turn."""
+"""Every option of the models and objectives: one update per turn is finite and moves only that turn's weights."""
 
 import pytest
 import torch

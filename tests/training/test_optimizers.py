@@ -128,7 +128,7 @@ def test_settings_come_from_the_config_and_moments_from_the_checkpoint(make_mode
 
 
 def test_an_unchanged_config_restores_every_value(make_model):
-    """What a hook has made of a group's settings goes on, too."""
+    """A resumed run also keeps settings that a hook has changed."""
     model = make_model(learn_logvar=True)
     wrapper = both(model, ADAMW)
     wrapper.param_groups[0].update(weight_decay=0.05, noted_by_a_hook=3)

@@ -55,7 +55,7 @@ def models(draw):
 
 
 def check(config, path, make_batch, make_images):
-    """The property; weights that are random enough are all that it needs."""
+    """The tested property; random weights are enough for it."""
     torch.manual_seed(0)
     model = AutoencoderTraining(**config).train()
     row = dict(optimizer=dict(type='AdamW', lr=1e-4))

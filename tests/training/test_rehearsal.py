@@ -1,4 +1,4 @@
-"""What a run meets before its first iteration: own losses and metrics that return the wrong thing."""
+"""The rehearsal before the first iteration finds a user's losses and metrics that return the wrong thing."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ class Crops:
 
 
 class Own(Loss):
-    """Returns what ``make`` makes of the step's error."""
+    """A loss that returns ``make(error)``, with the step's error."""
 
     def __init__(self, make, weight=1.0):
         super().__init__(weight)

@@ -23,7 +23,7 @@ EVERY = [
 
 @pytest.fixture
 def build(make_model, make_optimizers):
-    """Schedules and the wrappers whose settings they give; ``lr``: the configured rate of both."""
+    """Schedules and the wrappers whose settings they set; ``lr``: the configured rate of both."""
     def make(cfg, lr=1e-2, max_iters=LENGTH):
         wrappers = make_optimizers(make_model(), lr=lr)
         for wrapper in wrappers.values():

@@ -1,16 +1,11 @@
-import csv
 import json
 import math
 
 import pytest
+from run_files import read_csv
 
 from wfvae_toolkit.utils.files import WriteError
 from wfvae_toolkit.visualization.records import RecordWriter, read_records
-
-
-def table(path):
-    with open(path, encoding='utf-8', newline='') as file:
-        return list(csv.DictReader(file))
 
 
 def test_rows_come_back(tmp_path):
@@ -21,9 +16,9 @@ def test_rows_come_back(tmp_path):
     assert read_records(tmp_path) == [{'phase': 'train', 'iteration': 1, 'loss': 0.1 + 0.2},
                                       {'phase': 'val', 'iteration': 1, 'PSNR': 30.5},
                                       {'phase': 'train', 'iteration': 2, 'loss': 1e-20}]
-    assert [(int(row['iteration']), float(row['loss'])) for row in table(tmp_path / 'train.csv')] == [
+    assert [(int(row['iteration']), float(row['loss'])) for row in read_csv(tmp_path / 'train.csv')] == [
         (1, 0.1 + 0.2), (2, 1e-20)]
-    assert table(tmp_path / 'val.csv') == [{'iteration': '1', 'PSNR': '30.5'}]
+    assert read_csv(tmp_path / 'val.csv') == [{'iteration': '1', 'PSNR': '30.5'}]
 
 
 @pytest.mark.parametrize('restart', [False, True])
@@ -35,7 +30,7 @@ def test_new_columns_are_added_at_the_end(tmp_path, restart):
     writer.write('train', {'iteration': 2, 'discriminator': 0.5})
     writer.write('train', {'iteration': 3, 'discriminator': 0.25, 'loss': 3.0})
     assert (tmp_path / 'train.csv').read_text().splitlines()[0] == 'iteration,loss,discriminator'
-    assert table(tmp_path / 'train.csv') == [
+    assert read_csv(tmp_path / 'train.csv') == [
         {'iteration': '1', 'loss': '1.0', 'discriminator': ''},
         {'iteration': '2', 'loss': '', 'discriminator': '0.5'},
         {'iteration': '3', 'loss': '3.0', 'discriminator': '0.25'}]
@@ -46,7 +41,7 @@ def test_values_that_are_not_finite(tmp_path):
     line, = (tmp_path / 'log.jsonl').read_text().splitlines()
     row = json.loads(line, parse_constant=lambda name: pytest.fail(f'{name} is no JSON'))
     assert row == {'phase': 'train', 'iteration': 1, 'loss': None, 'kl': None, 'pixel': 1.0}
-    assert table(tmp_path / 'train.csv') == [{'iteration': '1', 'loss': '', 'kl': '', 'pixel': '1.0'}]
+    assert read_csv(tmp_path / 'train.csv') == [{'iteration': '1', 'loss': '', 'kl': '', 'pixel': '1.0'}]
 
 
 def test_cut_drops_what_came_after(tmp_path):
@@ -61,9 +56,9 @@ def test_cut_drops_what_came_after(tmp_path):
     assert [(row['phase'], row['iteration']) for row in rows] == [
         ('train', 50), ('val', 50), ('train', 100), ('val', 100), ('train', 150)]
     assert rows[-1]['loss'] == 2.0
-    assert [row['iteration'] for row in table(tmp_path / 'train.csv')] == ['50', '100', '150']
-    assert table(tmp_path / 'train.csv')[-1]['loss'] == '2.0'
-    assert [row['iteration'] for row in table(tmp_path / 'val.csv')] == ['50', '100']
+    assert [row['iteration'] for row in read_csv(tmp_path / 'train.csv')] == ['50', '100', '150']
+    assert read_csv(tmp_path / 'train.csv')[-1]['loss'] == '2.0'
+    assert [row['iteration'] for row in read_csv(tmp_path / 'val.csv')] == ['50', '100']
 
 
 def test_a_run_killed_while_writing(tmp_path):
@@ -79,7 +74,7 @@ def test_a_run_killed_while_writing(tmp_path):
     resumed.cut(100)
     resumed.write('train', {'iteration': 200, 'loss': 3.0})
     assert [(row['iteration'], row['loss']) for row in read_records(tmp_path)] == [(100, 1.0), (200, 3.0)]
-    assert [(row['iteration'], row['loss']) for row in table(tmp_path / 'train.csv')] == [('100', '1.0'),
+    assert [(row['iteration'], row['loss']) for row in read_csv(tmp_path / 'train.csv')] == [('100', '1.0'),
                                                                                         ('200', '3.0')]
 
 

@@ -8,8 +8,8 @@ from wfvae_toolkit.utils.options import friendly_errors
 @friendly_errors()
 def main(arguments=None):
     parser = argparse.ArgumentParser(
-        description='Times works of several models in turns; every ratio is of one run.')
-    parser.add_argument('--config', default='wfvae_toolkit::wfvae2_1024.py', help='whose model is "ours" and "plain"')
+        description='Time several works of several models alternately; a ratio compares times of one run.')
+    parser.add_argument('--config', default='wfvae_toolkit::wfvae2_1024.py', help='of the models "ours" and "plain"')
     parser.add_argument('--works', nargs='+', default=['encode', 'decode', 'forward'], metavar='WORK',
                         help='encode decode forward autoencoder_turn discriminator_turn both_turns data evaluation')
     parser.add_argument('--models', nargs='+', default=['ours', 'plain', 'AutoencoderKL'], metavar='MODEL',
@@ -20,7 +20,7 @@ def main(arguments=None):
     parser.add_argument('--precision', choices=['fp32', 'bf16', 'fp16'], default='fp32')
     parser.add_argument('--device', default='cpu', help='cpu or cuda')
     parser.add_argument('--compile', action='store_true', help='encoders and decoders through torch.compile')
-    parser.add_argument('--threads', type=int, help='of the CPU (default: all)')
+    parser.add_argument('--threads', type=int, help='CPU threads (default: all)')
     parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--no-memory', action='store_true', help='leave peak memory out')
     parser.add_argument('--no-limit', action='store_true', help='leave the limit out')

@@ -1,4 +1,4 @@
-"""See what the network sees: ``python tools/analysis_tools/browse_dataset.py CONFIG [--split train] [--count 16]``."""
+"""Show the network's input: ``python tools/analysis_tools/browse_dataset.py CONFIG [--split train] [--count 16]``."""
 
 import argparse
 import itertools
@@ -22,7 +22,7 @@ def parse_arguments(arguments=None):
 
 
 def describe(sample):
-    """Position, path, size, and what happened to it."""
+    """One line about a sample: position, path, size, whether it was enlarged, and the bad files it replaces."""
     size = 'no picture' if sample.image is None else f'{sample.image.shape[2]}x{sample.image.shape[1]} px'
     parts = [str(sample.position), sample.path, size, *(['upsampled'] if sample.upsampled else []),
              *(f'bad: {bad.path} ({bad.reason})' for bad in sample.bad)]

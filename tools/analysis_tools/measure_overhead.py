@@ -1,4 +1,4 @@
-"""What the framework costs: ``python tools/analysis_tools/measure_overhead.py CONFIG [--start-iter 1000000]``."""
+"""Cost of the framework: ``python tools/analysis_tools/measure_overhead.py CONFIG [--start-iter 1000000]``."""
 
 import argparse
 
@@ -10,8 +10,8 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description='Loop, hooks and logging of a training iteration against the bare '
                                                  'update of the weights, measured in one run.')
     add_config_arguments(parser)
-    parser.add_argument('--start-iter', type=int, default=0, metavar='N', help='where the counters stand (default: 0)')
-    parser.add_argument('--rounds', type=int, default=4, metavar='N', help='of 50 iterations (default: 4)')
+    parser.add_argument('--start-iter', type=int, default=0, metavar='N', help='first iteration (default: 0)')
+    parser.add_argument('--rounds', type=int, default=4, metavar='N', help='rounds of 50 iterations (default: 4)')
     options = parser.parse_args(arguments)
 
     from wfvae_toolkit.analysis.overhead import format_overhead, measure_overhead

@@ -8,8 +8,8 @@ from wfvae_toolkit.utils.options import add_config_arguments, friendly_errors
 
 @friendly_errors()
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description='Trains in turns with one process on its part of the cores and with '
-                                                 'several on all of them (one a GPU where there are GPUs).')
+    parser = argparse.ArgumentParser(description='Alternately train with one process on its share of the cores and '
+                                                 'with several on all cores (one per GPU if there are GPUs).')
     add_config_arguments(parser)
     parser.add_argument('--processes', type=int, default=2, metavar='N')
     parser.add_argument('--rounds', type=int, default=3, metavar='N', help='trainings of each (default: 3)')

@@ -7,7 +7,7 @@ from wfvae_toolkit.utils.options import friendly_errors
 
 @friendly_errors()
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description='Compare runs in one figure, one panel a logged value.')
+    parser = argparse.ArgumentParser(description='Compare runs in one figure, one panel per logged value.')
     parser.add_argument('work_dirs', nargs='+', metavar='WORK_DIR', help='folder of a run, with its log.jsonl')
     parser.add_argument('--output', default='runs.png', metavar='FILE.png', help='(default: %(default)s)')
     parser.add_argument('--names', nargs='+', metavar='NAME',

@@ -10,9 +10,9 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description='Print a config with everything that it inherits, or what it changes '
                                                  'against another one.')
     add_config_arguments(parser)
-    parser.add_argument('--diff', metavar='BASE', help='print the keys whose values are not those of the config BASE: '
-                                                       '+ new, - gone, ~ changed; --cfg-options are on the side of '
-                                                       'CONFIG')
+    parser.add_argument('--diff', metavar='BASE', help='print the keys whose values differ from the config BASE: '
+                                                       '+ new, - removed, ~ changed; --cfg-options apply to CONFIG '
+                                                       'only')
     options = parser.parse_args(arguments)
 
     from wfvae_toolkit.analysis.config_diff import compare_configs, format_changes

@@ -1,4 +1,4 @@
-"""Tiled against untiled: ``python tools/analysis_tools/tiling_table.py MODEL|CONFIG [--sizes 512x768 ...]``."""
+"""Cost and error of tiling: ``python tools/analysis_tools/tiling_table.py MODEL|CONFIG [--sizes 512x768 ...]``."""
 
 import argparse
 
@@ -12,13 +12,13 @@ def size(text):
 
 @friendly_errors()
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description='Time, peak memory and largest error of an autoencoder, tiled and '
-                                                 'untiled.')
+    parser = argparse.ArgumentParser(description='Time, peak memory and largest error of an autoencoder, with and '
+                                                 'without tiling.')
     parser.add_argument('source', metavar='MODEL|CONFIG', help='a trained model, or a config (random weights)')
     parser.add_argument('--sizes', type=size, nargs='+', default=[(512, 768), (1024, 1024)], metavar='WxH',
                         help='pictures in px (default: 512x768 1024x1024)')
     parser.add_argument('--tile', type=int, default=512, metavar='PX', help='edge of a tile (default: 512)')
-    parser.add_argument('--tiled-only', action='store_true', help='for sizes that no memory holds untiled')
+    parser.add_argument('--tiled-only', action='store_true', help='for sizes that need more memory without tiling')
     options = parser.parse_args(arguments)
 
     from wfvae_toolkit.analysis.tiling import format_costs, measure_tiling

@@ -1,4 +1,4 @@
-"""Prove that a refactoring keeps every number: ``python tools/dev/compare_losses.py REV [REV]``.
+"""Prove that a refactoring changes no number: ``python tools/dev/compare_losses.py REV [REV]``.
 
 Trains two commits on made-up pictures through tools/train.py and compares every number that they log.
 """
@@ -73,7 +73,7 @@ def main(arguments=None):
 
 @contextlib.contextmanager
 def checkout(revision, folder):
-    """A git worktree of a commit, while it is needed."""
+    """A git worktree of a commit, removed at the end of the block."""
     subprocess.run(['git', '-C', str(ROOT), 'worktree', 'add', '--detach', '-f', str(folder), revision], check=True,
                    capture_output=True)
     try:
@@ -99,7 +99,7 @@ def train(path, folder, variant, iterations):
 
 
 def differences(first, second, tolerance):
-    """Lines that say which rows and numbers of two logs differ by more than ``tolerance`` of the larger."""
+    """One line per row or number of two logs that differs by more than ``tolerance`` times the larger value."""
     if len(first) != len(second):
         return [f'{len(first)} rows and {len(second)} rows']
     found = []

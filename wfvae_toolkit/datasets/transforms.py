@@ -33,12 +33,22 @@ def apply_transform(transform, image, masks):
     if not masks:
         return transform(image), {}
     if hasattr(transform, 'with_masks'):
+        _check_overrides(type(transform))
         return transform.with_masks(image, masks)
     if getattr(transform, 'moves_pixels', True):
         raise SettingError(f'{type(transform).__name__} does not say what becomes of the mask {next(iter(masks))!r}: '
                            'give it a method with_masks(image, masks), or moves_pixels = False if it only changes '
                            'colours')
     return transform(image), masks
+
+
+def _check_overrides(cls):
+    """SettingError for a child that overrides ``__call__`` alone: the masks would not follow."""
+    of_call, of_both = (next(place for place, kind in enumerate(cls.__mro__) if name in vars(kind))
+                        for name in ('__call__', 'with_masks'))
+    if of_call < of_both:
+        raise SettingError(f'{cls.__name__} overrides __call__, and {cls.__mro__[of_both].__name__} with_masks: '
+                           'override with_masks(image, masks), which samples with masks use')
 
 
 def fixed_pipeline(resolution=None, crop=None):

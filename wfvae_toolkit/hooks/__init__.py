@@ -1,6 +1,7 @@
 """What happens around the updates: averages, schedules, files, logs and pictures."""
 
 from .checkpoint import CheckpointHook
+from .collapse import CollapseHook
 from .curves import LossCurvesHook
 from .discriminator_warmup import DiscriminatorWarmupHook
 from .early_stopping import EarlyStoppingHook
@@ -12,6 +13,6 @@ from .logger import LoggerHook
 from .pictures import PicturesHook
 from .report import ReportHook
 
-__all__ = ['CheckpointHook', 'DiscriminatorWarmupHook', 'EMAHook', 'EarlyStoppingHook', 'FlatFieldHook',
+__all__ = ['CheckpointHook', 'CollapseHook', 'DiscriminatorWarmupHook', 'EMAHook', 'EarlyStoppingHook', 'FlatFieldHook',
            'LearningRateHook', 'LoggerHook', 'LossCurvesHook', 'ParamSchedulerHook', 'PicturesHook', 'ReportHook',
            'RunHeaderHook']

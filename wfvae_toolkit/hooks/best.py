@@ -1,11 +1,11 @@
-"""Which way a score is better, and the checkpoint that is best by it."""
+"""Direction in which a score is better, and the checkpoint with the best score."""
 
 import math
 from pathlib import Path
 
 from wfvae_toolkit.checkpoints import CheckpointError, load_training_checkpoint, save_training_checkpoint
 from wfvae_toolkit.utils import distributed
-from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.errors import SettingError, located
 from wfvae_toolkit.utils.files import WriteError
 from wfvae_toolkit.visualization.records import read_records
 
@@ -13,10 +13,10 @@ from wfvae_toolkit.visualization.records import read_records
 def higher_is_better(runner, column):
     """Whether a higher value of a column of the validation is better: 'PSNR', 'raw/PSNR', 'Name.part', 'flat/grid'.
 
-    The metric says it, or the hook that adds the column, by its own attribute ``higher_is_better``.
+    The attribute ``higher_is_better`` of the metric says it, or of the hook that adds the column.
 
     Raises:
-        SettingError: there is no validation, the column is not measured (and why), or neither direction is better.
+        SettingError: there is no validation, the column is not measured, or neither direction is better.
     """
     if runner.val_loop is None:
         raise SettingError(f'{column!r} is not measured without validation; set val_dataloader, val_cfg and '
@@ -36,19 +36,34 @@ def higher_is_better(runner, column):
     return direction
 
 
+def measured_score(runner, column, metrics):
+    """A column of a validation just made; NaN if its mean is no number; None if a hook did not measure it this time.
+
+    Raises:
+        SettingError: the validation has no such column.
+    """
+    score = metrics.get(column)
+    if score is not None or column in _columns_of_hooks(runner):
+        return score
+    measured = runner.val_loop.summary.metrics
+    if column not in measured:
+        raise SettingError(f'{column!r}: the validation has no such column; it has {", ".join(measured)}')
+    return math.nan
+
+
 def _columns_of_hooks(runner):
     return {name: better for hook in runner.hooks
             for name, better in getattr(hook, 'higher_is_better', {}).items()}
 
 
 class BestCheckpoint:
-    """``best_METRIC.pth`` in the run's folder: the weights of the best finite score of one column so far.
+    """``best_METRIC.pth`` in the run's folder: the weights with the best finite score of one column so far.
 
     Args:
         column (str): of the validation's metrics.
 
     Attributes:
-        higher (bool): which way is better; set before the run.
+        higher (bool): whether a higher score is better; set before the run.
         score (float | None): the best so far.
     """
 
@@ -58,11 +73,11 @@ class BestCheckpoint:
         self.score = None
 
     def catch_up(self, runner):
-        """Before training: take the best score from the log, and write the file if the run ended before it could."""
+        """Before training: read the best score from the log, and write the file if an earlier start did not."""
         scores = self._logged(runner) if distributed.is_main() else {}
         score, missing = self.score, False
         if scores:
-            # Of equal scores the first.
+            # The first of several equal scores.
             best = (max if self.higher else min)(scores, key=scores.get)
             held = self._held_iteration(runner)
             score = scores[best]
@@ -75,29 +90,26 @@ class BestCheckpoint:
                 score = scores[held]
         self.score, missing = distributed.of_main((score, missing))
         if missing:
-            # The run ended after it had logged this score and before it kept the weights.
+            # The run ended after it logged this score and before it saved the weights.
             self._save(runner)
 
     def _logged(self, runner):
-        """Iteration -> score; a checkpoint lacks that of its own iteration, which is validated after it is written."""
+        """Iteration -> score. The newest may be missing: a checkpoint is written before its validation."""
         rows = [row for row in read_records(runner.work_dir) if row['phase'] == 'val']
         return {row['iteration']: row[self.column] for row in rows
                 if 0 < row['iteration'] <= runner.iter and row.get(self.column) is not None}
 
     def take(self, runner, metrics):
-        """Keep the weights if a validation's score is the best so far; one that is not finite never is.
+        """Save the weights if a validation's score is the best so far. A score that is not finite is ignored.
 
         Raises:
             SettingError: the validation has no such column.
         """
-        score = metrics.get(self.column)
-        if score is None and self.column in _columns_of_hooks(runner):
-            return  # not measured at every validation
-        if score is None or not math.isfinite(score):
-            measured = runner.val_loop.summary.metrics
-            if score is None and self.column not in measured:
-                raise SettingError(f'save_best={self.column!r}: the validation has no such column; it has '
-                                   f'{", ".join(measured)}')
+        with located('save_best'):
+            score = measured_score(runner, self.column, metrics)
+        if score is None:
+            return
+        if not math.isfinite(score):
             runner.logger.warning(f'iteration {runner.iter}: {self.column} is no finite number; this checkpoint is '
                                   'not considered as the best')
         elif self.score is None or self._improves(score, self.score):
@@ -121,7 +133,7 @@ class BestCheckpoint:
         return Path(runner.work_dir) / f'best_{self.column.replace("/", "_")}.pth'
 
     def _held_iteration(self, runner):
-        """Iteration of the file's weights; None without a whole file."""
+        """Iteration of the file's weights; None if there is no complete file."""
         try:
             return load_training_checkpoint(self.path(runner), 'meta')['meta']['iteration']
         except CheckpointError:

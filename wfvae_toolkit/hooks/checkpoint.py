@@ -1,4 +1,4 @@
-"""When checkpoints are written and which are kept."""
+"""Write checkpoints at intervals, and delete old ones."""
 
 from pathlib import Path
 
@@ -15,23 +15,22 @@ from .best import BestCheckpoint, higher_is_better
 
 @HOOKS.register_module()
 class CheckpointHook(Hook):
-    """Writes ``iter_N.pth`` every ``interval`` updates and at the end; older ones go only after the new one is whole.
+    """Writes ``iter_N.pth`` every ``interval`` updates and at the end; then deletes older ones.
 
-    ``last_checkpoint`` in the run's folder holds the newest file's name. The end may be a stop at any iteration. A
-    checkpoint that cannot be written is an error in the log, and the run goes on to the next; where that fails too,
-    or at the end of the run, it ends with a WriteError.
+    ``last_checkpoint`` in the run's folder holds the newest file's name. A run that is stopped also writes a last
+    checkpoint. If a checkpoint cannot be written, the log says so and the run continues. If the next one, or the last
+    one of the run, cannot be written either, the run ends with a WriteError.
 
     Args:
         interval (int): updates between checkpoints.
         max_keep_ckpts (int): how many to keep; 0 or -1 keeps all.
         save_best (str | list[str]): columns of the validation whose best checkpoints are kept as
-            ``best_COLUMN.pth``: ``'PSNR'``, ``['PSNR', 'raw/LPIPS']``; ``'auto'``: the first metric. Which way is
-            better, the metric itself says.
-        best_is_higher (bool): what you expect of ``save_best``; an error if a metric says otherwise.
+            ``best_COLUMN.pth``: ``'PSNR'``, ``['PSNR', 'raw/LPIPS']``; ``'auto'``: the first metric. The metric
+            itself says whether higher or lower is better.
+        best_is_higher (bool): the direction that you expect; an error if a metric of ``save_best`` says otherwise.
 
     Raises:
-        SettingError: a setting that cannot work; before training, a column that is not measured or has no better
-            direction.
+        SettingError: an invalid setting; before training, a column that is not measured or has no better direction.
     """
 
     priority = 'VERY_LOW'
@@ -81,8 +80,8 @@ class CheckpointHook(Hook):
             self.save(runner, runner.iter, must=True)
 
     def save(self, runner, iteration, must=False):
-        """All ranks call it; rank 0 writes. WriteError on all of them if it fails a second time in a row, or ``must``
-        not fail at all."""
+        """All ranks call it; rank 0 writes. WriteError on all ranks at the second failure in a row, or at the first
+        one if ``must``."""
         path = Path(runner.work_dir) / f'iter_{iteration}.pth'
         checkpoint = runner.state(iteration)
         error = None
@@ -106,7 +105,7 @@ class CheckpointHook(Hook):
         with atomic_write(path.parent / LAST, 'w') as file:
             file.write(path.name + '\n')
         if self.max_keep_ckpts:
-            # Higher numbers are of another run in this folder: not ours to count or remove.
+            # Higher numbers belong to another run in this folder: do not count or delete them.
             paths = list_checkpoints(path.parent)
             for old in paths[:paths.index(path) + 1][:-self.max_keep_ckpts]:
                 old.unlink()
@@ -126,7 +125,7 @@ class CheckpointHook(Hook):
     def after_load_checkpoint(self, runner, checkpoint):
         scores = checkpoint.get('best') or {}
         if not isinstance(scores, dict):
-            # Earlier versions kept the number of their only metric.
+            # Earlier versions stored only one score, of their single metric.
             scores = {best.column: scores for best in self.best[:1]}
         for best in self.best:
             best.score = scores.get(best.column)

@@ -27,7 +27,7 @@ _PANELS = {
 class LossCurvesHook(Hook):
     """Draws ``curves.png`` after each validation and at the end, with the discriminator's start marked.
 
-    Each logged row is added once; a drawing's cost does not depend on how long the run is.
+    Each logged row is added once, so the cost of a drawing does not grow with the run.
     """
 
     priority = 'LOW'

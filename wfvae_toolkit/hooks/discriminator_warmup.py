@@ -11,8 +11,9 @@ class DiscriminatorWarmupHook(Hook):
     """Adversarial terms begin at iteration ``start_iter``, the discriminator's turns at ``train_iter``.
 
     Args:
-        start_iter (int): updates of the autoencoder without adversarial terms before it.
-        train_iter (int): None: ``start_iter`` too; 0 lets the discriminator learn while the autoencoder waits.
+        start_iter (int): first iteration with adversarial terms.
+        train_iter (int): first iteration with turns of the discriminator; None: ``start_iter``. With 0 the
+            discriminator learns from the first iteration on.
     """
 
     priority = 'VERY_HIGH'
@@ -26,7 +27,7 @@ class DiscriminatorWarmupHook(Hook):
         self.train_iter = start_iter if train_iter is None else train_iter
 
     def before_train(self, runner):
-        # As after the iteration before: a resumed run may validate first.
+        # The same state as after the previous iteration: a resumed run may begin with a validation.
         self.before_train_iter(runner, runner.iter - 1)
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):

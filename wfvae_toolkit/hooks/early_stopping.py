@@ -1,4 +1,4 @@
-"""The end of a run whose score no longer improves."""
+"""End a run whose score no longer improves."""
 
 import math
 
@@ -14,15 +14,15 @@ from .best import higher_is_better
 
 @HOOKS.register_module()
 class EarlyStoppingHook(hooks.EarlyStoppingHook):
-    """MMEngine's, with the metric's own direction.
+    """MMEngine's EarlyStoppingHook; the metric itself says whether higher or lower is better.
 
-    What it has counted follows from the validations in the run's log: a resumed run goes on counting, and one that
+    The hook counts from the validations in the run's log. A resumed run therefore continues the count, and a run that
     was stopped stays stopped.
 
     Args:
         monitor (str): a column of the validation, such as ``'PSNR'``.
-        rule (str): ``'greater'`` or ``'less'``, what you expect; an error if the metric says otherwise.
-        min_delta, check_finite, patience, stopping_threshold: as MMEngine's hook has them.
+        rule (str): the direction that you expect, ``'greater'`` or ``'less'``; an error if the metric says otherwise.
+        min_delta, check_finite, patience, stopping_threshold: see MMEngine's hook.
 
     Raises:
         SettingError: before training, if ``monitor`` is not measured or has no better direction.
@@ -43,7 +43,7 @@ class EarlyStoppingHook(hooks.EarlyStoppingHook):
         self._forget()
 
     def _forget(self):
-        # As MMEngine's constructor has it, which does not know the direction yet.
+        # MMEngine's constructor does this, but there the direction is not known yet.
         self.min_delta = self._min_delta if self.rule == 'greater' else -self._min_delta
         self.best_score = -math.inf if self.rule == 'greater' else math.inf
         self.wait_count = 0
@@ -62,7 +62,7 @@ class EarlyStoppingHook(hooks.EarlyStoppingHook):
     def _count(self, runner, scores, iteration):
         score = scores.get(self.monitor)
         if score is None or math.isnan(score):
-            # Never the best, whatever check_finite says.
+            # A score that is not finite is never the best, whatever check_finite says.
             score = -math.inf if self.rule == 'greater' else math.inf
         stop, reason = self._check_stop_condition(score)
         if stop:

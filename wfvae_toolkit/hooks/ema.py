@@ -14,9 +14,8 @@ from wfvae_toolkit.utils.errors import SettingError
 class EMAHook(Hook):
     """average = decay * average + (1 - decay) * weights, after each update of the autoencoder only.
 
-    The average is a second autoencoder, ``runner.averaged_autoencoder``: nothing is ever swapped. In
-    the first iterations the decay is min(decay, (1 + n) / (10 + n)), n the iteration, so that short runs do not
-    average over their random start.
+    The average is a second autoencoder, ``runner.averaged_autoencoder``; weights are never swapped. At iteration n the
+    decay is at most (1 + n) / (10 + n), so that the average of a short run forgets the random start.
 
     Args:
         decay (float): in (0, 1).
@@ -32,11 +31,11 @@ class EMAHook(Hook):
 
     def before_run(self, runner):
         if self.average is not None:
-            return  # a second train() or val() of this runner goes on with it
+            return  # a second train() or val() of this runner keeps the average
         self.average = copy.deepcopy(runner.model.autoencoder).eval().requires_grad_(False)
         runner.averaged_autoencoder = self.average
-        # Listed once: state dicts would take as long as the averaging. Parameters stay the objects that the optimizer
-        # holds; a buffer may be replaced, so it is looked up each time.
+        # List the tensors once: building state dicts takes as long as the averaging. Parameters are never replaced,
+        # because the optimizer holds them. A buffer may be replaced, so look it up each time.
         self._source = list(runner.model.autoencoder.parameters())
         self._moving = list(self.average.parameters())
         self._buffers = list(_persistent_buffers(runner.model.autoencoder, self.average))
@@ -57,7 +56,7 @@ class EMAHook(Hook):
             torch._foreach_lerp_(moving, source, weight)
 
     def after_load_weights(self, runner):
-        """A run that starts from given weights averages from them on."""
+        """Start the average from the loaded weights."""
         self.average.load_state_dict(runner.model.autoencoder.state_dict())
 
     def before_save_checkpoint(self, runner, checkpoint):
@@ -70,7 +69,7 @@ class EMAHook(Hook):
 
 
 def _persistent_buffers(source, average):
-    """(module of ``source``, the same of ``average``, name) of every buffer in a state dict."""
+    """(module of ``source``, same module of ``average``, name) of every buffer that a state dict holds."""
     saved = average.state_dict().keys()
     for (place, theirs), ours in zip(source.named_modules(), average.modules(), strict=True):
         for name, _ in theirs.named_buffers(recurse=False):

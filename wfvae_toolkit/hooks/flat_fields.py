@@ -8,8 +8,9 @@ from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.errors import SettingError
 
-# RMS in 8-bit levels. A sine of it has a height of 0.7: more than half a level, so it survives rounding to 8 bits, and
-# at mid grey a contrast of 2.2 * 0.7 / 128 = 1.2 %, twice what the eye sees at best (0.5 %, Campbell and Robson 1968).
+# RMS in 8-bit levels. A sine with this RMS has an amplitude of 0.7: more than half a level, so it survives rounding to
+# 8 bits. At mid grey its contrast is 2.2 * 0.7 / 128 = 1.2 %, twice the lowest visible one (0.5 %, Campbell and Robson
+# 1968).
 VISIBLE = 0.5
 
 
@@ -17,15 +18,15 @@ VISIBLE = 0.5
 class FlatFieldHook(Hook):
     """Adds ``flat/grid``, ``flat/stripes`` and ``flat/offset`` to a validation's metrics, in 8-bit levels.
 
-    They are the worst of images of one colour that the averaged weights reconstruct (``evaluation/flat_fields.py``);
-    a pattern above VISIBLE is a warning in the console.
+    The averaged weights reconstruct images of one colour (``evaluation/flat_fields.py``); the columns are the worst
+    values. A pattern above VISIBLE is a warning in the console.
 
     Args:
-        interval (int): updates between checks, each at the first validation after; 1: at every one.
+        interval (int): updates between checks; a check waits for the next validation. 1: at every validation.
         levels (Sequence[int | tuple[int, int, int]]): greys or RGB, 0 to 255.
 
     Raises:
-        ValueError: an interval below 1, no levels, or one out of range.
+        SettingError: an interval below 1, no levels, or a level out of range.
     """
 
     higher_is_better = {'flat/grid': False, 'flat/stripes': False, 'flat/offset': False}
@@ -51,7 +52,7 @@ class FlatFieldHook(Hook):
         fields = distributed.of_main(fields)
         worst = {name: max(fields, key=lambda field, name=name: getattr(field, name))
                  for name in ('grid', 'stripes', 'offset')}
-        # Into the metrics themselves: logged, drawn and published with the scores.
+        # Add to the metrics: they are then logged, drawn and published together with the scores.
         metrics.update({f'flat/{name}': getattr(field, name) for name, field in worst.items()})
         patterns = [f'{name} of {getattr(worst[name], name):.2f} levels RMS at RGB {worst[name].colour}'
                     for name in ('grid', 'stripes') if getattr(worst[name], name) > VISIBLE]

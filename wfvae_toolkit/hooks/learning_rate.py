@@ -12,21 +12,21 @@ DECAYS = ('constant', 'cosine', 'linear_tail')
 
 @HOOKS.register_module()
 class LearningRateHook(Hook):
-    """Every optimizer's rate is its configured one times ``factor(iteration)``: linear warm-up, then a decay.
+    """Multiplies every optimizer's configured rate by ``factor(iteration)``: linear warm-up, then a decay.
 
-    Nothing is stored: a resumed run computes the same rates. Warm-up is cut to half of a run that is shorter.
+    Nothing is stored: a resumed run computes the same rates. The warm-up takes at most half of the run.
 
     Args:
         warmup_iters (int): iterations from 0 to the full rate.
         decay (str): ``'constant'``, ``'cosine'`` down to ``final_factor`` at ``max_iters``, or ``'linear_tail'``:
-            constant, then linear down to ``final_factor`` over the last ``tail`` of the run. Such a run can end
-            whenever you like: resume it with a ``max_iters`` whose tail begins at the checkpoint.
+            constant, then linear down to ``final_factor`` over the last ``tail`` of the run. You may end such a run at
+            any checkpoint: resume it with a ``max_iters`` whose tail begins there.
         final_factor (float): end of the decay, a fraction of the full rate.
         tail (float): share of ``max_iters``, above 0 and up to 1.
     """
 
     priority = 'VERY_HIGH'
-    sets_learning_rate = True  # param_scheduler cannot stand beside it
+    sets_learning_rate = True  # so param_scheduler is refused
 
     def __init__(self, warmup_iters=0, decay='constant', final_factor=0.0, tail=0.1):
         if decay not in DECAYS:
@@ -56,7 +56,7 @@ class LearningRateHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint):
         iteration, before = checkpoint['meta']['iteration'], checkpoint['meta'].get('max_iters', runner.max_iters)
-        # About 1000 of its iterations: cosines of two lengths differ nearly everywhere.
+        # Check about 1000 iterations: cosines of two lengths differ at nearly every one.
         seen = range(0, iteration, max(1, iteration // 1000))
         if any(self.factor(i, before) != self.factor(i, runner.max_iters) for i in seen):
             _warn_of_another_length(runner, iteration, before, "; with decay='constant' and an equal warm-up it would")
@@ -70,7 +70,7 @@ class LearningRateHook(Hook):
 
 @HOOKS.register_module()
 class ParamSchedulerHook(Hook):
-    """Gives the optimizers what ``param_scheduler`` says for the iteration; the runner adds it where there is one."""
+    """Sets the optimizers' values of ``param_scheduler`` at each iteration; the runner adds this hook if needed."""
 
     priority = 'VERY_HIGH'
     applies_param_scheduler = True

@@ -1,4 +1,4 @@
-"""Validation pictures: input, reconstruction, error, and what the discriminator thinks of them."""
+"""Validation pictures: input, reconstruction, error, and the discriminator's scores."""
 
 from pathlib import Path
 
@@ -14,15 +14,15 @@ from wfvae_toolkit.visualization.pictures import comparison_grid, score_overlay,
 
 @HOOKS.register_module()
 class PicturesHook(Hook):
-    """Writes ``pictures/iter_N.png`` at each validation: one row an image, of the averaged weights if there are any.
+    """Writes ``pictures/iter_N.png`` at each validation: one row per image, of the averaged weights if there are any.
 
     The error column shows |difference| times 4. Once the discriminator has started, two more columns show its patch
-    scores over input and reconstruction: red for real, blue for reconstructed, strongest at the highest magnitude in
-    the picture, which the log states. Images of another size than the first stay out; the log says once how many. The
-    same picture goes to the visualizer (TensorBoard and so on).
+    scores over input and reconstruction: red for real, blue for reconstructed. The strongest colour is the largest
+    magnitude in the picture; the log states it. Images that differ in size from the first are left out; the log says
+    once how many. The visualizer (TensorBoard and so on) gets the same picture.
 
     Args:
-        count (int): images, the first of the validation set that rank 0 sees.
+        count (int): number of images, the first ones of rank 0's part of the validation set.
     """
 
     def __init__(self, count=4):
@@ -66,10 +66,10 @@ class PicturesHook(Hook):
 
 @torch.no_grad()
 def patch_scores(discriminator, images):
-    """Images (B, 3, H, W) in [-1, 1] -> finite scores (B, 1, h, w) on the CPU, of several maps the first.
+    """Images (B, 3, H, W) in [-1, 1] -> finite scores (B, 1, h, w) on the CPU; of several scales the first map.
 
-    The discriminator is left as it was: it scores in evaluation mode, where spectral norm makes no power iteration,
-    and one image at a time.
+    The discriminator stays unchanged: it scores in evaluation mode, where spectral norm makes no power iteration.
+    It sees one image at a time.
     """
     device = next(discriminator.parameters()).device
     modes = {module: module.training for module in discriminator.modules()}
@@ -79,6 +79,6 @@ def patch_scores(discriminator, images):
     finally:
         for module, training in modes.items():
             module.training = training
-    # Scores of whole images become a map of one place.
+    # A score of a whole image becomes a map of size 1x1.
     place = scores.shape[2:] if scores.ndim == 4 else (1, 1)
     return scores.reshape(len(images), -1, *place).mean(1, keepdim=True).nan_to_num(posinf=0.0, neginf=0.0).cpu()

@@ -9,7 +9,7 @@ from wfvae_toolkit.utils.errors import SettingError
 
 from .base import Loss
 
-# Guards the ratio where the discriminator's gradient vanishes (Esser et al. 2021, arXiv 2012.09841, eq. 7).
+# Keeps the ratio finite if the discriminator's gradient is 0 (Esser et al. 2021, arXiv 2012.09841, eq. 7).
 _RATIO_EPS = 1e-6
 
 
@@ -45,7 +45,7 @@ class AdversarialLoss(Loss):
         objective (str): 'hinge', 'vanilla' or 'relativistic'.
 
     Raises:
-        SettingError: another objective, or a ``max_ratio`` that is not above 0.
+        SettingError: an unknown objective, or a ``max_ratio`` that is not above 0.
     """
 
     needs_discriminator = True
@@ -79,10 +79,10 @@ class AdversarialLoss(Loss):
 
 @LOSSES.register_module()
 class FeatureMatchingLoss(Loss):
-    """mean |D_l(reconstruction) - D_l(target)| over the layers l of the discriminator but the scores.
+    """mean |D_l(reconstruction) - D_l(target)| over the layers l of the discriminator, without the scores.
 
-    sum over scales and layers, times 4 / layers, divided by the scales (pix2pixHD, arXiv 1711.11585, equation 3);
-    the target's features take no gradient. It starts with the adversarial row and is not balanced.
+    Sum over scales and layers, times 4 / layers, divided by the number of scales (pix2pixHD, arXiv 1711.11585, equation
+    3). The target's features get no gradient. The row starts with the adversarial row and is not balanced.
     """
 
     needs_discriminator = True
@@ -102,13 +102,13 @@ class FeatureMatchingLoss(Loss):
 
 
 def mean_score(scores):
-    """Scores, one map or one a scale -> scalar: mean over scales of their means."""
+    """Scores, one map or one per scale -> scalar: mean over scales of the map's mean."""
     maps = score_maps(scores)
     return sum(scale.mean() for scale in maps) / len(maps)
 
 
 def as_scales(features):
-    """Layers of one scale, or a list of them a scale -> list of scales."""
+    """Layers of one scale, or one list of layers per scale -> list of scales."""
     return features if isinstance(features[0], (list, tuple)) else [features]
 
 

@@ -1,4 +1,4 @@
-"""What a loss is and what it sees."""
+"""The base class of the losses, and the values that a loss gets."""
 
 import math
 from dataclasses import dataclass, field
@@ -31,21 +31,20 @@ class HasExtras:
 class Step(HasExtras):
     """One micro-batch of the autoencoder's turn.
 
-    Every tensor but ``target`` is a leaf: losses are differentiated with respect to these, row by
-    row, and one backward pass carries the sum through the network. A graph must not be kept on the
-    step for another row.
+    Every tensor except ``target`` is a leaf. Each row is differentiated with respect to these leaves, and one backward
+    pass takes the sum of their gradients through the network. A row must not keep a graph on the step for another row.
     """
 
     target: torch.Tensor  # (B, 3, H, W) in [-1, 1]
     reconstruction: torch.Tensor  # (B, 3, H, W), about [-1, 1]
     latent_dist: LatentDistribution
-    latents: torch.Tensor  # (B, latent_channels, H/f, W/f), what the decoder saw
+    latents: torch.Tensor  # (B, latent_channels, H/f, W/f), input of the decoder
     encoder_bands: tuple[torch.Tensor, ...] = ()  # image first, each (B, 12, h, w)
     decoder_bands: tuple[torch.Tensor, ...] = ()  # latent first
     discriminator: nn.Module | None = None
-    # Of a row with ``needs_autoencoder``, to encode and decode once more; its weights collect the row's gradient.
+    # For a row with ``needs_autoencoder``, to encode and decode again; the row's gradient reaches its weights.
     autoencoder: nn.Module | None = None
-    seeds: tuple[int, ...] | None = None  # one an image, of all that is random about it; None: torch's generator
+    seeds: tuple[int, ...] | None = None  # one per image, for all of its random numbers; None: torch's generator
     extras: dict = field(default_factory=dict)  # name -> tensor with a row per image, or list of str; see `extra`
 
     @property
@@ -57,8 +56,8 @@ class Step(HasExtras):
 class Loss(nn.Module):
     """A row of the objective.
 
-    ``forward(step)`` gives a scalar: the sum over an image, averaged over the batch, without
-    ``weight``, a finite number which the training model applies.
+    ``forward(step)`` gives a scalar: the sum over an image, averaged over the batch. The training model multiplies it
+    by ``weight``, a finite number.
 
     trains: the network whose objective the row is part of, ``'autoencoder'`` or ``'discriminator'``.
     balance, balance_at, max_ratio: keys of the row in a config, which the training model reads: see
@@ -89,6 +88,6 @@ class Loss(nn.Module):
 
 
 def sum_per_image(x):
-    """(B, ...) -> scalar: sum over everything, divided by B; summed in float32 at least."""
+    """(B, ...) -> scalar: sum over all values, divided by B; summed in float32 or wider."""
     # 1024 px sums 3e6 terms; fp16 overflows at 65504 and bf16 stops counting at 256.
     return (x.sum(dtype=torch.float32) if x.dtype != torch.float64 else x.sum()) / len(x)

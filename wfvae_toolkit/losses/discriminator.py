@@ -21,7 +21,7 @@ class DiscriminatorStep(HasExtras):
     Attributes:
         real, fake (Tensor): (B, 3, H, W) in [-1, 1], images and their reconstructions as the discriminator saw them,
             after its augmentation. They require gradients if a row has ``needs_image_gradient``.
-        real_scores, fake_scores: what the discriminator returned: (B, 1, h, w), or a list with one map a scale.
+        real_scores, fake_scores: output of the discriminator: (B, 1, h, w), or a list with one map per scale.
         discriminator (nn.Module): the network.
         full_precision (bool): whether the scores were computed without autocast.
     """
@@ -32,7 +32,7 @@ class DiscriminatorStep(HasExtras):
     fake_scores: torch.Tensor | list
     discriminator: nn.Module
     full_precision: bool = True
-    seeds: tuple[int, ...] | None = None  # one an image; None: torch's generator
+    seeds: tuple[int, ...] | None = None  # one per image; None: torch's generator
     extras: dict = field(default_factory=dict)  # see ``Step.extras``
 
     def features(self, kind):
@@ -42,8 +42,8 @@ class DiscriminatorStep(HasExtras):
     def score_gradient(self, kind):
         """(B, 3, H, W): gradient of each image's mean score, for the ``'real'`` or ``'fake'`` images, in float32.
 
-        It can be differentiated once more. Under autocast the scores are computed again in float32, because squares
-        of such gradients leave float16's range.
+        It can be differentiated again. Under autocast the scores are recomputed in float32, because squares of such
+        gradients exceed float16's range.
         """
         images = getattr(self, kind)
         scores = getattr(self, f'{kind}_scores')
@@ -69,7 +69,7 @@ class DiscriminatorLoss(Loss):
     needs_image_gradient = False
 
     def check(self, discriminator):
-        """SettingError for a discriminator with which the row has no meaning, and for weights of its own."""
+        """SettingError if the row does not work with this discriminator, or if the row has parameters of its own."""
         if any(True for _ in self.parameters()):
             raise SettingError(f'{type(self).__name__} trains the discriminator, whose optimizer has no parameters of '
                                'rows; put them into the discriminator')
@@ -79,7 +79,7 @@ class DiscriminatorLoss(Loss):
                                "depends on the other images; use norm='spectral', 'instance' or 'none'")
 
     def after_update(self, log):
-        """After an update that was made; ``log`` is the mean over this rank's micro-batches, on every rank."""
+        """Called on every rank after an update; ``log`` is the mean over this rank's micro-batches."""
 
 
 class _GradientPenalty(DiscriminatorLoss):
@@ -116,12 +116,12 @@ class R2Penalty(_GradientPenalty):
 class LeCamLoss(DiscriminatorLoss):
     """mean (D(x) - a_fake)^2 + mean (D(G(x)) - a_real)^2 (Tseng et al. 2021, arXiv 2104.03310).
 
-    a_real and a_fake are moving averages of the mean scores, of all ranks, up to the update before; they stand in
-    checkpoints. In the first update there is none, so the row is 0.
+    a_real and a_fake are moving averages of the mean scores of all ranks, up to the previous update; checkpoints store
+    them. In the first update there is no average, so the row is 0.
 
     Args:
-        decay (float): of the averages; they are corrected for their start at 0, as Adam's are.
-        one_sided (bool): as the authors' code has it, count only D(x) above a_fake and D(G(x)) below a_real.
+        decay (float): of the averages; their start at 0 is corrected as in Adam.
+        one_sided (bool): count only D(x) above a_fake and D(G(x)) below a_real, as in the authors' code.
 
     Raises:
         SettingError: ``decay`` is not in [0, 1).

@@ -18,16 +18,16 @@ from .perceptual import as_constant
 class DistillationLoss(Loss):
     """sum |teacher's posterior mean - student's| per image.
 
-    The teacher is a constant: no checkpoint and no optimizer holds it. ``source`` names its file and its weights, with
-    a digest of the weights, so that a resumed run notices another teacher.
+    The teacher is a constant: it enters no checkpoint and no optimizer. ``source`` names its file and weights, with a
+    digest of the weights, so that a resumed run notices another teacher.
 
     Args:
         teacher (str): a MODEL, as of ``wfvae_toolkit.checkpoints.read_model``.
-        weights (str): ``'ema'`` or ``'raw'`` of it.
+        weights (str): the teacher's ``'ema'`` or ``'raw'`` weights.
 
     Raises:
         CheckpointError: the teacher cannot be read.
-        SettingError: latents of another shape.
+        SettingError: the latents of teacher and student differ in shape.
     """
 
     def __init__(self, teacher, weights='ema', weight=1.0):
@@ -37,7 +37,7 @@ class DistillationLoss(Loss):
         self.teacher = as_constant(model.build())
 
     def check_autoencoder(self, config, student):
-        """Log in which settings a student's config differs; SettingError unless its latents are of the same shape."""
+        """Log the settings in which teacher and student differ; SettingError if the latents differ in shape."""
         teacher = self.teacher.network
         for name in ('latent_channels', 'downsample_factor'):
             theirs, ours = getattr(teacher, name), getattr(student, name)

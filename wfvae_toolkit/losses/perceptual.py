@@ -9,12 +9,12 @@ from .base import Loss
 
 
 class _PerceptualLoss(Loss):
-    """The network's distance, one number an image, times C*H*W: as if it stood at every pixel value.
+    """The network's distance, one number per image, times C*H*W: as if every pixel value had this distance.
 
     The network is a constant: its weights enter no checkpoint, no optimizer and no gradient sync.
 
     Args:
-        crop (int): edge in px of the centre crop that is compared, for a share of the cost; None: all of the image.
+        crop (int): edge in px of the centre crop that is compared, to save time; None: the whole image.
     """
 
     def __init__(self, network, weight=1.0, crop=None):
@@ -67,12 +67,12 @@ class STLPIPSLoss(_PerceptualLoss):
 
 
 def as_constant(network):
-    """Turn every parameter and buffer of a network into a buffer outside the state dict, for a loss that looks at it.
+    """Turn every parameter and buffer of a network into a buffer outside the state dict, for use inside a loss.
 
     Its weights then enter no checkpoint, no optimizer and no gradient sync, and it stays in evaluation mode.
 
     Returns:
-        nn.Module: called as ``network`` is; ``network`` itself is its attribute of that name.
+        nn.Module: call it like ``network``, which is its attribute of that name.
     """
     for module in list(network.modules()):
         tensors = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}

@@ -11,7 +11,7 @@ class WaveletFlowLoss(Loss):
     """sum over stages of sum |encoder bands - decoder bands| per image.
 
     Raises:
-        ValueError: the autoencoder gives no bands (no energy flow), or not the same on both sides.
+        SettingError: the autoencoder gives no bands (no energy flow), or encoder and decoder give different numbers.
     """
 
     def __init__(self, weight=0.1):

@@ -1,18 +1,18 @@
-"""The largest values inside an autoencoder, from which follows whether float16 can hold them."""
+"""The largest values inside an autoencoder, which show whether float16 can hold them."""
 
 import torch
 
 from wfvae_toolkit.utils.finite import FLOAT16_MAX
 
-# Other pictures may give larger values than those that were measured, and sums inside a layer too.
+# Other pictures may give larger values than the measured ones, and so may sums inside a layer.
 FLOAT16_MARGIN = 4.0
 HALVES = ('encoder', 'decoder')
 
 
 class ActivationMonitor:
-    """Inside ``with``, forward hooks note the largest absolute input and output of every module of both halves.
+    """Inside ``with``, forward hooks record the largest absolute input and output of every module of both halves.
 
-    The network itself is unchanged, and nothing synchronises the device before ``largest``.
+    The network itself is unchanged; the device is synchronised only by ``largest``.
 
     Args:
         autoencoder (nn.Module): with ``encoder`` and ``decoder``, in float32.
@@ -55,9 +55,10 @@ class ActivationMonitor:
 
 
 def float16_is_safe(activations):
-    """Whether float16 holds activations with a margin of 4; None where they were not measured or leave it open.
+    """Whether float16 holds activations with a margin of 4; None if unknown.
 
-    Made-up pictures (``images`` 0) can show that it does not, not that it does.
+    Unknown: they were not measured, or only made-up pictures (``images`` 0) were. Those can only prove that float16 is
+    too small.
     """
     if activations is None:
         return None
@@ -68,7 +69,7 @@ def float16_is_safe(activations):
 
 
 def describe_activations(activations):
-    """A line: largest value of each half, and where."""
+    """One line of text: the largest value of each half, and its module."""
     if activations is None:
         return 'largest activations: not measured'
     values = ', '.join(f'{half} {activations[half]["value"]:.4g} ({activations[half]["module"]})' for half in HALVES)

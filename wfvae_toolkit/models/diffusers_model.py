@@ -1,7 +1,7 @@
-"""WFVAE2Image as a model of diffusers (extra ``diffusers``): the ``vae`` of its pipelines.
+"""WFVAE2Image as a diffusers model (extra ``diffusers``), for use as the ``vae`` of a pipeline.
 
-Pipelines name this module in their ``model_index.json``, and the folders that ``save_pretrained`` writes hold its
-source: see ``modelling_file``.
+The ``model_index.json`` of a pipeline names this module. ``save_pretrained`` also writes the module's source; see
+``modelling_file``.
 """
 
 import warnings
@@ -27,7 +27,7 @@ from .modelling_file import MODELLING_FILE, modelling_source
 from .posterior import DiagonalGaussian
 from .tiling import ATTENTION_POSITIONS
 
-import_diffusers()  # first: it names the extra, and diffusers cannot import every torchvision by itself
+import_diffusers()  # first: its error names the extra, and diffusers alone cannot import every build of torchvision
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.autoencoders import vae as diffusers_vae
@@ -41,29 +41,29 @@ PART_REGISTRIES = (CHANNEL_ATTENTIONS, DOWNSAMPLERS, MID_BLOCKS, NORM_LAYERS, PO
 class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin, ConfigMixin, PeftAdapterMixin):
     """(B, 3, H, W) in [-1, 1] <-> raw latents (B, latent_channels, H/f, W/f); same weights and keys as WFVAE2Image.
 
-    A pipeline scales latents itself, by what it reads of the config; with all four settings below,
+    A pipeline scales latents itself, with the settings that it reads from the config. With all four settings below,
     normalised = ((raw - latents_mean) / latents_std - shift_factor) * scaling_factor.
 
-    What users of AutoencoderKL call works here, or is an error that says why; ``add_adapter`` needs peft.
+    The methods of AutoencoderKL work here, or raise an error that says why not; ``add_adapter`` needs peft.
 
     Args:
-        latent_channels ... output_activation: as of ``WFVAE2Image``; parts by their registered names.
+        latent_channels ... output_activation: see ``WFVAE2Image``; parts by their registered names.
         block_out_channels (list[int]): channels at full size, half, ..., 1/f, from which pipelines compute f; follows
             from ``widths``.
         scaling_factor (float): see above.
         shift_factor (float): see above.
-        latents_mean, latents_std (list[float]): one value a latent channel; None: 0 and 1.
-        force_upcast (bool): pipelines decode in float32 although the rest of them runs in float16.
+        latents_mean, latents_std (list[float]): one value per latent channel; None: 0 and 1.
+        force_upcast (bool): a pipeline in float16 decodes in float32.
         in_channels, out_channels (int): 3.
-        sample_size (int): edge in px of a tile, where pictures are tiled.
+        sample_size (int): edge of a tile in px, if pictures are tiled.
         posterior (dict): as of ``WFVAE2Image``.
 
     Raises:
-        SettingError: settings that cannot work, or a part that no registry holds; the message says what would.
+        SettingError: settings that cannot work, or a part that is in no registry; the message says what would work.
     """
 
     _supports_gradient_checkpointing = True
-    # Their forwards mix early and late features, so one stays on one device.
+    # The forward pass of these modules combines early and late features, so each module stays on one device.
     _no_split_modules = ('Encoder', 'Decoder')
 
     @register_to_config
@@ -95,7 +95,7 @@ class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin,
 
     @apply_forward_hook
     def encode(self, x, return_dict=True):
-        """(B, 3, H, W) -> ``latent_dist`` of raw latents in the model's dtype. ValueError unless f divides H and W.
+        """(B, 3, H, W) -> ``latent_dist`` of raw latents in the model's dtype. SettingError unless f divides H, W.
 
         Of a Gaussian it is diffusers' DiagonalGaussianDistribution, of other posteriors their own distribution.
         """
@@ -109,12 +109,12 @@ class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin,
 
     @apply_forward_hook
     def decode(self, z, return_dict=True, generator=None):
-        """Raw latents -> ``sample`` (B, 3, H, W), about [-1, 1], in float32 at least; ``generator`` is not needed."""
+        """Raw latents -> ``sample`` (B, 3, H, W), about [-1, 1], in float32 or wider; ``generator`` has no effect."""
         sample = super().decode(z).sample
         return diffusers_vae.DecoderOutput(sample=sample) if return_dict else (sample,)
 
     def forward(self, sample, sample_posterior=False, return_dict=True, generator=None):
-        """Reconstruct (B, 3, H, W) through the posterior's mean, or a ``sample_posterior`` drawn with ``generator``."""
+        """Reconstruct (B, 3, H, W) from the posterior's mean, or from a sample of it if ``sample_posterior``."""
         posterior = self.encode(sample).latent_dist
         return self.decode(posterior.sample(generator) if sample_posterior else posterior.mode(), return_dict)
 
@@ -124,7 +124,7 @@ class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin,
         return self.downsample_factor
 
     def enable_tiling(self, tile=None, above_pixels=0, attention_window=ATTENTION_POSITIONS):
-        """As of ``TilingControls``, in tiles of ``sample_size``; True and False as first argument switch it."""
+        """See ``TilingControls``; tiles of ``sample_size`` by default. True or False as first argument: on or off."""
         if tile is False:
             self.disable_tiling()
         else:
@@ -133,7 +133,7 @@ class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin,
 
     @property
     def use_tiling(self):
-        """Whether pictures of some size are tiled."""
+        """Whether tiling is on."""
         return self.tiling is not None
 
     @use_tiling.setter
@@ -150,7 +150,7 @@ class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin,
 
     @property
     def tile_sample_min_size(self):
-        """Edge in px of a tile. Set it after ``enable_tiling``, as of AutoencoderKL."""
+        """Edge of a tile in px. Set it after ``enable_tiling``, as with AutoencoderKL."""
         return self.config.sample_size if self.tiling is None else self.tiling.tile
 
     @tile_sample_min_size.setter
@@ -161,7 +161,7 @@ class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin,
 
     @property
     def tile_latent_min_size(self):
-        """The same in latent positions."""
+        """Edge of a tile in latent positions."""
         return self.tile_sample_min_size // self.downsample_factor
 
     @tile_latent_min_size.setter
@@ -170,7 +170,7 @@ class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin,
 
     @property
     def tile_overlap_factor(self):
-        """0: a tile is computed with what its convolutions read around it, so tiles need no blending."""
+        """0: each tile is computed with the surrounding pixels that its convolutions read, so no blending is needed."""
         return 0.0
 
     @tile_overlap_factor.setter
@@ -181,7 +181,7 @@ class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin,
     attn_processors = {}
 
     def set_default_attn_processor(self):
-        """Nothing to do: its attention is PyTorch's fused one."""
+        """Does nothing: the attention here is PyTorch's fused one."""
 
     def set_attn_processor(self, processor):
         raise SettingError('set_attn_processor: its attention has no processors; it is PyTorch\'s fused one')
@@ -192,7 +192,7 @@ class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin,
 
     @property
     def gradient_checkpointing(self):
-        """Switched by diffusers' ``enable_gradient_checkpointing``; recomputation is always the non-re-entrant one."""
+        """Set by diffusers' ``enable_gradient_checkpointing``; recomputation always uses the non-re-entrant form."""
         return self.encoder.checkpoint_activations
 
     @gradient_checkpointing.setter
@@ -201,17 +201,17 @@ class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin,
 
     @property
     def post_quant_conv(self):
-        """Pipelines that upcast the vae read of its parameters which dtype latents need."""
+        """Pipelines that upcast the vae read the dtype of latents from the parameters of this module."""
         return self.decoder.conv_in
 
     def foreign_parts(self):
-        """Class names of parts that a plug-in brought, whose source cannot travel with the model."""
+        """Class names of a plug-in's parts; their source is not saved with the model."""
         own = {'torch', __name__.partition('.')[0], MODELLING_FILE}
         return sorted({type(part).__name__ for part in self.modules()
                        if type(part).__module__.partition('.')[0] not in own})
 
     def save_config(self, save_directory, push_to_hub=False, **kwargs):
-        """Write ``config.json`` and, beside it, the file with which diffusers loads the model without this package."""
+        """Write ``config.json``, and a source file with which diffusers loads the model without this package."""
         foreign = self.foreign_parts()
         if foreign:
             warnings.warn(f'{save_directory}: loads only where the plug-in that registers {", ".join(foreign)} is '
@@ -225,16 +225,16 @@ class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin,
 
     @classmethod
     def extract_init_dict(cls, config_dict, **kwargs):
-        # diffusers would report auto_map, which is its own, as an unknown setting.
+        # diffusers would report auto_map, its own key, as an unknown setting.
         return super().extract_init_dict({key: value for key, value in config_dict.items() if key != 'auto_map'},
                                          **kwargs)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path, output_loading_info=False, **kwargs):
-        """As of ModelMixin, but strict.
+        """See ModelMixin; here loading is strict.
 
         Raises:
-            RuntimeError: weights are missing, or are there that the model has no place for; the message names them.
+            RuntimeError: weights are missing or unexpected; the message names them.
         """
         model, info = super().from_pretrained(pretrained_model_name_or_path, output_loading_info=True, **kwargs)
         wrong = {kind: sorted(info.get(f'{kind}_keys', ())) for kind in ('missing', 'unexpected')}

@@ -30,7 +30,7 @@ class Wavelet(nn.Module):
         raise NotImplementedError
 
     def travelling_settings(self):
-        """Further constructor arguments with which the same wavelet is built where its library is missing."""
+        """Further constructor arguments that rebuild the same wavelet without its library."""
         return {}
 
     def forward(self, image):
@@ -39,7 +39,7 @@ class Wavelet(nn.Module):
 
 @WAVELETS.register_module()
 class Haar(Wavelet):
-    """Orthonormal Haar transform by slices: sums and differences of 2x2 blocks, energy kept."""
+    """Orthonormal Haar transform, computed by slices: sums and differences of 2x2 blocks; it preserves energy."""
 
     def analyze(self, image):
         check_even(image)
@@ -64,17 +64,17 @@ class DiscreteWavelet(Wavelet):
     """Any discrete wavelet of PyWavelets (db, sym, coif, bior, rbio, dmey families), periodic at the borders.
 
     Equal to ``pywt.dwt2(image, name, mode='periodization')``; the filters come from PyWavelets.
-    Orthogonal families keep energy. dmey is a finite approximation of an infinite filter: its inverse
-    (PyWavelets' too) is off by about 2e-2 on noise of unit variance; all others are exact.
+    Orthogonal families preserve energy. dmey is a finite approximation of an infinite filter: its inverse
+    (PyWavelets' too) has an error of about 2e-2 on noise of unit variance; all others are exact.
 
     Args:
         name (str): e.g. ``'db2'``, ``'bior4.4'``.
-        filters (list[list[float]]): its four filters as PyWavelets gives them, analysis low and high, synthesis low
-            and high; None: from PyWavelets. An exported model carries them.
+        filters (list[list[float]]): its four filters in PyWavelets' order: analysis low and high, synthesis low and
+            high. None: take them from PyWavelets. An exported model contains them.
 
     Raises:
-        SettingError: not a discrete wavelet (the message lists those there are), or no four filters of one even length.
-        ImportError: ``filters`` are not given and PyWavelets is not installed.
+        SettingError: not a discrete wavelet (the message lists all), or not four filters of one even length.
+        MissingLibrary: ``filters`` is None and PyWavelets is not installed.
     """
 
     def __init__(self, name: str, filters=None):
@@ -85,7 +85,7 @@ class DiscreteWavelet(Wavelet):
         if len(self.filters) != 4 or len(lengths) != 1 or lengths.pop() % 2:
             raise SettingError(f'{name!r}: filters must be four lists of one even length')
         analysis_low, analysis_high, synthesis_low, synthesis_high = self.filters
-        # diffusers builds a model of 16 bits under that default dtype, which would round the filters for good.
+        # diffusers builds a 16-bit model with a 16-bit default dtype, which would round the filters permanently.
         dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)
         # conv2d correlates, pywt convolves: reverse the analysis filters.
         analysis = torch.tensor([analysis_low[::-1], analysis_high[::-1]], dtype=dtype)
@@ -143,9 +143,9 @@ class DiscreteWavelet(Wavelet):
 
 @WAVELETS.register_module()
 class PixelUnshuffle(Wavelet):
-    """No wavelet, for ablations: the four pixels of each 2x2 block (a b / c d) as bands, band-major.
+    """No wavelet, for ablations: the four pixels of each 2x2 block (a b / c d) are the bands, band-major.
 
-    Orthonormal like Haar, so energies compare; its "low" band is every other pixel.
+    Orthonormal like Haar, so energies can be compared; its "low" band is every second pixel.
     """
 
     def analyze(self, image):
@@ -158,7 +158,7 @@ class PixelUnshuffle(Wavelet):
 
 def pywavelets_filters(name):
     """The four filters of a discrete wavelet: analysis low and high, synthesis low and high."""
-    # By name, because diffusers reports every package that an exported model's file imports and this one lacks.
+    # Imported by name: diffusers reports an import statement of an exported file if its package is not installed.
     pywt = importlib.import_module('pywt')
     known = pywt.wavelist(kind='discrete')
     if name not in known:
@@ -173,23 +173,23 @@ def split_bands(bands):
 
 
 def check_bands(bands):
-    """ValueError unless the channels are four equal bands."""
+    """SettingError unless the number of channels is a multiple of 4, one part per band."""
     if bands.shape[1] % 4:
         raise SettingError(f'{bands.shape[1]} band channels: a multiple of 4 is needed (LL, LH, HL, HH)')
 
 
 def check_even(image):
-    """ValueError unless height and width are even."""
+    """SettingError unless height and width are even."""
     height, width = image.shape[-2:]
     if height % 2 or width % 2:
         raise SettingError(f'{width}x{height}: a wavelet level halves the image, so use even sizes')
 
 
 def wrap(image, axis, before, after):
-    """Periodic padding along one axis, also by more than the axis is long."""
+    """Periodic padding along one axis; the padding may be longer than the axis."""
     size = image.shape[axis]
     positions = torch.arange(-before, size + after, device=image.device)
-    # A tensor as divisor, because ONNX's exporter takes no size that it does not know as a number.
+    # The divisor is a tensor, because ONNX's exporter cannot use a size that is unknown at export as a number.
     return image.index_select(axis, positions % torch.full_like(positions, size))
 
 

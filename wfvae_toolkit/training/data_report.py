@@ -1,4 +1,4 @@
-"""What a run meets in its pictures: said when it is first seen, counted at the end."""
+"""Warnings about the pictures of a run: logged when a case first appears, and counted at the end."""
 
 from wfvae_toolkit.datasets import BadFile, BadFileLog, PictureCounts
 from wfvae_toolkit.evaluation import check_scored
@@ -9,10 +9,10 @@ SHOWN = 5  # bad files that the log names; all are in bad_files.jsonl
 
 
 class TrainingData:
-    """Of the pictures that training sees.
+    """Warnings about the pictures of the training set.
 
     Args:
-        runner (TrainingRunner): whose log says it, and whose folder gets ``bad_files.jsonl``.
+        runner (TrainingRunner): its log gets the warnings, and its folder gets ``bad_files.jsonl``.
         total (int): files of the dataset.
         max_bad_files (int): see UpdateLoop.
     """
@@ -44,12 +44,12 @@ class TrainingData:
                 self.name_bad_files()
 
     def name_bad_files(self):
-        """Name the first bad files that any rank met; on rank 0, the only one that logs."""
+        """Log the first bad files of all ranks, on rank 0."""
         if distributed.is_main():
             self._named = _name(self.logger, self.bad_files, self._named, 'another picture stands in for it')
 
     def finish(self):
-        """The numbers of the whole run; every rank must call it."""
+        """Log the numbers of the whole run; every rank must call it."""
         self.name_bad_files()
         if len(self.bad_files):
             self.logger.warning(f'{len(self.bad_files)} of {self.bad_files.total} training files could not be used, '
@@ -58,7 +58,7 @@ class TrainingData:
 
 
 class ValidationData:
-    """Of the pictures that cannot be scored.
+    """Warnings about validation pictures that cannot be scored.
 
     Args:
         runner (TrainingRunner): as above.
@@ -70,7 +70,7 @@ class ValidationData:
         self._named = 0
 
     def add(self, summary):
-        """Name and list what an EvaluationSummary leaves out; returns how many.
+        """Log and list the files that an EvaluationSummary leaves out; returns their number.
 
         Raises:
             NothingScored: no image is left.
@@ -87,7 +87,7 @@ class ValidationData:
 
 
 def _name(logger, bad_files, named, consequence):
-    """Log the news of a BadFileLog up to `SHOWN` in all; returns how many were named with those before."""
+    """Log the new entries of a BadFileLog, at most `SHOWN` per run; returns the number logged so far."""
     for bad in bad_files.news()[:max(0, SHOWN - named)]:
         named += 1
         rest = f'; further ones are only listed in {bad_files.path}' if named == SHOWN else ''

@@ -24,24 +24,24 @@ _GRADIENT = 'gradient_norm/'
 
 @LOOPS.register_module()
 class UpdateLoop(BaseLoop):
-    """An iteration is one update of weights; it draws its ``accumulation`` micro-batches itself.
+    """One iteration is one update of weights; it reads its own ``accumulation`` micro-batches.
 
-    After SIGTERM, SIGINT or SIGUSR1 on any rank the iteration under way is finished on all, and ``run`` returns as
-    it does at the end; ``stopped_by`` is the signal's number, else 0. ``running`` is True inside ``run``.
+    After SIGTERM, SIGINT or SIGUSR1 on any rank, all ranks finish the current iteration, and ``run`` returns as at
+    the end. ``stopped_by`` is then the signal's number, else 0. ``running`` is True inside ``run``.
 
-    A hook ends the run by ``stop_training = True``; ``early_stop`` is then its name. Checkpoints keep it: a resumed run
-    trains on only if ``ignore_early_stop`` is set.
+    A hook ends the run by ``stop_training = True`` and puts its name into ``early_stop``. Checkpoints store that name;
+    a resumed run continues only if ``ignore_early_stop`` is set.
 
     Args:
         max_iters (int): updates, both turns counted.
-        val_interval (int): updates between validations; the last update is always followed by one.
-        accumulation (int): micro-batches an update.
-        max_bad_files (int): unreadable files after which the run stops.
-        max_skipped (int): updates in a row that may be skipped because a term or a gradient is not finite. With fp16
-            an update whose gradients overflow while every term is finite lowers the scale of the gradients instead.
+        val_interval (int): updates between validations. A validation always follows the last update.
+        accumulation (int): micro-batches per update.
+        max_bad_files (int): the run stops after more unreadable files than this.
+        max_skipped (int): the run stops after this many updates in a row are skipped because a loss term or a gradient
+            is not finite. In fp16, if only gradients overflow, their scale is lowered; that is not a skipped update.
 
     Raises:
-        ValueError: a number below 1.
+        SettingError: a number is too small.
     """
 
     max_epochs = 1
@@ -60,7 +60,7 @@ class UpdateLoop(BaseLoop):
         if not is_number(max_bad_files, 0, whole=True):
             raise SettingError(f'train_cfg.max_bad_files={max_bad_files!r}: an integer of 0 or more is needed')
         _check_runner(runner)
-        # Not BaseLoop's: it would build MMEngine's sampler, whose order knows no position.
+        # BaseLoop's constructor would build MMEngine's sampler, which cannot start at a position.
         self._runner = runner
         self.dataloader = build_dataloader(dataloader, training=True, seed=runner.seed, rank=distributed.rank(),
                                            world_size=distributed.world_size(), say=runner.logger.warning)
@@ -70,17 +70,17 @@ class UpdateLoop(BaseLoop):
         self.iter = 0
         self.consumed = 0  # samples of the global order, over all ranks
         self.max_skipped = max_skipped
-        self.skipped = 0  # updates that were not made, in all
+        self.skipped = 0  # updates that were not made, in total
         self.skipped_in_a_row = 0
-        self._halvings = {}  # turn -> updates in a row that found fp16's scale of its gradients too large
+        self._halvings = {}  # turn -> updates in a row for which fp16's gradient scale was too large
         self.stopped_by = 0
-        self.validated_at = 0  # iteration of the newest scores on record, which LoggerHook keeps
-        self.data_seconds = 0.0  # waited for batches since the log last took it
+        self.validated_at = 0  # iteration of the newest logged scores; LoggerHook sets it
+        self.data_seconds = 0.0  # time spent waiting for batches since the last log row
         self._data = TrainingData(runner, len(self.dataloader.dataset), max_bad_files)
 
     @property
     def epoch(self):
-        """Times that the whole dataset was seen."""
+        """Number of complete passes over the dataset."""
         return self.consumed // self.dataloader.sampler.length
 
     @property
@@ -88,12 +88,12 @@ class UpdateLoop(BaseLoop):
         return self.accumulation * self.dataloader.batch_size * distributed.world_size()
 
     def state(self):
-        """What ``restore`` takes."""
+        """Keyword arguments for ``restore``."""
         return {'consumed': self.consumed, 'skipped': self.skipped, 'skipped_in_a_row': self.skipped_in_a_row,
                 'early_stop': self.early_stop}
 
     def restore(self, iteration, consumed, skipped, skipped_in_a_row=0, early_stop=None):
-        """Continue after ``iteration`` updates and ``consumed`` samples; nothing is read to get there."""
+        """Continue after ``iteration`` updates and ``consumed`` samples, without reading those samples again."""
         self.early_stop, self.stop_training = early_stop, early_stop is not None
         self.iter, self.consumed = iteration, consumed
         self.skipped, self.skipped_in_a_row = skipped, skipped_in_a_row
@@ -114,7 +114,7 @@ class UpdateLoop(BaseLoop):
             runner.model.train()
             self.dataloader.sampler.set_position(self.consumed)
             if 0 < self.iter != self.validated_at and self._validation_is_due():
-                # The run ended between this checkpoint and its scores.
+                # The earlier run ended after it wrote this checkpoint and before it logged the scores.
                 self._validate()
             if self.ignore_early_stop:
                 self.early_stop, self.stop_training = None, False
@@ -127,7 +127,7 @@ class UpdateLoop(BaseLoop):
                     batches = iter(self.dataloader)
                 if self._run_iteration(batches) and self._validation_is_due():
                     self._validate()
-                # Some rank may have been told alone; without its peers it would wait for them in the next iteration.
+                # The signal may have reached one rank only. All must stop together: the others would wait for it.
                 told = distributed.largest(2 * request.signal + bool(self.stop_training))
                 self.stopped_by, self.stop_training = told // 2, told > 0
             self._note_early_stop()
@@ -144,7 +144,7 @@ class UpdateLoop(BaseLoop):
         return runner.model
 
     def _note_early_stop(self):
-        """Before the last checkpoint is written. A run at its end did not stop early."""
+        """Set ``early_stop`` before the last checkpoint. A run that reached ``max_iters`` did not stop early."""
         if self.iter >= self.max_iters:
             self.early_stop = None
         elif self.stop_training and not self.stopped_by:
@@ -184,7 +184,7 @@ class UpdateLoop(BaseLoop):
         return True
 
     def _count_skipped(self, update, micro_batches):
-        """No weight changed, so this was no iteration: the next images get its number, rate and turn."""
+        """No weight changed, so the iteration does not count: the next images use its number, rate and turn."""
         terms = distributed.gather(update.skipped)
         if self.runner.model.precision == 'fp16' and all(term.startswith(_GRADIENT) for term in terms):
             self._lower_scale(update, micro_batches)
@@ -193,7 +193,7 @@ class UpdateLoop(BaseLoop):
         self.consumed += self.images_per_iteration
 
     def _lower_scale(self, update, micro_batches):
-        """Gradients alone overflowed float16, as they do while a new training finds its scale; it has been halved."""
+        """Only gradients overflowed float16, as usual while a new run finds its scale. The scale has been halved."""
         for turn in update.turns:
             if update.log[f'{_GRADIENT}{turn}'].isfinite():
                 continue
@@ -213,7 +213,7 @@ class UpdateLoop(BaseLoop):
         self._halvings.clear()
 
     def _skip(self, term, update, micro_batches):
-        """Count an update that could not be made; NotFinite after ``max_skipped`` in a row."""
+        """Count a skipped update; NotFinite after ``max_skipped`` in a row."""
         self.skipped += 1
         self.skipped_in_a_row += 1
         self.runner.logger.warning(f'update {self.iter + 1} skipped: {term} is not finite '
@@ -227,18 +227,18 @@ class UpdateLoop(BaseLoop):
 
 
 def _first_of_ranks(terms):
-    """The first of the ranks' bad terms; gradients are summed over ranks, so only the rank at fault has another."""
+    """The first rank's bad loss term. Gradients are summed over ranks, so only a loss term shows the rank at fault."""
     rank = next((rank for rank, name in enumerate(terms) if not name.startswith(_GRADIENT)), 0)
-    return terms[rank] + f' on rank {rank}' * distributed.is_distributed()
+    return f'{terms[rank]} on rank {rank}' if distributed.is_distributed() else terms[rank]
 
 
 @LOOPS.register_module()
 class EvaluationLoop(BaseLoop):
-    """Scores the averaged weights and, beside them, the raw ones on every validation image.
+    """Scores the averaged and the raw weights on every validation image.
 
-    A file that cannot be scored is named in the log and listed in ``bad_files.jsonl``; ``not_scored`` of the metrics is
-    their number, where there are any. Calls ``after_val_iter`` with ``outputs=dict(target=, reconstructions=)`` and
-    ``after_val_epoch`` with ``metrics``, name -> mean, raw weights under ``raw/``. ``summary`` is the
+    The log names a file that cannot be scored, and ``bad_files.jsonl`` lists it. If there are such files, the metric
+    ``not_scored`` is their number. Calls ``after_val_iter`` with ``outputs=dict(target=, reconstructions=)`` and
+    ``after_val_epoch`` with ``metrics``: name -> mean, with the prefix ``raw/`` for raw weights. ``summary`` is the
     EvaluationSummary of the newest run.
 
     Raises, while it runs:

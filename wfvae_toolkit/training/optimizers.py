@@ -1,4 +1,4 @@
-"""One optimizer a turn."""
+"""One optimizer per turn."""
 
 from itertools import chain
 
@@ -13,12 +13,12 @@ from wfvae_toolkit.utils.errors import SettingError, is_number, located
 TURNS = ('autoencoder', 'discriminator')
 _PARAMWISE = {'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'dwconv_decay_mult',
               'flat_decay_mult', 'bypass_duplicate'}
-# The smallest float16: at a lower scale a gradient of 1 would vanish. From torch's 2^16 it is 40 halvings away.
+# The smallest float16: with a lower scale a gradient of 1 becomes 0. It is 40 halvings below torch's first scale, 2^16.
 LOWEST_SCALE = 2.0**-24
 
 
 class TurnOptimizer(OptimWrapper):
-    """MMEngine's wrapper without its per-update synchronisation and its growing history.
+    """MMEngine's wrapper without its synchronisation at every update and without its growing history.
 
     Args:
         optimizer (Optimizer): of this turn's network.
@@ -28,12 +28,12 @@ class TurnOptimizer(OptimWrapper):
 
     def __init__(self, optimizer, clip_grad=None, scaler=None):
         super().__init__(optimizer, clip_grad=clip_grad)
-        # With several groups (paramwise_cfg) MMEngine lists one more, of no parameters, and saves it.
+        # With several groups (paramwise_cfg) MMEngine adds and saves another group without parameters.
         self.base_param_settings = None
         self.scaler = scaler
         for group in optimizer.param_groups:
             group['initial_lr'] = group['lr']
-        # What the config gives each group; schedules and hooks may change the groups while training.
+        # The settings that the config gives each group. Schedules and hooks may change the groups during training.
         self.configured = [_settings_of(group) for group in optimizer.param_groups]
 
     def backward(self, loss, **kwargs):
@@ -41,7 +41,7 @@ class TurnOptimizer(OptimWrapper):
 
     @property
     def scale(self):
-        """Factor of fp16's gradients, a float; None without a scaler. Reading it synchronises the device."""
+        """Gradient scale of fp16, a float; None without a scaler. Reading it synchronises the device."""
         return None if self.scaler is None else self.scaler.get_scale()
 
     def gradient_norm(self):
@@ -52,7 +52,7 @@ class TurnOptimizer(OptimWrapper):
         return self._norm
 
     def finish(self, apply):
-        """Clip and step if ``apply``; drop the gradients either way."""
+        """Clip and step if ``apply``; clear the gradients in both cases."""
         if apply:
             if self.clip_grad_kwargs:
                 limit = dict(self.clip_grad_kwargs)
@@ -70,10 +70,10 @@ class TurnOptimizer(OptimWrapper):
         return state if self.scaler is None else {**state, 'scaler': self.scaler.state_dict()}
 
     def load_state_dict(self, state_dict):
-        """Moments, steps and scale of a checkpoint. Settings of a group come from the config where it has changed.
+        """Load moments, steps and scale of a checkpoint. A setting that the config has changed comes from the config.
 
         Raises:
-            CheckpointError: of another optimizer, or of another number of parameters.
+            CheckpointError: the checkpoint has another optimizer, or another number of parameters.
         """
         groups = self._restored_groups(state_dict)
         self._check_kept(state_dict)
@@ -82,7 +82,7 @@ class TurnOptimizer(OptimWrapper):
             self.scaler.load_state_dict(state_dict['scaler'])
 
     def changes(self, state_dict):
-        """(setting, before, now), each once, of the groups of a checkpoint and those of the config."""
+        """(setting, before, now) of each setting that differs between a checkpoint's groups and the config's."""
         found = []
         for saved, _, group in self._pairs(state_dict):
             before = {**saved, 'lr': saved.get('initial_lr', saved['lr'])}
@@ -92,10 +92,10 @@ class TurnOptimizer(OptimWrapper):
         return [change for number, change in enumerate(found) if change not in found[:number]]
 
     def _pairs(self, state_dict):
-        """(saved group, what the config gave it or None, group) for each group that there is now.
+        """(saved group, settings that its config gave it or None, group) for each current group.
 
-        The order of the parameters is the network's, however ``paramwise_cfg`` groups them: a group's first parameter
-        tells the saved group.
+        Parameters keep the network's order however ``paramwise_cfg`` groups them, so a group's first parameter finds
+        the saved group.
         """
         before = state_dict['param_groups']
         configured = state_dict.get('configured') or [None] * len(before)
@@ -117,7 +117,7 @@ class TurnOptimizer(OptimWrapper):
         for saved, configured, group in self._pairs(state_dict):
             now = _settings_of(group)
             if configured is not None:
-                # Equal settings: what a hook made of them while training goes on. A name of neither is such a hook's.
+                # The config has not changed this setting: keep the value of the checkpoint, which a hook may have set.
                 kept = {name for name in saved if name != 'params' and (
                     _equal(configured[name], now[name]) if name in configured and name in now
                     else name not in configured and name not in now)}
@@ -126,15 +126,15 @@ class TurnOptimizer(OptimWrapper):
             if group['initial_lr'] == base:
                 now['lr'] = rate
             else:
-                # A schedule that steps from rate to rate goes on at the same fraction of the new one.
+                # A schedule that multiplies its last rate continues at the same fraction of the new base rate.
                 now['lr'] = group['initial_lr'] * (rate / base if base else 1.0)
             groups.append({**now, 'params': [next(keys) for _ in group['params']]})
         return groups
 
     def _check_kept(self, state_dict):
-        """CheckpointError unless the checkpoint holds what this optimizer keeps of a parameter.
+        """CheckpointError unless the checkpoint holds the state that this optimizer keeps for a parameter.
 
-        Only a step shows that: one on a zero gradient, after which the parameter gets its value back.
+        Only a step shows that state. This makes one with a zero gradient and restores the parameter afterwards.
         """
         saved_keys = chain.from_iterable(group['params'] for group in state_dict['param_groups'])
         parameters = chain.from_iterable(group['params'] for group in self.optimizer.param_groups)
@@ -168,12 +168,12 @@ class TurnOptimizer(OptimWrapper):
 class TurnOptimizers:
     """``optim_wrapper=dict(constructor='TurnOptimizers', autoencoder=dict(optimizer=...), discriminator=...)``.
 
-    Each row is what MMEngine takes for one optimizer (``optimizer``, ``clip_grad=dict(max_norm=...)``,
-    ``paramwise_cfg``). Learnable parameters of the losses train with the autoencoder; a learnable logvar too, at
+    Each row has MMEngine's keys of one optimizer (``optimizer``, ``clip_grad=dict(max_norm=...)``, ``paramwise_cfg``).
+    Learnable parameters of the losses train with the autoencoder. A learnable logvar does too, at the rate
     ``logvar_lr`` and without weight decay.
 
     Raises:
-        SettingError: a row that is neither turn, or none for a network that trains.
+        SettingError: a row with an unknown name, or a network that trains without a row.
     """
 
     def __init__(self, optim_wrapper_cfg):
@@ -204,7 +204,7 @@ class TurnOptimizers:
         return OptimWrapperDict(**wrappers)
 
     def _add_groups(self, optimizer, model):
-        """What trains with the autoencoder and is no part of it."""
+        """Add the parameters that train with the autoencoder but are not part of it."""
         extra = [parameter for parameter in model.losses.parameters() if parameter.requires_grad]
         if extra:
             optimizer.add_param_group(dict(params=extra))
@@ -217,7 +217,7 @@ def _settings_of(group):
 
 
 def _equal(first, second):
-    """A list in a config is as good as a tuple."""
+    """Whether two settings are equal; a list equals a tuple with the same values."""
     first, second = (tuple(value) if isinstance(value, list) else value for value in (first, second))
     return first == second
 
@@ -249,12 +249,12 @@ def _build(network, row):
 
 
 class _Paramwise(DefaultOptimWrapperConstructor):
-    """MMEngine's groups of parameters, for which our norms are norms too."""
+    """MMEngine's groups of parameters; our norm layers count as norms too."""
 
     def add_params(self, params, module, prefix='', is_dcn_module=None):
         cfg = self.paramwise_cfg
         if isinstance(module, (LayerNorm2d, RMSNorm2d)):
-            # MMEngine's rules for norms, said in those for any bias and any vector.
+            # MMEngine's rules for norms, expressed by its rules for a bias and for a vector.
             self.paramwise_cfg = {name: value for name, value in cfg.items() if name != 'bias_lr_mult'}
             if cfg.get('norm_decay_mult') is not None:
                 self.paramwise_cfg.update(dict.fromkeys(('bias_decay_mult', 'flat_decay_mult'), cfg['norm_decay_mult']))
@@ -263,7 +263,7 @@ class _Paramwise(DefaultOptimWrapperConstructor):
 
 
 def _check_paramwise(network, cfg):
-    """SettingError for what MMEngine would pass over."""
+    """SettingError for a key that MMEngine would ignore."""
     if cfg is None:
         return
     if not isinstance(cfg, dict) or cfg.keys() - _PARAMWISE:

@@ -1,4 +1,4 @@
-"""What is kept of an update that was not finite, and the way to make it again."""
+"""Save an update that was not finite, and replay it."""
 
 from dataclasses import fields
 from pathlib import Path
@@ -17,8 +17,8 @@ from wfvae_toolkit.utils.seeding import mix_seed
 def save_post_mortem(runner, iteration, update, micro_batches):
     """Write ``non_finite_iter_N/``: ``checkpoint.pth`` and each rank's micro-batches; returns the folder.
 
-    The batches keep images, paths, indices, positions and seeds; beside them stands the update's log, every term's
-    value. All ranks call it.
+    The batches keep images, paths, indices, positions and seeds. The update's log, with the value of every loss term,
+    is saved with them. All ranks call it.
     """
     folder = Path(runner.work_dir) / f'non_finite_iter_{iteration}'
     folder.mkdir(parents=True, exist_ok=True)
@@ -37,12 +37,12 @@ def save_post_mortem(runner, iteration, update, micro_batches):
 
 
 def replay(cfg, folder, rank=0):
-    """Make the update of ``save_post_mortem`` again, on this process alone.
+    """Repeat the update of ``save_post_mortem`` on one process.
 
     Args:
         cfg (Config): of the run, as of ``load_config``.
         folder (str | Path): ``non_finite_iter_N``.
-        rank (int): whose images.
+        rank (int): of the images to use.
 
     Returns:
         Update: its ``log`` holds every term, ``skipped`` the first that is not finite.

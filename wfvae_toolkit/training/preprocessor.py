@@ -1,4 +1,4 @@
-"""Batches as the workers deliver them -> batches as the network takes them."""
+"""Convert the workers' uint8 images into the network's input."""
 
 from mmengine.model import BaseDataPreprocessor
 
@@ -11,7 +11,7 @@ from wfvae_toolkit.utils.pixels import from_bytes
 class ImagePreprocessor(BaseDataPreprocessor):
     """uint8 (B, 3, H, W) in [0, 255] -> float32 in [-1, 1] on the model's device.
 
-    uint8 crosses to the device, because it is a quarter of the bytes.
+    Images are copied to the device as uint8: a quarter of float32's bytes.
     """
 
     def forward(self, images, training=False):

@@ -1,4 +1,4 @@
-"""What a checkpoint says about the run that wrote it, and where another run differs."""
+"""The description of a run that its checkpoints store, and the differences between two runs."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from wfvae_toolkit.schema import effective_settings
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.environment import describe_machine, describe_versions
 
-# How a run is started, which no number of it depends on.
+# Settings that only say how a run is started; no number of the run depends on them.
 _OF_THE_START = ('work_dir', 'experiment_name', 'launcher', 'resume', 'resume_drop', 'load_from')
 
 
@@ -30,7 +30,7 @@ def describe_run(runner):
 
 
 def describe_data(dataset):
-    """Number of samples, and a digest of their names in order; '' of a dataset that names none."""
+    """Number of samples, and a digest of their names in order; '' for a dataset without names."""
     digest = hashlib.blake2b(digest_size=8)
     if not hasattr(dataset, 'path'):
         return {'files': len(dataset), 'digest': ''}
@@ -40,7 +40,7 @@ def describe_data(dataset):
 
 
 def plain(value):
-    """A setting as a file of weights may hold it: numbers, texts, lists and dicts; what else, by its name."""
+    """A setting as a checkpoint can store it: numbers, texts, lists and dicts. Any other object becomes its name."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -49,13 +49,13 @@ def plain(value):
         return value
     if isinstance(value, PurePath):
         return str(value)
-    # A class or function, or an object that was built: its text would hold an address.
+    # A class, a function or a built object: repr() would contain a memory address.
     named = value if hasattr(value, '__qualname__') else type(value)
     return f'{named.__module__}.{named.__qualname__}'
 
 
 def of_autoencoder(config):
-    """AUTOENCODERS config or its JSON -> settings by dotted key, with all defaults, as two networks compare."""
+    """AUTOENCODERS config or its JSON -> settings by dotted key, with all defaults, for comparing two networks."""
     config = json.loads(config) if isinstance(config, str) else config
     return dict(_flatten(plain(config if unregistered_types(config) else complete(config)), 'model.autoencoder'))
 
@@ -70,7 +70,7 @@ def _flatten(node, path):
 
 
 def changes(before, now):
-    """[(dotted key, before, now)] of settings that differ; a row or part that one side lacks is one of them."""
+    """[(dotted key, before, now)] of settings that differ. A row or part that exists on one side only is one entry."""
     found = {}
     for key in [*now, *(key for key in before if key not in now)]:
         if key in before and key in now and before[key] == now[key]:
@@ -83,13 +83,13 @@ def changes(before, now):
 
 
 def _lacking(key, settings):
-    """The shortest beginning of a dotted key under which there is nothing."""
+    """The shortest prefix of a dotted key under which ``settings`` has no key."""
     names = key.split('.')
     places = ('.'.join(names[:count]) for count in range(1, len(names) + 1))
     return next((place for place in places if not any(other.startswith(f'{place}.') for other in settings)), key)
 
 
 def _at(place, settings):
-    """The value of a key, or of a part all that stands under it; None where there is neither."""
+    """The value of a key, or all settings of a part; None if neither exists."""
     below = {key.removeprefix(f'{place}.'): value for key, value in settings.items() if key.startswith(f'{place}.')}
     return below or settings.get(place)

@@ -1,7 +1,7 @@
-"""Both turns and the scores on one made-up picture, before the first iteration.
+"""Try both turns and the scores on one made-up picture, before the first iteration.
 
-Without it a discriminator that is too deep for the crops fails when it starts, and a crop that the autoencoder cannot
-halve fails at the first validation: after hours.
+Without this, two mistakes appear only after hours: a discriminator that is too deep for the crops fails when it starts,
+and a crop size that the autoencoder cannot halve fails at the first validation.
 """
 
 import contextlib
@@ -19,11 +19,11 @@ from .passes import gradient_sync
 def rehearse(model, train_dataset, val_dataset=None, evaluator=None):
     """Run a model's turns on a picture of the training crop's size, and the scores on one of the validation crop's.
 
-    Weights, buffers, gradients and random generators stay as they are. A dataset whose pipeline does not end in a crop
-    has pictures of any size: its part is left out.
+    Weights, buffers, gradients and random generators stay unchanged. A dataset whose pipeline does not end in a crop
+    has pictures of any size; it is not rehearsed.
 
     Raises:
-        SettingError: with the key of what does not fit.
+        SettingError: a setting does not fit the pictures; the message names its key.
     """
     with located('train_dataloader.dataset.pipeline'):
         size = _fitting_size(model, train_dataset)
@@ -56,7 +56,7 @@ def _first_extras(model, dataset):
 
 def _rehearse_turns(model, size, extras):
     pictures = _picture(size)
-    # A compiled network would keep code for this batch of one.
+    # Not compiled: a compiled network would keep code for a batch of one picture.
     with (evaluating(model), seeded(0), torch.compiler.set_stance('force_eager'),
           located(f'model, on crops of {size} px')):
         with gradient_sync(model.network_pass('autoencoder'), last_micro_batch=False):
@@ -68,7 +68,7 @@ def _rehearse_turns(model, size, extras):
 
 @contextlib.contextmanager
 def evaluating(model):
-    """Evaluation mode inside: no power iteration, no running statistics."""
+    """Evaluation mode inside the block: no power iteration and no update of running statistics."""
     was_training = model.training
     model.eval()
     try:
@@ -91,6 +91,6 @@ def _rehearse_scores(model, size, evaluator):
 
 
 def _picture(size):
-    """(1, 3, size, size) in [-1, 1]; noise, since scores of a constant one are not finite."""
+    """(1, 3, size, size) of noise in [-1, 1]; for a constant picture some scores are not finite."""
     generator = torch.Generator().manual_seed(0)
     return (torch.rand(1, 3, size, size, generator=generator) * 2 - 1).to(default_device())

@@ -1,6 +1,6 @@
-"""Going on with a run: which checkpoint, what is put back and what is not.
+"""Resume a run: choose the checkpoint and restore its state.
 
-`CLASSES` says of every setting what it does where a resumed run has another value than the run before.
+`CLASSES` says for every setting what happens if the resumed run has another value than the earlier run.
 """
 
 import fnmatch
@@ -18,13 +18,13 @@ DROPPABLE = ('discriminator', 'optimizers', 'early_stop')
 
 @dataclass(frozen=True)
 class Class:
-    """What a changed setting does on resuming.
+    """What happens to a changed setting when a run is resumed.
 
     Args:
         effect (str): ``'takes effect'`` from the resumed iteration on; ``'refused'``: an error; ``'no effect'`` on the
             numbers.
-        remark (str): what else the log or the error says.
-        drop (str): of ``DROPPABLE``; without that part the setting takes effect.
+        remark (str): further text for the log or the error.
+        drop (str): one of ``DROPPABLE``; if the run drops that part, the setting takes effect.
     """
 
     effect: str
@@ -72,7 +72,7 @@ CLASSES = {
                      'load_from', 'auto_scale_lr', 'log_processor', 'test_dataloader', 'test_cfg',
                      'test_evaluator'), _NOTHING),
 }
-# Of a setting that a plug-in's part adds where the table lists each: the config builds it anew.
+# For a setting of a plug-in's part that the table does not list: the part is built from the new config.
 UNKNOWN = Class('takes effect', 'of a part that the toolkit does not know')
 
 
@@ -83,9 +83,9 @@ def class_of(key):
 
 
 def find_newest(runner, reason):
-    """Path of the newest good checkpoint in the run's folder, or None; rank 0's choice, for all.
+    """Path of the newest good checkpoint in the run's folder, or None.
 
-    A folder that the ranks do not share equally must not part them. ``reason`` is said where there is none.
+    Rank 0 chooses for all ranks, because they may see different files. ``reason`` begins the log line if there is none.
     """
     path, error = None, None
     if distributed.is_main():
@@ -102,10 +102,10 @@ def find_newest(runner, reason):
 
 
 def continue_from(runner, path, dropped=()):
-    """Put a run into the state of a checkpoint, without the parts in ``dropped``, and say what has changed since.
+    """Restore a checkpoint, without the parts in ``dropped``, and log what has changed since it was written.
 
     Raises:
-        CheckpointError: unreadable, or it does not fit the config; the message names what, and what would go on.
+        CheckpointError: the checkpoint is unreadable or does not fit the config; the message says what would work.
     """
     checkpoint = load_training_checkpoint(path)
     _check_discriminator(runner.model, checkpoint, path, dropped)
@@ -122,7 +122,7 @@ def continue_from(runner, path, dropped=()):
 
 
 def state(runner, iteration):
-    """Everything that continuing after ``iteration`` updates needs: tensors and plain values."""
+    """Everything needed to continue after ``iteration`` updates: tensors and plain values."""
     checkpoint = {
         'meta': {'iteration': iteration, 'seed': runner.seed, 'max_iters': runner.max_iters, 'run': runner.record,
                  **runner.train_loop.state()},
@@ -134,8 +134,18 @@ def state(runner, iteration):
 
 
 def restore(runner, checkpoint, path, dropped=()):
-    """Inverse of ``state``; strict. CheckpointError names what does not fit."""
+    """Inverse of ``state``. CheckpointError if any name or shape does not fit."""
     meta = checkpoint['meta']
+    restore_networks(runner, checkpoint, path, dropped)
+    # Version 1 did not store the number of updates skipped in a row.
+    runner.train_loop.restore(meta['iteration'], meta['consumed'], meta['skipped'], meta.get('skipped_in_a_row', 0),
+                              meta.get('early_stop'))
+    runner.train_loop.ignore_early_stop = 'early_stop' in dropped
+    runner.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+
+
+def restore_networks(runner, checkpoint, path, dropped=()):
+    """Networks, losses and optimizers of a checkpoint; iteration and data stay. CheckpointError as of ``restore``."""
     _load_strictly(runner.model, checkpoint['state_dict'], path)
     built = sorted(turn for turn, _ in runner.optim_wrapper.items())
     if sorted(checkpoint['optimizers']) != [turn for turn in built if {turn, 'optimizers'}.isdisjoint(dropped)]:
@@ -146,26 +156,21 @@ def restore(runner, checkpoint, path, dropped=()):
             runner.optim_wrapper[turn].load_state_dict(optimizer_state)
         except CheckpointError as error:
             raise CheckpointError(f'{path}: optim_wrapper.{turn}.optimizer: {error}') from None
-    # Version 1 did not count those in a row.
-    runner.train_loop.restore(meta['iteration'], meta['consumed'], meta['skipped'], meta.get('skipped_in_a_row', 0),
-                              meta.get('early_stop'))
-    runner.train_loop.ignore_early_stop = 'early_stop' in dropped
-    runner.call_hook('after_load_checkpoint', checkpoint=checkpoint)
 
 
 # what has changed -------------------------------------------------------------------------------
 
 def _compare(runner, checkpoint, path, dropped):
-    """(lines about settings, lines about data, processes, versions and machine) for the log.
+    """Log lines in two lists: changed settings; and changed data, processes, versions and machine.
 
     Raises:
-        CheckpointError: a setting of the class 'refused' differs.
+        CheckpointError: a setting whose effect is 'refused' has changed.
     """
     meta = checkpoint['meta']
     now, before = runner.record, meta.get('run')
     differences = _changed_settings(runner, meta)
     if before is None:
-        # Written before checkpoints kept settings: what else they hold is compared.
+        # An old checkpoint without settings: compare the settings of its optimizers.
         differences += [(f'optim_wrapper.{turn}.optimizer.{name}', *pair) for turn, state in
                         checkpoint['optimizers'].items() if turn in runner.optim_wrapper and 'optimizers' not in dropped
                         for name, *pair in runner.optim_wrapper[turn].changes(state)]
@@ -189,9 +194,9 @@ def _compare(runner, checkpoint, path, dropped):
 
 
 def _changed_settings(runner, meta):
-    """[(key, before, now)] of all settings that were recorded; of an older checkpoint of the autoencoder alone."""
+    """[(key, before, now)] of all recorded settings; an old checkpoint recorded only those of the autoencoder."""
     before, now = (meta.get('run') or {}).get('settings', {}), runner.record['settings'] if 'run' in meta else {}
-    # Networks are compared as they are computed: 2 and [2, 2] layers, a norm that is left out and the default one.
+    # Compare what the networks compute: 2 layers equal [2, 2], and a missing norm equals the default one.
     autoencoders = of_autoencoder(meta['autoencoder']), of_autoencoder(runner.model.autoencoder_config)
     before, now = (
         {**{key: value for key, value in settings.items()
@@ -217,7 +222,7 @@ def _refusal(refused, path):
 
 
 def _surroundings(before, now):
-    """What differs beside the settings, a line each."""
+    """Differences other than settings, one line each."""
     lines = []
     for name, data in now['data'].items():
         old = before['data'].get(name)
@@ -245,7 +250,7 @@ def _short(value):
 # parts ------------------------------------------------------------------------------------------
 
 def _check_discriminator(model, checkpoint, path, dropped):
-    """CheckpointError where only one of checkpoint and config has a discriminator, unless it is dropped."""
+    """CheckpointError if only the checkpoint or only the config has a discriminator, unless it is dropped."""
     had = any(map(_of_discriminator, checkpoint['state_dict']))
     has = model.discriminator is not None
     if had != has and 'discriminator' not in dropped:
@@ -269,7 +274,7 @@ def _load_strictly(model, state_dict, path):
 
 
 def without_parts(checkpoint, parts, model):
-    """A resumed checkpoint with some parts as the model has them now: 'discriminator', 'optimizers'."""
+    """A copy of a checkpoint in which the model's current state replaces 'discriminator' or 'optimizers'."""
     unknown = set(parts) - set(DROPPABLE)
     if unknown:
         raise SettingError(f'resume_drop: {sorted(unknown)[0]!r} is none of {", ".join(DROPPABLE)}')

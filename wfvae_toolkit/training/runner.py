@@ -27,7 +27,7 @@ from .rehearsal import rehearse
 from .schedules import ParamSchedules
 from .starting import start_from
 
-# What a run writes into its folder and a later one would take for its own.
+# Files of a run that a later run in the same folder would take for its own.
 _RUN_FILES = ('iter_*.pth', 'best_*.pth', LAST, 'log.jsonl', 'train.csv', 'val.csv', 'curves.png', 'pictures',
               'vis_data', 'bad_files.jsonl')
 
@@ -36,18 +36,18 @@ _RUN_FILES = ('iter_*.pth', 'best_*.pth', LAST, 'log.jsonl', 'train.csv', 'val.c
 class TrainingRunner(Runner):
     """Built by ``TrainingRunner.from_cfg(cfg)``.
 
-    ``cfg.resume`` is False, True (newest checkpoint) or a path; ``cfg.resume_drop`` lists what is not continued,
+    ``cfg.resume`` is False, True (newest checkpoint) or a path; ``cfg.resume_drop`` lists parts to start anew:
     ``'discriminator'``, ``'optimizers'``. ``cfg.load_from`` is None, a MODEL, or ``dict(path=, weights=,
-    allow_missing=)`` as of ``start_from``; it counts where nothing is resumed. Processes that torchrun starts again
-    after a failure continue their own run from its newest checkpoint, whatever ``cfg.resume`` says.
+    allow_missing=)`` as for ``start_from``; it is used only if nothing is resumed. If torchrun restarts the processes
+    after a failure, they resume their own newest checkpoint, whatever ``cfg.resume`` says.
 
-    averaged_autoencoder: EMA of the autoencoder, set by EMAHook; None without.
-    resumed: of a resumed run which checkpoint, and what differs beside the settings; None of another.
-    The model is never wrapped: under DDP it wraps its own forward passes (``model.distribute``), so state
-    dict keys are the same on any number of ranks.
+    averaged_autoencoder: EMA of the autoencoder, set by EMAHook; None without that hook.
+    resumed: (checkpoint, differences other than settings) of a resumed run; else None.
+    The model is never wrapped: under DDP it wraps its own forward passes (``model.distribute``), so state dict keys
+    are the same on any number of ranks.
 
-    ``train``, ``val`` and ``resume`` work in any order. A ``val`` outside of training returns the scores and logs them;
-    records, pictures and checkpoints of the run stay as they are.
+    ``train``, ``val`` and ``resume`` work in any order. A ``val`` outside of training returns and logs the scores;
+    records, pictures and checkpoints of the run stay unchanged.
     """
 
     averaged_autoencoder = None
@@ -68,7 +68,7 @@ class TrainingRunner(Runner):
 
     @classmethod
     def from_cfg(cls, cfg):
-        """Build a runner from a config, as of ``load_config`` or made in Python; every key of it is checked first."""
+        """Check every key of a config, from ``load_config`` or made in Python, and build a runner from it."""
         check_config(cfg)
         return super().from_cfg(cfg)
 
@@ -81,7 +81,7 @@ class TrainingRunner(Runner):
         distributed.barrier()
 
     def _set_aside(self):
-        """A new run neither mixes with what an earlier one left in the folder nor eats it: that moves into its own."""
+        """Move an earlier run's files into a folder of their own, so that a new run neither uses nor deletes them."""
         folder = Path(self.work_dir)
         left = [path for pattern in _RUN_FILES for path in folder.glob(pattern)]
         start = self.cfg.get('load_from')
@@ -90,7 +90,7 @@ class TrainingRunner(Runner):
             raise SettingError(f'load_from={str(start)!r} lies in the folder of this run, whose files are moved aside '
                                'before it starts; give the run another --work-dir')
         if left:
-            # Two runs may start in one second.
+            # Two runs may start in the same second.
             names = itertools.chain([f'before_{self.timestamp}'],
                                     (f'before_{self.timestamp}_{number}' for number in itertools.count(2)))
             self._earlier_run = next(folder / name for name in names if not (folder / name).exists())
@@ -103,11 +103,11 @@ class TrainingRunner(Runner):
             raise SettingError(f'randomness.seed={seed!r}: a whole number from 0 is needed; the order of samples and '
                                'all noise derive from it')
         super().set_randomness(seed, **kwargs)
-        # The model is built next; every rank starts from the same weights.
+        # The model is built next, with the same weights on every rank.
         import torch
         torch.manual_seed(mix_seed('initial weights', seed))
 
-    # Parts are built here and not by MMEngine, whose errors name a class instead of a key of the config.
+    # Build parts here: MMEngine's errors name a class in place of a key of the config.
 
     def build_model(self, model):
         with located('model'):
@@ -139,7 +139,7 @@ class TrainingRunner(Runner):
         return ParamSchedules(scheduler, self.optim_wrapper, self.max_iters)
 
     def _check_scheduler_cfg(self, param_scheduler):
-        """ParamSchedules says more than MMEngine's check."""
+        """Skip MMEngine's check: ParamSchedules makes a more precise one."""
 
     def _check_schedules(self):
         if not self.param_schedulers:
@@ -158,14 +158,14 @@ class TrainingRunner(Runner):
         return model
 
     def build_visualizer(self, visualizer=None):
-        # One folder for the whole run, resumed or not, instead of one a start.
+        # One folder for the whole run; MMEngine makes a new one at each start.
         try:
             return super().build_visualizer(None if visualizer is None else {'save_dir': self.work_dir, **visualizer})
         except (LookupError, TypeError) as error:
             raise SettingError(f'visualizer={visualizer!r}: {error}') from error
 
     def register_default_hooks(self, hooks=None):
-        """Just the rows of the config, those that are None left out."""
+        """Register only the rows of the config that are not None."""
         for name, hook in (hooks or {}).items():
             if hook is not None:
                 self._build_hook(hook, f'default_hooks.{name}')
@@ -190,7 +190,7 @@ class TrainingRunner(Runner):
                 raise SettingError(f"priority={priority!r}: {', '.join(Priority.__members__)}, or 0 to 100") from error
 
     def call_hook(self, fn_name, **kwargs):
-        # Not MMEngine's, which drops the traceback of a TypeError.
+        # MMEngine's version would lose the traceback of a TypeError.
         for hook in self._hooks:
             if hasattr(hook, fn_name):
                 with _settings_of_engine_hook(hook if fn_name == 'before_run' else None):
@@ -202,7 +202,7 @@ class TrainingRunner(Runner):
         return ', '.join(type(hook).__name__ for hook in self.hooks)
 
     def dump_config(self):
-        """The config as it runs, into ``work_dir``; without `STARTED_BY`, so that the copy starts a run of its own."""
+        """Write the full config into ``work_dir``, without the keys in `STARTED_BY`: the copy then starts a new run."""
         whole = self.cfg
         kept = {key: value for key, value in whole.to_dict().items() if key not in STARTED_BY}
         self.cfg = Config(kept, cfg_text=whole.text, filename=whole.filename)
@@ -210,17 +210,17 @@ class TrainingRunner(Runner):
         self.cfg = whole
 
     def _log_env(self, env_cfg):
-        """RunHeaderHook says more, and MMEngine's version imports torchvision without the shim."""
+        """Log nothing: RunHeaderHook logs more, and MMEngine's version imports torchvision without the shim."""
 
     def train(self):
-        """Train to ``train_cfg.max_iters``; returns the model. What cannot work is a SettingError before anything."""
+        """Train to ``train_cfg.max_iters``; returns the model. SettingError, before training, for invalid settings."""
         val_loop = self.val_loop
         validation = () if val_loop is None else (val_loop.dataloader.dataset, val_loop.evaluator)
         rehearse(self.model, self.train_loop.dataloader.dataset, *validation)
         return super().train()
 
     def val(self):
-        """Scores of the weights as they are now, name -> mean; before training those that the run starts from."""
+        """Scores of the current weights, name -> mean; before training, of the weights that the run starts from."""
         if self._val_loop is None:
             raise SettingError('val(): the config has no validation; set val_dataloader, val_cfg and val_evaluator')
         self._build_training()
@@ -230,7 +230,7 @@ class TrainingRunner(Runner):
         raise SettingError('test(): val() returns the scores, tools/test.py CONFIG MODEL those of a checkpoint')
 
     def resume(self, filename, **kwargs):
-        """Go to the state of a training checkpoint now, or with True to the newest one of the work dir."""
+        """Load a training checkpoint now; True loads the newest one of the work dir."""
         if kwargs:
             raise SettingError(f'resume({next(iter(kwargs))}=): use cfg.resume_drop, a list of what not to continue')
         moved = self._earlier_run and filename is not True and self._earlier_run / Path(filename).name
@@ -251,7 +251,7 @@ class TrainingRunner(Runner):
                            'writes one now')
 
     def _build_training(self):
-        """What a checkpoint is loaded into."""
+        """Build the parts that a checkpoint fills."""
         self._train_loop = self.build_train_loop(self._train_loop)
         self.optim_wrapper = self.build_optim_wrapper(self.optim_wrapper)
         if self.param_schedulers is not None:
@@ -265,7 +265,7 @@ class TrainingRunner(Runner):
 
     @property
     def in_training(self):
-        """Whether ``train`` is under way, validations inside it included."""
+        """Whether ``train`` is running, including its validations."""
         return getattr(self._train_loop, 'running', False)
 
     def load_or_resume(self):
@@ -280,7 +280,7 @@ class TrainingRunner(Runner):
         if self._resume_from is True or self._restarted:
             newest = resuming.find_newest(self, 'started again after a failure' if self._restarted else '--resume')
         if newest or named:
-            # A run that torchrun starts again has dropped already.
+            # A run that torchrun restarts dropped these parts at its first start.
             dropped = () if newest and self._restarted else self.cfg.get('resume_drop') or ()
             resuming.continue_from(self, newest or named, dropped)
         elif self._load_from:
@@ -289,18 +289,21 @@ class TrainingRunner(Runner):
 
     def _start(self, options):
         fresh = start_from(self.model, **options)
-        self.logger.info(f'started from {options["path"]}' + f'; new: {", ".join(fresh)}' * bool(fresh))
+        message = f'started from {options["path"]}'
+        if fresh:
+            message += f'; new: {", ".join(fresh)}'
+        self.logger.info(message)
         self.call_hook('after_load_weights')
 
     # state --------------------------------------------------------------------------------------
 
     @cached_property
     def record(self):
-        """What checkpoints say about this run; see ``describe_run``."""
+        """Description of this run that its checkpoints store; see ``describe_run``."""
         return describe_run(self)
 
     def state(self, iteration):
-        """Everything that continuing after ``iteration`` updates needs: tensors and plain values."""
+        """Everything needed to continue after ``iteration`` updates: tensors and plain values."""
         return resuming.state(self, iteration)
 
 
@@ -313,7 +316,7 @@ def _build_hook(settings):
 
 @contextlib.contextmanager
 def _settings_of_engine_hook(hook):
-    """What a hook of MMEngine says about its settings becomes a SettingError."""
+    """Turn an error about the settings of a MMEngine hook into a SettingError."""
     try:
         yield
     except (AssertionError, ImportError, LookupError, TypeError, ValueError) as error:

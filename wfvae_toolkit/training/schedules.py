@@ -14,8 +14,8 @@ from .optimizers import TURNS
 class ParamSchedules:
     """``param_scheduler`` of a config: values of the optimizers' settings at an iteration.
 
-    The schedulers step on stand-ins that hold the configured settings, from iteration 0 on, so their values depend on
-    config and iteration alone: a resumed run has the same ones, and a changed base rate takes effect.
+    The schedulers run on stand-in optimizers with the configured settings, from iteration 0. Their values depend only
+    on config and iteration: a resumed run gets the same values, and a changed base rate takes effect.
 
     Args:
         cfg (list[dict] | dict): schedulers for every optimizer, or a dict of them by turn.
@@ -23,7 +23,7 @@ class ParamSchedules:
         max_iters (int): of the run; the default of ``end``.
 
     Raises:
-        SettingError: a scheduler that cannot work, with its place.
+        SettingError: a scheduler that cannot work; the message names its key.
     """
 
     def __init__(self, cfg, wrappers, max_iters):
@@ -56,13 +56,13 @@ class ParamSchedules:
                         raise SettingError(f'{cls.__name__}: {error}') from error
 
     def apply(self, iteration):
-        """Give the optimizers their settings for the update number ``iteration``, from 0."""
+        """Set the optimizers' settings for update number ``iteration``, counted from 0."""
         for turn, groups in self.at(iteration).items():
             for group, values in zip(self._wrappers[turn].optimizer.param_groups, groups, strict=True):
                 group.update(values)
 
     def at(self, iteration):
-        """Turn -> for each group of its optimizer a dict of the scheduled settings."""
+        """Turn -> list with one dict of scheduled settings per group of its optimizer."""
         if iteration < self._iteration:
             self._start()
         while self._iteration < iteration:
@@ -79,7 +79,7 @@ class ParamSchedules:
                 for turn, standin in self._standins.items()}
 
     def differ_before(self, iteration, max_iters):
-        """Whether an update before ``iteration`` has other settings in a run of ``max_iters``."""
+        """Whether a run of ``max_iters`` would have other settings at an update before ``iteration``."""
         other = copy.copy(self)
         other.max_iters = max_iters
         other._read_rows()
@@ -93,7 +93,7 @@ class _StandIn(torch.optim.Optimizer):
         super().__init__([{'params': [torch.zeros(1)], **copy.deepcopy(group)} for group in groups], dict(defaults))
 
     def step(self):
-        """Nothing; schedulers want to see it called before theirs."""
+        """Does nothing; torch's schedulers expect this call before their own step."""
 
 
 def _by_turn(cfg, wrappers):

@@ -1,4 +1,4 @@
-"""Weights that a run starts from, at iteration 0."""
+"""Load the weights from which a run starts at iteration 0."""
 
 import fnmatch
 
@@ -12,21 +12,21 @@ from wfvae_toolkit.utils.errors import SettingError, UserError
 
 
 def start_from(model, path, weights='ema', allow_missing=()):
-    """Fill a training model from any MODEL; returns the names that stay as they were initialised.
+    """Fill a training model from any MODEL; returns the names of weights that keep their initial values.
 
-    A native training checkpoint brings its discriminator too; other forms hold the autoencoder alone.
+    A native training checkpoint also holds a discriminator; other forms hold only the autoencoder.
 
     Args:
         model (AutoencoderTraining): filled in place.
         path (str | Path): a MODEL, as of ``wfvae_toolkit.checkpoints.read_model``.
         weights (str): ``'ema'`` or ``'raw'``, of the autoencoder; the discriminator has raw ones only.
         allow_missing (list[str]): patterns of names that may be absent on one side or differ in shape, such as
-            ``'discriminator.*'`` or ``'autoencoder.decoder.conv_in.*'``; and of settings that may differ although
-            they show in no name or shape, such as ``'autoencoder.wavelet'``.
+            ``'discriminator.*'`` or ``'autoencoder.decoder.conv_in.*'``. Also patterns of settings that may differ
+            although no name or shape shows them, such as ``'autoencoder.wavelet'``.
 
     Raises:
-        CheckpointError: unreadable; a name that no pattern covers is missing, unexpected or of another shape; or a
-            setting that none covers differs, such as wavelet or norm, which have no weights or the same.
+        CheckpointError: the file is unreadable; a weight without a matching pattern is missing, unexpected or of
+            another shape; or such a setting differs, for example the wavelet, which has no weights.
     """
     if weights not in ('ema', 'raw'):
         raise SettingError(f"load_from.weights={weights!r}: 'ema' or 'raw'")
@@ -44,8 +44,9 @@ def start_from(model, path, weights='ema', allow_missing=()):
         advice = ('list patterns of what is meant to be new in load_from.allow_missing' if 'autoencoder' in parts else
                   f'if a new {" and ".join(parts)} is meant, say load_from.allow_missing='
                   f'{[f"{part}*" for part in parts]}')
-        raise CheckpointError(f'{path} does not fit: {shown}{f" and {len(refused) - 5} more" * (len(refused) > 5)}; '
-                              f'{advice}')
+        if len(refused) > 5:
+            shown += f' and {len(refused) - 5} more'
+        raise CheckpointError(f'{path} does not fit: {shown}; {advice}')
     hidden = {name: pair for name, pair in hidden_differences(source.config, model.autoencoder_config).items()
               if not any(fnmatch.fnmatch(f'autoencoder.{name}', pattern) for pattern in allow_missing)}
     if hidden:
@@ -59,7 +60,7 @@ def start_from(model, path, weights='ema', allow_missing=()):
 
 
 def misfits(wanted, state):
-    """Two state dicts -> name -> what is wrong with it: 'missing', 'unexpected', or the two shapes; sorted."""
+    """Compare two state dicts: sorted dict of name -> 'missing', 'unexpected', or the two shapes."""
     problems = dict.fromkeys(wanted.keys() - state.keys(), 'missing')
     problems |= dict.fromkeys(state.keys() - wanted.keys(), 'unexpected')
     problems |= {name: f'{tuple(state[name].shape)} for {tuple(wanted[name].shape)}'
@@ -68,9 +69,9 @@ def misfits(wanted, state):
 
 
 def hidden_differences(first, second):
-    """Two AUTOENCODERS configs -> setting -> (first's, second's) of those that no name or shape of weights shows.
+    """Two AUTOENCODERS configs -> setting -> (first's, second's), for differences that no weight's name or shape shows.
 
-    Each setting is tried alone, on the meta device. Dropout computes nothing after training and is left out.
+    Each setting is tried alone, on the meta device. Dropout is left out: it has no effect after training.
     """
     shapes = _shapes(second)
     if first['type'] != second['type']:
@@ -82,7 +83,7 @@ def hidden_differences(first, second):
 
 
 def _shapes(config):
-    """Name -> shape of every weight; None where the settings cannot be built together."""
+    """Name -> shape of every weight; None if a network cannot be built from these settings."""
     with torch.device('meta'), torch.random.fork_rng(devices=[]):
         try:
             network = AUTOENCODERS.build(config)

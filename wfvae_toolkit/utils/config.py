@@ -1,4 +1,4 @@
-"""Configs: where they are, how they inherit from packages, which options they take, and that every key counts."""
+"""Find and read configs, inherit from packages, apply command-line options, and check that every key is used."""
 
 import difflib
 import importlib.util
@@ -9,20 +9,20 @@ from .errors import MissingFile, MissingLibrary, UnknownName, UserError
 
 
 def load_config(path, options=None):
-    """Read a config with everything that it inherits; every key of it and of the options is checked.
+    """Read a config and its bases, and check every key of the config and of the options.
 
     Args:
         path (str | Path): a file, or ``package::file.py`` for a config that an installed package ships.
             ``_base_`` entries take both forms.
-        options (dict): dotted key -> value; a value takes the place of what stood there, dicts and lists too.
+        options (dict): dotted key -> value. The value replaces the old one; dicts and lists are not merged.
 
     Returns:
-        mmengine.Config: plain data; imports of ``custom_imports`` are done, helper variables are gone.
+        mmengine.Config: plain data, without helper variables. The modules of ``custom_imports`` are imported.
 
     Raises:
-        MissingFile: no such file or package; the message says what there is.
-        SettingError: a file that cannot be read, or a value of a wrong kind.
-        UnknownSetting, UnknownName: a key or a name that nothing reads; the message names the nearest.
+        MissingFile: no such file or package; the message lists those that exist.
+        SettingError: a file that cannot be read, or a value of the wrong type.
+        UnknownSetting, UnknownName: an unknown key or name; the message names the nearest one.
     """
     from mmengine.config import Config
 
@@ -62,7 +62,7 @@ def _import_modules(custom_imports):
     try:
         import_modules_from_strings(**(custom_imports or dict(imports=None)))
     except ImportError as error:
-        # MMEngine's error names the module; the reason is in the one that it met.
+        # MMEngine's error names only the module. The error that caused it gives the reason.
         raise MissingLibrary(f'custom_imports: {error}: {error.__context__}; put its folder on PYTHONPATH, or '
                              'install its package') from error
 
@@ -87,7 +87,7 @@ def find_config(path):
 
 
 def configs_folder(package):
-    """The folder ``configs`` in an installed package, or beside it in a checkout."""
+    """The folder ``configs`` inside an installed package, or next to the package in a checkout."""
     try:
         spec = importlib.util.find_spec(package)
     except ModuleNotFoundError:  # of `absent.inner`
@@ -102,9 +102,9 @@ def configs_folder(package):
 
 
 def _assign(cfg, key, value, options):
-    """Put a value at a dotted key; returns whether the key was there.
+    """Put a value at a dotted key; returns whether the key existed.
 
-    On the way a row that is None or new becomes a dict, if the options say its type.
+    A row on the way that is None or new becomes a dict, if the options give its type.
 
     Raises:
         UnknownName: the key leads into a plain value, past the end of a list, or to a row without a type.
@@ -145,7 +145,7 @@ def _child(node, part, place, key):
 
 
 def _say_none(cfg, options):
-    """``none`` of a command line is None, unless the setting takes a text: a discriminator's norm has that name."""
+    """``none`` on a command line means None, unless the setting takes a text, such as a discriminator's norm='none'."""
     from wfvae_toolkit.schema import takes_text
 
     for key, value in options.items():

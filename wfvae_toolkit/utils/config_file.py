@@ -18,7 +18,7 @@ BASE, DELETE = '_base_', '_delete_'
 
 @dataclass
 class Source:
-    """``values``: settings by top-level name; ``helpers``: variables that the files use themselves.
+    """``values``: settings by top-level name; ``helpers``: variables that only the config files use.
 
     ``removed``: dotted keys that a child sets to None and that its bases do not have.
     """
@@ -42,8 +42,8 @@ def read_config_file(path, known, find_base, chain=()):
         Source: with everything that is inherited.
 
     Raises:
-        SettingError: the file cannot be read or run, or a value is no plain data; the message names file and line.
-        MissingFile: a base is not there.
+        SettingError: the file cannot be read or run, or a value is not plain data; the message names file and line.
+        MissingFile: a base does not exist.
     """
     if os.path.realpath(path) in map(os.path.realpath, chain):
         raise SettingError(f'{chain[-1]}: {BASE} leads back to {path}, which inherits from it')
@@ -94,7 +94,7 @@ def merge(base, child):
 
 
 def _set_to_none(base, child, path):
-    """Dotted keys that are None in a child's dict and that the base's dict, which is there, does not have."""
+    """Dotted keys that a child's dict sets to None although the base's dict does not have them."""
     for name, value in child.items():
         if value is None and name not in base:
             yield f'{path}{name}'
@@ -118,7 +118,7 @@ class _Names(ast.NodeVisitor):
         return name.startswith('_') or name in self.read or name not in self.lines
 
     def visit_FunctionDef(self, node):
-        """Names inside are no top-level ones."""
+        """Skip the names inside: they are not top-level names."""
 
     visit_AsyncFunctionDef = visit_Lambda = visit_ClassDef = visit_FunctionDef
     visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_FunctionDef
@@ -207,7 +207,7 @@ def _run(tree, path, inherited):
     """Execute a file; -> its top-level names."""
     from mmengine.config import ConfigDict
 
-    # inf and nan: the saved copy of a config spells them so.
+    # The saved copy of a config writes infinity and NaN as inf and nan.
     given = {BASE: ConfigDict(copy.deepcopy(inherited)), '__file__': str(path), '__name__': Path(path).stem,
              'inf': math.inf, 'nan': math.nan}
     namespace = dict(given)
@@ -223,7 +223,7 @@ def _run(tree, path, inherited):
 
 
 def _plain(value, key, place):
-    """The same as dicts, lists, tuples, texts, numbers, True, False and None; SettingError where there is no such."""
+    """Convert to dicts, lists, tuples, texts, numbers, True, False and None; SettingError where this is impossible."""
     if isinstance(value, dict):
         for name in value:
             if not isinstance(name, str):
@@ -245,7 +245,7 @@ def _plain(value, key, place):
 
 
 def _by_path(value):
-    """Whether a class or function is found again by its dotted path, as a saved config names it."""
+    """Whether a class or function can be imported by its dotted path; a saved config holds only that path."""
     name, module = getattr(value, '__qualname__', ''), getattr(value, '__module__', None)
     try:
         return bool(module) and name.isidentifier() and getattr(import_module(module), name, None) is value

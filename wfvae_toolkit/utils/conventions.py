@@ -1,8 +1,8 @@
-"""What MMEngine's users write that works otherwise here: one sentence each, said where it is refused."""
+"""Settings of MMEngine that work differently here: one sentence each, shown when a config uses one."""
 
 import fnmatch
 
-# Pattern of a dotted key of a config -> what to use in its place. The first pattern that matches is said.
+# Pattern of a dotted key of a config -> what to use in its place. The first pattern that matches counts.
 KEYS = {
     'seed': 'use randomness=dict(seed=...)',
     'deterministic': 'use randomness=dict(deterministic=True)',
@@ -137,7 +137,7 @@ PARTS = {
 
 
 def of_key(path, part=''):
-    """The sentence for a dotted key that belongs elsewhere, or for a setting of the part called ``part``; or None."""
+    """The sentence for a dotted key of MMEngine, or for a setting of the part called ``part``; else None."""
     said = SETTINGS.get(part, {}).get(path.rpartition('.')[2])
     return said or next((text for pattern, text in KEYS.items() if fnmatch.fnmatchcase(path, pattern)), None)
 

@@ -1,4 +1,4 @@
-"""Where tensors live and how much they take."""
+"""Devices and their memory."""
 
 import resource
 import sys
@@ -15,7 +15,7 @@ def default_device():
 
 
 def find_device(name=None):
-    """torch.device of a name such as 'cuda:1'; None: `default_device`. SettingError: this machine has no such one."""
+    """Name such as 'cuda:1' -> torch.device; None: `default_device`. SettingError if this machine lacks it."""
     if name is None:
         return default_device()
     try:
@@ -28,13 +28,13 @@ def find_device(name=None):
 
 
 def peak_memory_bytes():
-    """Highest GPU memory allocated, or without a GPU the process' highest resident memory."""
+    """Peak of the allocated GPU memory; without a GPU, the process's peak resident memory."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated()
     status = Path('/proc/self/status')  # Linux
     for line in status.read_text('utf-8', 'replace').splitlines() if status.exists() else ():
         if line.startswith('VmHWM:'):
-            # KiB. getrusage would begin with the peak of the process that started this one.
+            # KiB. getrusage would include the peak of the parent process.
             return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == 'darwin' else peak * 1024  # KiB on Linux

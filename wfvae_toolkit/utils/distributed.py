@@ -14,7 +14,7 @@ from .errors import UserError
 
 
 class LaunchError(UserError, RuntimeError):
-    """Processes that were not started as told."""
+    """The processes were not started in the way that ``--launcher`` says."""
 
 
 def is_distributed():
@@ -108,7 +108,7 @@ def process_group(launcher=None):
     """Join the processes that torchrun (``'pytorch'``) or srun (``'slurm'``) started: NCCL with GPUs, gloo without.
 
     Raises:
-        LaunchError: without the environment variables of that launcher.
+        LaunchError: the environment variables of that launcher are not set.
     """
     if launcher in (None, 'none'):
         yield
@@ -128,18 +128,18 @@ def process_group(launcher=None):
         _join('gloo')
     try:
         yield
-        # Without it a rank tears its sockets down while another still talks (3 of 8 runs aborted).
+        # Without it a rank closes its sockets while another still communicates (3 of 8 runs aborted).
         distributed.barrier()
     finally:
         distributed.destroy_process_group()
 
 
 def _join(backend):
-    # What still holds the group, a model in a reference cycle, goes while Python is whole: gloo's threads, ended with
-    # the interpreter, once aborted a process (status -6) after everything was written.
+    # A model in a reference cycle still holds the group. Free it before the interpreter ends: gloo's threads, ended
+    # together with the interpreter, once aborted a process (status -6) after it had written all files.
     atexit.register(gc.collect)
-    # torchrun keeps one store over all its restarts: without a prefix, processes started again can read the addresses
-    # of those before them and are refused (2 of 3 tries with gloo).
+    # torchrun keeps one store over all restarts. Without a prefix, restarted processes can read the addresses of the
+    # earlier ones, and their connections are refused (2 of 3 tries with gloo).
     store, rank, world_size = next(distributed.rendezvous('env://'))
     store = distributed.PrefixStore(f'attempt {os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")}', store)
     distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size)
@@ -148,8 +148,8 @@ def _join(backend):
 def _torchrun_variables(slurm):
     """Variables of a process that srun started -> those that torchrun would have set.
 
-    The first host of the step meets the others, unless MASTER_ADDR is set; the port is PORT, else one of
-    15000 to 29999, below those that systems hand out themselves, from the job's number.
+    The master is MASTER_ADDR, else the first host of the Slurm step. The port is PORT, else a number from 15000 to
+    29999 that follows from the job's number; operating systems assign ports above that range.
     """
     missing = [name for name in ('SLURM_PROCID', 'SLURM_NTASKS', 'SLURM_LOCALID', 'SLURM_JOB_ID', 'SLURM_STEP_NODELIST')
                if name not in slurm]

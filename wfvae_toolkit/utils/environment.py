@@ -34,7 +34,7 @@ def describe_environment():
 
 
 def describe_machine():
-    """What decides on a processor's rounding, name -> text or number: kernels differ by it, and so do last bits."""
+    """Name -> text or number for all that selects the CPU's kernels: other kernels round the last bits differently."""
     kernels = torch.backends.cpu.get_cpu_capability()
     limit = os.environ.get('ONEDNN_MAX_CPU_ISA')
     machine = {'cpu': _cpu_name(), 'kernels': kernels + (f', oneDNN up to {limit}' if limit else ''),
@@ -43,13 +43,13 @@ def describe_machine():
 
 
 def describe_versions():
-    """Name of a package -> its version, of all that numbers can depend on."""
+    """Name -> version of every package that can change the numbers of a run."""
     return {'wfvae_toolkit': wfvae_toolkit.__version__, 'python': platform.python_version(),
             **{name: version_of(name) for name in _PACKAGES}}
 
 
 def _cpu_name():
-    """Model of the processor as Linux names it, else what Python knows."""
+    """Model of the processor from Linux, else from Python's ``platform``."""
     info = Path('/proc/cpuinfo')
     lines = info.read_text(encoding='utf-8', errors='replace').splitlines() if info.is_file() else ()
     names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]

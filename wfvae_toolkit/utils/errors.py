@@ -1,7 +1,6 @@
-"""Errors that the user can mend: a tool prints their message, without a traceback.
+"""Errors that the user can fix: a tool prints their message, without a traceback.
 
-Raise one where the message says all that there is to know. Anything else that goes wrong is a bug, and keeps its
-traceback.
+Raise one where the message is all that the user needs. Any other error is a bug and keeps its traceback.
 """
 
 import contextlib
@@ -10,16 +9,16 @@ import math
 
 
 class UserError(Exception):
-    """Base of them; each is a built-in error as well.
+    """Base class of these errors; each subclass is a built-in error as well.
 
     Attributes:
-        place (str): dotted key of the config that it is about, or ''; see `located`.
+        place (str): dotted key of the config that the error is about, or ''; see `located`.
     """
 
     place = ''
 
     def __str__(self):
-        # KeyError's own would print the message quoted, as a key.
+        # KeyError's own __str__ would print the message in quotes, like a key.
         text = Exception.__str__(self)
         return f'{self.place}: {text}' if self.place else text
 
@@ -41,11 +40,11 @@ class NameClash(UserError, KeyError):
 
 
 class MissingFile(UserError, FileNotFoundError):
-    """A file or folder that was named and is not there."""
+    """A file or folder that does not exist."""
 
 
 class NotFinite(UserError, RuntimeError):
-    """NaN or infinity where a number is needed; the message names what went bad and what would work."""
+    """NaN or infinity where a number is needed; the message names the value and what would work."""
 
 
 class MissingLibrary(UserError, ImportError):
@@ -54,7 +53,7 @@ class MissingLibrary(UserError, ImportError):
 
 @contextlib.contextmanager
 def located(place):
-    """A UserError from inside says where in the config it belongs; nested places are joined by dots."""
+    """Add the dotted key of the config to a UserError raised inside; nested keys are joined by dots."""
     try:
         yield
     except UserError as error:
@@ -63,12 +62,12 @@ def located(place):
 
 
 def is_number(value, low=-math.inf, high=math.inf, whole=False):
-    """Whether a setting is an int (or float, unless ``whole``) from ``low`` to ``high``: no bool, no NaN."""
+    """Whether a setting is an int (or float, unless ``whole``) from ``low`` to ``high``; bool and NaN are not."""
     return isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and low <= value <= high
 
 
 def import_extra(package, extra=None):
-    """The module ``package``; without it a MissingLibrary that names the extra to install (default: of its name)."""
+    """Import ``package``; if it is missing, MissingLibrary names the extra to install (default: the package's name)."""
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there."""
+"""Atomic files: a file is either complete or absent."""
 
 import contextlib
 import errno
@@ -18,12 +18,12 @@ _ADVICE = {
 
 
 class WriteError(UserError, OSError):
-    """A file that could not be written; the message names it. What was there before is unchanged."""
+    """A file could not be written; the message names it. Its former content is unchanged."""
 
 
 @contextlib.contextmanager
 def write_errors(path):
-    """An OSError inside is a WriteError of ``path``, unless it names another file."""
+    """Turn an OSError raised inside into a WriteError of ``path``, unless the error names another file."""
     try:
         yield
     except WriteError:
@@ -39,10 +39,10 @@ def write_errors(path):
 def atomic_write(path, mode='wb'):
     """Open a temporary neighbour of ``path``; on success flush it to disk and rename it over ``path``.
 
-    Whatever fails, ``path`` keeps its former content. WriteError: full disk, read-only or vanished folder and so on.
+    If anything fails, ``path`` keeps its former content. WriteError: full disk, read-only or deleted folder and so on.
     """
     path = Path(path)
-    # Not the process's number: hosts that share a folder share numbers.
+    # Not the process's number: two hosts that share the folder may have the same one.
     temporary = path.with_name(f'.{path.name}.{secrets.token_hex(6)}.part')
     with write_errors(path):
         try:
@@ -53,16 +53,16 @@ def atomic_write(path, mode='wb'):
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         finally:
-            # Gone after the renaming; its folder may be gone or read-only too, which is reported already.
+            # After the rename this file does not exist. A deleted or read-only folder is reported already.
             with contextlib.suppress(OSError):
                 temporary.unlink()
         _flush_folder(path.parent)
 
 
 def remove_unfinished(folder, patterns):
-    """Delete what writers that were killed left of files whose names match ``patterns``; returns their names.
+    """Delete the temporary files of killed writers, for files whose names match ``patterns``; returns their names.
 
-    To be called while nobody writes these files.
+    Call it only while no process writes these files.
     """
     left = [path for pattern in patterns for path in Path(folder).glob(f'.{pattern}.*.part')]
     for path in left:
@@ -74,7 +74,7 @@ def remove_unfinished(folder, patterns):
 def atomic_folder(path):
     """Make a temporary neighbour of the folder ``path``; on success rename it over ``path``.
 
-    Whatever fails before, ``path`` keeps its former content.
+    If anything fails before the rename, ``path`` keeps its former content.
     """
     path = Path(path)
     temporary, former = (path.with_name(f'.{path.name}.{secrets.token_hex(6)}.{what}') for what in ('part', 'former'))
@@ -101,12 +101,12 @@ def write_json(path, data):
 
 
 def printable(text):
-    """A file's name as any file or console takes it: bytes that are no UTF-8, kept as surrogates, are spelled out."""
+    """A file's name as valid UTF-8: bytes that are not UTF-8 (surrogates in Python) are written as escapes."""
     return str(text).encode(errors='backslashreplace').decode()
 
 
 def _settle_files(folder):
-    """Flush what other libraries wrote, and let others read it: safetensors makes files for their owner alone."""
+    """Flush files that other libraries wrote, and apply the umask: safetensors lets only the owner read its files."""
     mask = os.umask(0)
     os.umask(mask)
     for path in folder.rglob('*'):
@@ -123,7 +123,7 @@ def _flush_folder(folder):
         try:
             os.fsync(descriptor)
         except OSError as error:
-            # Some network and FUSE file systems flush files alone.
+            # Some network and FUSE file systems can flush files but not folders.
             if error.errno not in (errno.EINVAL, errno.ENOTSUP):
                 raise
         finally:

@@ -1,4 +1,4 @@
-"""NaN and infinity in results: noticed once a batch, outside the networks."""
+"""Check for NaN and infinity in results, once per batch and outside the networks."""
 
 import torch
 
@@ -15,7 +15,7 @@ _IN_FULL_RANGE = ('no wider dtype would help: the weights are damaged or too lar
 
 def all_finite(*tensors):
     """Whether float tensors on one device hold neither NaN nor infinity; synchronises the device once for all."""
-    # aminmax gives NaN where there is one, and needs no mask of the tensor's size.
+    # aminmax returns NaN if a value is NaN, and allocates no mask of the tensor's size.
     ends = [end.float() for tensor in tensors if tensor.numel() for end in tensor.aminmax()]
     return not ends or bool(torch.stack(ends).isfinite().all())
 
@@ -26,11 +26,11 @@ def check_finite(stages, dtype, names=()):
     Args:
         stages (dict[str, Tensor | tuple[Tensor]]): name of a stage, such as 'encoder', -> its results (B, ...), in the
             order of computation.
-        dtype (torch.dtype): in which the network computed.
-        names (sequence[str]): of the B pictures; empty: they are counted.
+        dtype (torch.dtype): of the network's computation.
+        names (sequence[str]): of the B pictures; empty: the message gives their number.
 
     Raises:
-        NotFinite: the message names picture, stage and dtype, and what would work.
+        NotFinite: the message names picture, stage and dtype, and says what would work.
     """
     stages = {name: values if isinstance(values, tuple) else (values,) for name, values in stages.items()}
     if all_finite(*(value for values in stages.values() for value in values)):

@@ -1,4 +1,4 @@
-"""Which settings a part takes, and of which kind each must be: read from its signature."""
+"""The settings of a part and their types, read from its signature."""
 
 import ast
 import functools
@@ -19,12 +19,12 @@ _NAMES = {int: 'a whole number', float: 'a number', bool: 'True or False', str: 
 def parameters_of(part):
     """Name -> inspect.Parameter of a class or function, with annotations as objects where they can be evaluated.
 
-    A ``**kwargs`` that ``__init__`` passes to its parent stands for the parent's parameters; any other one stays in
-    the dict, and then any name may be given. A part in C without a signature takes any name too.
+    If ``__init__`` passes ``**kwargs`` to its parent, the parent's parameters replace it. Any other ``**kwargs`` stays
+    in the dict: the part then takes any name. A part written in C without a signature takes any name too.
     """
     found = {}
     if getattr(getattr(part, '__init__', None), '__qualname__', '') == 'Module.__init__':
-        return found  # torch's takes any name, to refuse it
+        return found  # torch's signature takes any name, only to raise an error
     for parameter in _signature(part).parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD and (parent := _parent_that_gets(part, parameter.name)):
             cls, given = parent
@@ -45,7 +45,7 @@ def _signature(part):
         return inspect.signature(part, eval_str=True)
     except ValueError:  # written in C
         return inspect.signature(lambda **settings: None)
-    except (NameError, TypeError, AttributeError):  # an annotation names what is not imported
+    except (NameError, TypeError, AttributeError):  # an annotation uses a name that is not imported
         return inspect.signature(part)
 
 
@@ -68,10 +68,10 @@ def _parent_that_gets(part, name):
 
 
 def kinds_of(parameter, by_default=True):
-    """Types and constants that a parameter takes, by its annotation, else by its default; None: anything.
+    """Types and constants that a parameter accepts, from its annotation, else from its default; None: anything.
 
-    A default of None shows nothing. ``by_default=False`` looks at the annotation alone: other people's parts may take
-    'auto' for a number.
+    A default of None says nothing about the type. ``by_default=False`` uses only the annotation: a part of another
+    package may accept 'auto' where its default is a number.
     """
     if parameter.annotation is not parameter.empty:
         return _of_annotation(parameter.annotation)
@@ -104,12 +104,12 @@ def _of_annotation(annotation):
         return (list,)
     if issubclass(kind, dict) or kind is Mapping:
         return (dict,)
-    # Of another class a config holds at most the dict that it is built from.
+    # A config cannot hold an object of another class, only the dict from which it is built.
     return None if kind.__module__ in ('typing', 'collections.abc') else (dict,)
 
 
 def fits(value, kinds):
-    """Whether a value is of one of the kinds."""
+    """Whether a value has one of the types or equals one of the constants in ``kinds``."""
     return kinds is None or any(_is(value, kind) for kind in kinds)
 
 
@@ -138,7 +138,7 @@ def _as_text(example):
 
 
 def check_kinds(part, settings, by_default=True):
-    """SettingError for the first setting whose value is of another kind than its annotation or default shows."""
+    """SettingError for the first setting whose value does not fit its annotation or the type of its default."""
     parameters = parameters_of(part)
     for name, value in settings.items():
         misfit = misfit_of(value, parameters[name], by_default) if name in parameters else None
@@ -148,7 +148,7 @@ def check_kinds(part, settings, by_default=True):
 
 
 def misfit_of(value, parameter, by_default=True):
-    """What is needed in place of a value that is of no kind of the parameter, else None. A default always fits."""
+    """Text that says what the parameter needs, or None if the value fits. The default always fits."""
     kinds, default = kinds_of(parameter, by_default), parameter.default
     if fits(value, kinds) or (type(value) is type(default) and value == default):
         return None

@@ -1,6 +1,6 @@
-"""torchrun whose exit status says how its processes ended: ``python -m wfvae_toolkit.utils.launch OPTIONS SCRIPT ...``.
+"""torchrun whose exit status tells how the run ended: ``python -m wfvae_toolkit.utils.launch OPTIONS SCRIPT ...``.
 
-128 + N if they were stopped by signal N or the launcher was, 1 if one failed.
+128 + N: signal N stopped the launcher or its processes. 1: a process failed.
 """
 
 import sys
@@ -11,7 +11,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
 from .signals import SIGNALS
 
-# Options of torchrun that came after torch 2.6 -> what its torchrun does.
+# Options of torchrun that are newer than torch 2.6 -> what an older torchrun does in their place.
 _NEWER = {
     '--shutdown-timeout': 'after a signal the processes get 30 s, whatever STOP_TIMEOUT says',
     '--signals-to-handle': 'it passes on SIGTERM, SIGINT, SIGHUP and SIGQUIT; send SIGUSR1 to the processes themselves',
@@ -28,12 +28,12 @@ def main(arguments=None):
         _, failure = error.get_first_failure()
         if failure.exitcode in {128 + number for number in SIGNALS}:
             sys.exit(failure.exitcode)
-        # torchrun's own traceback would bury the reason, which the processes have printed already.
+        # The processes have printed the reason already; torchrun's own traceback would hide it.
         sys.exit(f'error: {reason_of(failure)}')
 
 
 def known_arguments(arguments):
-    """The arguments without the options that this torchrun lacks; says what holds in their place."""
+    """Remove the options that this torchrun does not know, and print what it does in their place."""
     help_text = torchrun.get_args_parser().format_help()
     arguments = list(arguments)
     for option, instead in _NEWER.items():

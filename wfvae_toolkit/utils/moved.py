@@ -1,12 +1,12 @@
 """Old import paths: a moved module raises an error that names its new path; a moved name that users rely on works.
 
-Both are loaded only when someone asks for them: a package must not import from a floor above its own.
+The new module is imported only on access: a package must not import from a higher floor than its own.
 """
 
 import importlib
 import sys
 
-# Old path -> new path, modules that no page and no saved file names.
+# Old path -> new path, for modules that no page of docs/ and no saved file names.
 MODULES = {
     'wfvae_toolkit.checkpoints.inference': 'wfvae_toolkit.checkpoints.native',
     'wfvae_toolkit.checkpoints.statistics': 'wfvae_toolkit.checkpoints.write_statistics',
@@ -24,7 +24,7 @@ MODULES = {
 
 
 class _MovedModules:
-    """An import finder that Python asks last, when no module of the name exists."""
+    """An import finder that Python asks last, after it found no module of that name."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
@@ -33,7 +33,7 @@ class _MovedModules:
 
 
 def report_moved_modules():
-    """Make the import of a moved module an error that names its new path, a ModuleNotFoundError."""
+    """Importing a moved module then raises a ModuleNotFoundError that names the new path."""
     if _MovedModules not in sys.meta_path:
         sys.meta_path.append(_MovedModules)
 

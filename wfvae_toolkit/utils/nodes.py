@@ -1,4 +1,4 @@
-"""What stands where in a config: the nodes that a schema is made of, and the check of a config against them."""
+"""The nodes of a config's schema, and the check of a config against them."""
 
 import contextlib
 import difflib
@@ -19,7 +19,7 @@ REQUIRED = inspect.Parameter.empty
 
 @dataclass(frozen=True)
 class Value:
-    """A plain value of one of ``kinds`` (types and constants; None: anything); ``default`` where it is absent."""
+    """A plain value of one of ``kinds`` (types and constants; None: anything); ``default`` if the key is absent."""
 
     kinds: tuple | None
     default: Any = None
@@ -46,7 +46,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Fields:
-    """A dict of fixed keys, name -> node; ``example`` is shown where it is no dict; ``or_value`` are other kinds."""
+    """A dict of fixed keys, name -> node. The error for another value shows ``example``; ``or_value``: other types."""
 
     members: dict
     example: str
@@ -59,7 +59,7 @@ class Fields:
 
 @dataclass(frozen=True)
 class Arguments:
-    """A dict of arguments of the callable at a dotted path, some of which its caller passes."""
+    """A dict of arguments for the callable at a dotted path; its caller passes some of them itself."""
 
     path: str
     passed: tuple = ()
@@ -97,7 +97,7 @@ class Items:
 class Part:
     """``dict(type='Name', ...)`` of a registry's part; ``extra`` are keys that the owner reads, name -> node.
 
-    ``base`` is the dotted path of a class that the part has to be of.
+    ``base`` is the dotted path of a class; the part must be that class or a child of it.
     """
 
     registry: Any
@@ -115,7 +115,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Name:
-    """The name of a registry's part alone."""
+    """Only the name of a part in a registry, without settings."""
 
     registry: Any
     default: Any = None
@@ -128,7 +128,7 @@ class Name:
 
 @dataclass(frozen=True)
 class Schema:
-    """The tables of ``wfvae_toolkit/schema.py``, and what can be asked of them.
+    """The tables of ``wfvae_toolkit/schema.py``, and the questions about a config that they answer.
 
     Attributes:
         sections (dict): top-level key -> node.
@@ -184,7 +184,7 @@ class Schema:
         return node
 
     def members(self, node, value, path):
-        """(name -> node, node of any other name or None) for a dict that stands on ``node``."""
+        """(name -> node, node of any other name or None) for the dict ``value`` at ``node``."""
         if isinstance(node, Fields):
             return node.members, None
         if isinstance(node, Rows):
@@ -208,14 +208,14 @@ class Schema:
                 if name not in passed and parameter.kind is not parameter.VAR_KEYWORD}
 
     def _of_parameter(self, part, parameter, value):
-        """Node of a parameter: that of ``parts``, unless the default shows a plain value."""
+        """Node of a parameter: the one in ``parts``, unless the default is a plain value."""
         own, node = is_own(part), self.parts.get(parameter.name)
         if isinstance(parameter.default, (str, int, float)):
             return Setting(parameter, own)
         if node is not None and (own or isinstance(value, (dict, list, tuple))):
             return replace(node, default=parameter.default)
         if isinstance(value, dict) and isinstance(value.get('type'), str):
-            # A part that the table does not know, of another package: the one registry that holds its name.
+            # A parameter that is not in the table, of another package's part: use the one registry that has the name.
             holders = [registry for registry in BY_NAME.values() if value['type'] in registered_names(registry)]
             if len(holders) == 1:
                 return Part(holders[0], default=parameter.default)
@@ -259,7 +259,7 @@ class Schema:
         said, inside = f'{parent or "the config"} has no {key}', f'{parent}.' if parent else ''
         same = [path for path in self._paths(cfg) if path.rpartition('.')[2] == key]
         above = parent.rpartition('.')[0]
-        # A key that stands one level too low or too high, then one that is misspelt, then one from anywhere.
+        # Look for the key one level lower or higher, then for a similar key, then for the key at any place.
         moved = [path for path in same if path.rpartition('.')[0] == above or (
             path.startswith(inside) and path.count('.') == inside.count('.') + 1)]
         near = difflib.get_close_matches(str(key), members.keys() - {key}, n=1, cutoff=0.6)
@@ -269,7 +269,7 @@ class Schema:
         return f'{said}; it has {", ".join(sorted(members.keys() - {"type"})) or "no settings"}'
 
     def _paths(self, cfg):
-        """Dotted paths of what runs, and of what they are in; of a section with another mistake just the first ones."""
+        """Dotted paths of all settings and of the dicts around them; a section with an error gives only the first."""
         paths = {}
         for section, node in self.sections.items():
             with contextlib.suppress(UserError):

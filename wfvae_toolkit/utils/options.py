@@ -27,7 +27,7 @@ def add_launcher_argument(parser):
 
 
 def add_import_argument(parser):
-    """``--import``: modules whose parts a model may name; the tool calls `plugins.import_modules` on ``imports``."""
+    """``--import``: modules that register parts of a model; the tool passes ``imports`` to `plugins.import_modules`."""
     parser.add_argument('--import', dest='imports', nargs='+', action='extend', default=[], metavar='MODULE',
                         help='import these first, as custom_imports of a config would; give it after the other names')
 
@@ -84,7 +84,7 @@ class ParseOptions(argparse.Action):
 def parse_value(text):
     """A Python literal (None, True, 1e-5, [1, 2]), ``dict(a=1)``, or the text itself; true and false in any case.
 
-    ``none`` stays text, which `load_config` takes for None where the setting is no text.
+    ``none`` stays text; `load_config` turns it into None unless the setting takes a text.
     """
     spoken = {'true': True, 'false': False}
     if text.lower() in spoken:
@@ -117,7 +117,7 @@ def friendly_errors():
 
 
 def _tell_torchrun(message):
-    """Leave the reason where torchrun looks for it, so that `utils/launch.py` can say it last."""
+    """Write the reason into torchrun's error file, so that `utils/launch.py` can print it last."""
     path = os.environ.get('TORCHELASTIC_ERROR_FILE')
     if path:
         said = {'message': {'message': message, 'extraInfo': {'timestamp': int(time.time())}}}

@@ -1,11 +1,11 @@
-"""Parts from other packages, announced by the entry-point group ``wfvae_toolkit.plugins``.
+"""Parts from other packages, which the entry-point group ``wfvae_toolkit.plugins`` announces.
 
-A package whose metadata holds ::
+If the metadata of a package holds ::
 
     [project.entry-points."wfvae_toolkit.plugins"]
     my_parts = "my_package.parts"
 
-has that module imported before a config is read; the module registers its parts.
+the toolkit imports that module before it reads a config; the module registers its parts.
 """
 
 import functools
@@ -23,10 +23,10 @@ GROUP = 'wfvae_toolkit.plugins'
 def load_plugins():
     """Import every announced module once; returns the names of those that worked.
 
-    One that fails is reported by name with its error and does not stop the others.
+    A module that fails gives a warning with its name and error; the others are imported all the same.
 
     Raises:
-        NameClash: one registers a name that is taken: which part a config meant would depend on their order.
+        NameClash: a module registers a name that is taken. The part that a config gets would depend on their order.
     """
     loaded = []
     for entry in metadata.entry_points(group=GROUP):
@@ -43,10 +43,10 @@ def load_plugins():
 
 
 def import_modules(names):
-    """Import modules that register parts and that no package announces.
+    """Import modules that register parts but are not announced by a package.
 
     Raises:
-        MissingLibrary: one cannot be imported; the message names it and the reason.
+        MissingLibrary: a module cannot be imported; the message gives its name and the reason.
     """
     for name in names:
         try:
@@ -57,7 +57,7 @@ def import_modules(names):
 
 
 def place_of(part):
-    """``file:line`` of a class or function; its module's name where there is no source."""
+    """``file:line`` of a class or function; the name of its module if there is no source."""
     try:
         return f'{inspect.getsourcefile(part)}:{inspect.getsourcelines(part)[1]}'
     except (OSError, TypeError):  # typed in at a prompt, or written in C

@@ -1,4 +1,4 @@
-"""Randomness as a function of what it is for, never of rank, worker or history."""
+"""Randomness as a function of its purpose and position; never of rank, worker or earlier draws."""
 
 import contextlib
 import random
@@ -12,13 +12,13 @@ _DOMAINS = {'order': 1, 'sample': 2, 'posterior': 3, 'iteration': 4, 'initial we
 
 
 def mix_seed(domain, *words):
-    """(purpose, non-negative integers) -> 32-bit seed; other purposes and words give unrelated seeds."""
+    """(purpose, non-negative integers) -> 32-bit seed; a different purpose or integer gives an unrelated seed."""
     return int(np.random.SeedSequence((_DOMAINS[domain], len(words), *words)).generate_state(1)[0])
 
 
 @contextlib.contextmanager
 def seeded(seed):
-    """Inside, torch's CPU generator, numpy and random start from ``seed``; after it they go on as before."""
+    """Seed torch's CPU generator, numpy and random inside the block; afterwards restore their states."""
     import torch
 
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
@@ -36,7 +36,7 @@ def seeded(seed):
 def standard_normal(shape, seeds):
     """(len(seeds), *shape) float32 on the CPU; row i depends on ``seeds[i]`` alone.
 
-    One draw for a whole batch equals single draws only for some sizes, so each row has its own.
+    Each row has its own draw: one draw for the whole batch gives the same numbers only for some sizes.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Requests to stop: a run ends where it can go on from."""
+"""Signals that ask a run to stop: it ends at a point from which it can be resumed."""
 
 import contextlib
 import os
@@ -7,14 +7,14 @@ import threading
 import time
 
 SIGNALS = tuple(getattr(signal, name) for name in ('SIGTERM', 'SIGINT', 'SIGUSR1') if hasattr(signal, name))
-# Ctrl-C reaches the launcher and its processes, and the launcher passes it on: one request, two signals.
+# Ctrl-C reaches the launcher and its processes, and the launcher sends it on: one request gives two signals.
 SAME_REQUEST_S = 2.0
 
 
 class StopRequest:
     """Inside, the first of SIGNALS sets ``signal`` to its number; a later request ends the process at once.
 
-    Outside the main thread, where Python takes no handlers, nothing is caught.
+    Outside the main thread nothing is caught: Python allows signal handlers only there.
     """
 
     def __init__(self):
@@ -40,10 +40,10 @@ class StopRequest:
 
 
 def shield_worker():
-    """A data-loader worker outlasts the signals that a terminal, Slurm or torchrun send to all processes of a run.
+    """Let a data-loader worker ignore the signals that a terminal, Slurm or torchrun send to all processes of a run.
 
-    The iteration that a stop still finishes needs it. It ends when the main process tells it to or is gone; of SIGTERM,
-    by which the main process ends a worker that hangs, it outlasts only the first.
+    A stopped run finishes its iteration and needs the worker until then. The worker exits when the main process tells
+    it to or has ended. It ignores only the first SIGTERM: the main process uses SIGTERM to end a worker that hangs.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -55,7 +55,7 @@ def shield_worker():
 
 
 def tell_launcher(number):
-    """torchrun would start processes that exit with an error again: let it stop as well, by the same signal."""
+    """Send the same signal to torchrun, so that it stops too and does not restart the processes."""
     if int(os.environ.get('TORCHELASTIC_MAX_RESTARTS', '0')) and os.environ.get('LOCAL_RANK') == '0':
         with contextlib.suppress(ProcessLookupError):
             os.kill(os.getppid(), number)

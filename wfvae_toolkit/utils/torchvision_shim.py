@@ -1,7 +1,7 @@
-"""Import torchvision, and what stands on it, also where its compiled part does not fit the installed torch.
+"""Import torchvision and packages that use it, even if its compiled part does not fit the installed torch.
 
-A CUDA build of torchvision beside a CPU build of torch cannot load its operators, and the first line that
-describes one to torch's compiler then stops the import. Models, transforms and image files need none of them.
+A CUDA build of torchvision with a CPU build of torch cannot load its operators. The first line that registers one for
+torch's compiler then stops the import. Models, transforms and image files need none of these operators.
 """
 
 import importlib
@@ -20,7 +20,7 @@ _libraries = []  # a schema lives as long as the Library that defined it
 
 
 def import_torchvision():
-    """The torchvision package; where its operators cannot load, calling one fails instead of importing it.
+    """The torchvision package. If its operators cannot be loaded, a call of one fails, but the import works.
 
     Raises:
         ImportError: torchvision is not installed.
@@ -47,7 +47,7 @@ def import_lpips():
 
 
 def import_diffusers():
-    """The diffusers package, which imports torchvision where there is one.
+    """The diffusers package, which imports torchvision if it is installed.
 
     Raises:
         MissingLibrary: diffusers is not installed.

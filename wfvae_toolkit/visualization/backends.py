@@ -1,7 +1,7 @@
 """Weights & Biases and MLflow, one line of config each: ``visualizer.vis_backends``.
 
-MMEngine's own, changed where they fail today: W&B counts its own steps there, MLflow takes no picture without a file
-name and no store of files, and both upload files from the working folder that nobody named.
+MMEngine's backends with these faults corrected: its W&B backend counts steps of its own; its MLflow backend needs a
+file name for a picture and does not work with a folder as its store; both upload files of the working folder unasked.
 """
 
 import os
@@ -18,8 +18,8 @@ class WandbVisBackend(stock.WandbVisBackend):
     """Scalars, pictures and the config in Weights & Biases, all at the run's iteration.
 
     Args:
-        init_kwargs (dict): of ``wandb.init``, such as ``project``, ``name``, ``mode='offline'``.
-        others: of MMEngine's ``WandbVisBackend``; ``commit`` and ``log_code_name`` have no effect.
+        init_kwargs (dict): arguments of ``wandb.init``, such as ``project``, ``name``, ``mode='offline'``.
+        others: see MMEngine's ``WandbVisBackend``; ``commit`` and ``log_code_name`` have no effect.
 
     Raises:
         ImportError: wandb is not installed.
@@ -30,7 +30,7 @@ class WandbVisBackend(stock.WandbVisBackend):
         super()._init_env()
 
     def add_config(self, config, **kwargs):
-        # Without MMEngine's upload of every .py file under the working folder.
+        # MMEngine's version also uploads every .py file under the working folder.
         self.experiment.config.update(config.to_dict(), allow_val_change=True)
 
     def add_image(self, name, image, step=0, **kwargs):
@@ -40,7 +40,7 @@ class WandbVisBackend(stock.WandbVisBackend):
         self.add_scalars({name: value}, step)
 
     def add_scalars(self, scalar_dict, step=0, file_path=None, **kwargs):
-        # No commit=: it would close the step, and what validation adds to it would be dropped.
+        # No commit=: it would close the step, and W&B would then drop the validation's values for this step.
         self.experiment.log(dict(scalar_dict), step=step)
 
     def close(self):
@@ -50,12 +50,12 @@ class WandbVisBackend(stock.WandbVisBackend):
 
 @VISBACKENDS.register_module()
 class MLflowVisBackend(stock.MLflowVisBackend):
-    """Scalars, the config and pictures (``NAME/iter_N.png``) in MLflow; settings as of MMEngine's.
+    """Scalars, the config and pictures (``NAME/iter_N.png``) in MLflow; the settings are those of MMEngine's backend.
 
-    Its ``artifact_suffix`` has no effect: files of the run's folder stay there.
+    ``artifact_suffix`` has no effect: no files of the run's folder are uploaded.
 
-    Without ``tracking_uri`` and the variable MLFLOW_TRACKING_URI: ``mlflow.db`` and ``mlartifacts/`` in ``vis_data/``.
-    MMEngine's default, a folder of files, is refused by MLflow 3.
+    Without ``tracking_uri`` and the variable MLFLOW_TRACKING_URI, data goes to ``mlflow.db`` and ``mlartifacts/`` in
+    ``vis_data/``. MLflow 3 refuses MMEngine's default, a folder of files.
 
     Raises:
         ImportError: mlflow is not installed.
@@ -68,7 +68,7 @@ class MLflowVisBackend(stock.MLflowVisBackend):
             folder = Path(self._save_dir).resolve()
             self._tracking_uri = f'sqlite:///{folder}/mlflow.db'
             self._artifact_location = self._artifact_location or f'{folder}/mlartifacts'
-        # The experiment 'Default' is always there already, with its artifacts in the working folder.
+        # Do not use the experiment 'Default': it exists already, with its artifacts in the working folder.
         self._exp_name = self._exp_name or 'wfvae_toolkit'
         super()._init_env()
 
@@ -76,6 +76,6 @@ class MLflowVisBackend(stock.MLflowVisBackend):
         self.experiment.log_image(image, f'{name}/iter_{step}.png')
 
     def close(self):
-        # Without MMEngine's upload of every log and config under the run's folder, this store among them.
+        # MMEngine's version uploads every log and config under the run's folder, and this store itself.
         if hasattr(self, '_mlflow'):
             self._mlflow.end_run()

@@ -1,4 +1,4 @@
-"""Curves of several runs side by side, from what they logged."""
+"""Curves of several runs side by side, from their logs."""
 
 import collections
 from pathlib import Path
@@ -8,22 +8,22 @@ from wfvae_toolkit.utils.errors import MissingFile, SettingError, UnknownName
 from .curves import Curve
 from .records import read_records
 
-# Those that a run has, unless names are given.
+# Drawn by default, if a run has logged them.
 NAMES = ('PSNR', 'LPIPS', 'STLPIPS', 'per_pixel/pixel', 'kl', 'discriminator')
 
 
 def compare_runs(folders, names=None, smooth=1):
-    """Panels of ``draw_curves``: one a name, in it one curve a run.
+    """Panels of ``draw_curves``: one per name, with one curve per run.
 
     Args:
         folders (list[str | Path]): run folders, each with a log.jsonl.
-        names (list[str]): logged values; ``train/NAME`` or ``val/NAME`` where both phases have one.
-        smooth (int): logged rows of which a point is the mean, the last ones; at the start fewer.
+        names (list[str]): logged values; ``train/NAME`` or ``val/NAME`` chooses one phase.
+        smooth (int): each point is the mean of this many last rows; fewer at the start.
 
     Raises:
-        FileNotFoundError: a folder without log.jsonl.
-        KeyError: a name that no run has logged; the message lists those that are.
-        ValueError: ``smooth`` below 1.
+        MissingFile: a folder without log.jsonl.
+        UnknownName: a name that no run has logged; the message lists the logged ones.
+        SettingError: ``smooth`` below 1.
     """
     if smooth < 1:
         raise SettingError(f'smooth={smooth}: 1 (as logged) or more rows')
@@ -35,7 +35,7 @@ def compare_runs(folders, names=None, smooth=1):
         if names and not keys:
             raise UnknownName(f'no run has logged {name!r}; there are: {", ".join(logged)}')
         for key in keys:
-            # Runs without it keep their place, so that a run has one colour in all panels.
+            # A run without this value keeps its place, so that each run has the same colour in all panels.
             panels[key] = {label: _smoothed(values.get(key, ()), smooth) for label, values in runs.items()}
     return panels
 

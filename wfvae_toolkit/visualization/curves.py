@@ -1,17 +1,14 @@
-"""Curves of a run of any length at constant cost."""
+"""Curves whose cost does not grow with the length of the run."""
 
 from wfvae_toolkit.utils.files import atomic_write
 
 
 class Curve:
-    """Points of a growing series, at most ``2 * size`` of them: neighbours merge into their mean when it is full.
-
-    Drawing costs the same at iteration 1,000 and 1,000,000.
-    """
+    """At most ``2 * size`` points of a growing series. When it is full, each two neighbours become their mean."""
 
     def __init__(self, size=500):
         self.size = size
-        self.merged = 1  # points of the series behind each stored one
+        self.merged = 1  # points of the series per stored point
         self.x, self.y = [], []
         self._pending = []
 
@@ -30,11 +27,11 @@ class Curve:
 
 
 def draw_curves(panels, path, mark=None):
-    """Write a PNG with one panel a group of curves.
+    """Write a PNG with one panel per group of curves.
 
     Args:
-        panels (dict[str, dict[str, Curve]]): title -> label -> curve; empty ones are left out.
-        path (Path): PNG, replaced as a whole.
+        panels (dict[str, dict[str, Curve]]): title -> label -> curve; panels without points are left out.
+        path (Path): PNG, written atomically.
         mark (tuple[int, str]): iteration of a vertical line and its label.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -57,7 +54,7 @@ def draw_curves(panels, path, mark=None):
                           textcoords='offset points', xytext=(-3 if late else 3, 4), ha='right' if late else 'left')
         axes.set_title(title, fontsize=9, loc='left')
         axes.grid(alpha=0.25)
-        # In the title's line: there it hides no curve.
+        # Beside the title, where the legend hides no curve.
         axes.legend(fontsize=7, ncols=4, loc='lower right', bbox_to_anchor=(1.0, 0.98), frameon=False)
     figure.axes[-1].set_xlabel('iteration')
     with atomic_write(path) as file:

@@ -1,4 +1,4 @@
-"""Rows of a run as JSON lines and CSV."""
+"""Log rows of a run, as JSON lines and CSV."""
 
 import csv
 import json
@@ -20,7 +20,7 @@ class RecordWriter:
         self._columns = {}
 
     def write(self, phase, row):
-        """Append ``row`` (with ``iteration``); a new column rewrites the CSV once."""
+        """Append ``row``, which has ``iteration``; if it has a new column, the CSV is written anew."""
         row = {name: value if isinstance(value, int) or math.isfinite(value) else None for name, value in row.items()}
         path = self.folder / 'log.jsonl'
         with write_errors(path), open(path, 'a', encoding='utf-8') as file:
@@ -35,22 +35,22 @@ class RecordWriter:
             csv.DictWriter(file, columns).writerow(row)
 
     def cut(self, iteration):
-        """Drop what a run wrote after ``iteration``, before it was resumed from there."""
+        """Delete rows after ``iteration``, for a run that is resumed from there."""
         rows = [row for row in read_records(self.folder) if row['iteration'] <= iteration]
         with atomic_write(self.folder / 'log.jsonl', 'w') as file:
             file.writelines(json.dumps(row) + '\n' for row in rows)
         for phase in ('train', 'val'):
             path = self.folder / f'{phase}.csv'
             if path.is_file():
-                # Not from the table itself: of a last row cut to "2" nobody could tell that it was iteration 200.
+                # Use log.jsonl, not the CSV: a last line cut off after "2" may have been iteration 200.
                 _write_csv(path, _header(path), [row for row in rows if row['phase'] == phase])
 
 
 def read_records(folder):
-    """Rows of ``log.jsonl``; an unfinished last line (a run killed while writing) is left out.
+    """Rows of ``log.jsonl``, without an incomplete last line (of a run killed while writing).
 
     Raises:
-        SettingError: a line is no row.
+        SettingError: a line is not a row of a log.
     """
     path = Path(folder) / 'log.jsonl'
     if not path.is_file():

@@ -62,6 +62,21 @@ class StopAtScores(Hook):
             raise Interrupted
 
 
+class GivenScores(Hook):
+    """Adds the column ``given`` to the validations: a score by iteration. Ends the run after the one of ``stop_at``."""
+
+    higher_is_better = {'given': True}
+
+    def __init__(self, scores, stop_at=None):
+        self.scores, self.stop_at = scores, stop_at
+
+    def after_val_epoch(self, runner, metrics=None):
+        if runner.iter in self.scores:
+            metrics['given'] = self.scores[runner.iter]
+        if runner.iter == self.stop_at:
+            runner.train_loop.stop_training = True
+
+
 class SpoilAt(Hook):
     """From update ``iteration`` on, ``count`` updates have a loss that is not finite, on ``rank`` alone if given."""
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.helpers import count_parameters
 from wfvae_toolkit.checkpoints import convert_earlier_state
 from wfvae_toolkit.models.autoencoders import WFVAE2Image
 from wfvae_toolkit.utils.config import load_config
@@ -18,10 +19,6 @@ def settings():
     settings = load_config('wfvae_toolkit::wfvae2_32x_1024.py').model.autoencoder.to_dict()
     settings.pop('type')
     return settings
-
-
-def parameters(network):
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def test_reference(settings):
@@ -45,7 +42,7 @@ def test_reference(settings):
 def test_parameter_counts(settings, energy_flow, encoder, decoder):
     with torch.device('meta'):
         autoencoder = WFVAE2Image(**{**settings, 'energy_flow': energy_flow})
-    assert (parameters(autoencoder.encoder), parameters(autoencoder.decoder)) == (encoder, decoder)
+    assert (count_parameters(autoencoder.encoder), count_parameters(autoencoder.decoder)) == (encoder, decoder)
     assert autoencoder.downsample_factor == 32
 
 

@@ -1,4 +1,4 @@
-"""What is done to images and reconstructions before the discriminator sees them."""
+"""Augmentation of images and reconstructions before the discriminator sees them."""
 
 import torch
 
@@ -10,8 +10,8 @@ from wfvae_toolkit.utils.seeding import mix_seed
 class Augmentation:
     """Base of the augmentations: a subclass gives ``draw`` and ``apply``.
 
-    Both networks' turns draw by the image's seed, and an image and its reconstruction get the same: so losses may
-    compare them, and neither batch nor rank changes what an image gets.
+    The turns of both networks draw from the image's seed. An image and its reconstruction get the same augmentation, so
+    losses may compare them. Batch and rank do not change an image's augmentation.
     """
 
     def drawn(self, images, seeds=None):
@@ -19,7 +19,7 @@ class Augmentation:
 
         Args:
             images (Tensor): (B, 3, H, W) in [-1, 1].
-            seeds (list[int]): one an image; None: drawn from torch's generator.
+            seeds (list[int]): one per image; None: use torch's generator.
         """
         if seeds is None:
             seeds = torch.randint(2**31, (len(images),)).tolist()
@@ -38,7 +38,7 @@ class Augmentation:
 
 @AUGMENTATIONS.register_module()
 class DiffAugment(Augmentation):
-    """Differentiable augmentation (Zhao et al. 2020, arXiv 2006.10738), its settings and ranges.
+    """Differentiable augmentation, with the paper's settings and ranges (Zhao et al. 2020, arXiv 2006.10738).
 
     color: brightness by [-0.5, 0.5], then saturation by [0, 2], then contrast by [0.5, 1.5]. translation: by up to an
     eighth of each side, zeros outside. cutout: a square of zeros of half of each side.
@@ -72,7 +72,7 @@ class DiffAugment(Augmentation):
 
 
 class AugmentedDiscriminator:
-    """A discriminator that sees every image through one drawn augmentation; called as the network itself is."""
+    """A discriminator that applies one drawn augmentation to its images; call it like the network itself."""
 
     def __init__(self, discriminator, augment):
         self.discriminator, self.augment = discriminator, augment

@@ -27,10 +27,10 @@ class PatchDiscriminator(nn.Module):
     ``num_layers`` convs of stride 2 (width doubling up to ``max_width``), one of stride 1, one to the score,
     LeakyReLU 0.2 between.
 
-    With spectral norm, on every conv, each forward in training mode advances the power iteration by one step
-    (Miyato et al. 2018, arXiv 1802.05957), v from u first: torch.nn.utils.parametrizations starts with
-    u from v, and weights trained the one way score up to 8 % differently the other way. The other norms stand
-    after the convs between the first and the score; before batch norm a conv has no bias.
+    Spectral norm (Miyato et al. 2018, arXiv 1802.05957) is applied to every conv. Each forward pass in training mode
+    makes one step of the power iteration and computes v from u first. torch.nn.utils.parametrizations computes u from v
+    first; with that order, weights trained here give scores up to 8 % different. The other norms follow the convs
+    between the first one and the score. A conv before batch norm has no bias.
 
     Args:
         num_layers (int): convs of stride 2, at least 1.
@@ -60,7 +60,7 @@ class PatchDiscriminator(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images):
-        """Raises ValueError for images that shrink to nothing on the way."""
+        """SettingError for images that are too small for the number of layers."""
         return self.features(images)[-1]
 
     def features(self, images):
@@ -78,7 +78,7 @@ class PatchDiscriminator(nn.Module):
 
 @DISCRIMINATORS.register_module()
 class MultiScaleDiscriminator(nn.Module):
-    """(B, 3, H, W) -> one score map a scale, full resolution first (pix2pixHD, arXiv 1711.11585, section 3.2).
+    """(B, 3, H, W) -> one score map per scale, full resolution first (pix2pixHD, arXiv 1711.11585, section 3.2).
 
     Each further PatchGAN sees the image average-pooled once more (3x3, stride 2, padding not counted).
 
@@ -108,7 +108,7 @@ class MultiScaleDiscriminator(nn.Module):
 
 
 def score_maps(scores):
-    """What a discriminator returns, one map or a list with one a scale -> list."""
+    """Output of a discriminator, one map or a list of maps -> list with one map per scale."""
     return list(scores) if isinstance(scores, (list, tuple)) else [scores]
 
 
@@ -119,7 +119,7 @@ def _conv(before, after, stride, padding, bias=True):
 
 
 def _smallest_image(num_layers, padding):
-    """Edge in px that leaves one score: each conv needs its kernel of 4 within the padded input."""
+    """Smallest edge in px that gives a score: the padded input of each conv must hold its kernel of 4."""
     size = 1
     for stride in [1, 1] + [2] * num_layers:
         size = max(1, (size - 1) * stride + 4 - 2 * padding)

@@ -10,7 +10,7 @@ from wfvae_toolkit.registry import CHANNEL_ATTENTIONS
 
 @CHANNEL_ATTENTIONS.register_module()
 class ECA(nn.Module):
-    """(B, C, H, W) -> (B, C, H, W): every channel times a factor in (0, 1) from its and its neighbours' means.
+    """(B, C, H, W) -> (B, C, H, W): each channel times a factor in (0, 1) from the means of it and its neighbours.
 
     Efficient channel attention (Wang et al. 2020, arXiv 1910.03151): global average, 1-D conv across channels without
     bias, sigmoid.

@@ -11,12 +11,12 @@ from wfvae_toolkit.utils.errors import SettingError, is_number
 
 
 def without_autocast(x):
-    """Context in which autocast changes no dtype; tensors on the meta device know no autocast."""
+    """Context that switches autocast off; on the meta device there is no autocast."""
     return contextlib.nullcontext() if x.device.type == 'meta' else torch.autocast(x.device.type, enabled=False)
 
 
 class _ChannelNorm(nn.Module):
-    """Normalises over the channels of every pixel on its own, so a tile sees what the whole image sees."""
+    """Normalises over the channels of each pixel separately, so a tile gives the same result as the whole image."""
 
     receptive_halo = 0
 
@@ -61,7 +61,7 @@ class GroupNorm(nn.GroupNorm):
     """Group norm (Wu and He 2018, arXiv 1803.08494); its statistics span the whole image.
 
     Raises:
-        ValueError: ``groups`` does not divide ``channels``.
+        SettingError: ``groups`` does not divide ``channels``.
     """
 
     def __init__(self, channels, groups=32, eps=1e-6):

@@ -1,4 +1,4 @@
-"""Convolutions that keep their block's input for backward, not what a cheap step before them makes of it."""
+"""Convolutions that keep their block's input for backward, and recompute the cheap steps between the two."""
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,8 @@ def norm_act_conv(norm, conv, x):
         h = norm(x)
         fresh = h.untyped_storage()._cdata != x.untyped_storage()._cdata
         return conv(F.silu(h, inplace=fresh))
-    # The compiler chooses by itself what to keep, and an adapter such as LoRA's computes more than conv's weight says.
-    # The meta device, on which sizes are estimated, knows no autocast.
+    # The compiler itself chooses which tensors to keep. An adapter such as LoRA's computes more than conv's weight.
+    # The meta device, on which sizes are estimated, has no autocast.
     if torch.compiler.is_compiling() or type(conv) is not nn.Conv2d or x.device.type == 'meta':
         return conv(F.silu(norm(x)))
     return _NormActConv.apply(norm, conv, x, conv.weight, conv.bias, *norm.parameters())

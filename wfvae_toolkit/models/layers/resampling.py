@@ -33,8 +33,8 @@ class StridedDownsample(nn.Module):
 class NearestUpsample(nn.Module):
     """(B, C, H, W) -> (B, C, 2H, 2W): nearest neighbour, 3x3 conv.
 
-    Computed as the one transposed 4x4 convolution of stride 2 that equals both: 4 products an output value and channel
-    for 9, and the enlarged tensor never exists.
+    Computed as one transposed 4x4 convolution of stride 2, which is equal to both steps. It needs 4 products per output
+    value and channel in place of 9, and no enlarged tensor.
     """
 
     receptive_halo = 1
@@ -54,8 +54,8 @@ class NearestUpsample(nn.Module):
 def enlarging_kernel(weight):
     """(O, I, 3, 3) of a convolution after nearest-neighbour doubling -> (I, O, 4, 4) of the transposed one.
 
-    An input value stands at two neighbouring places of the doubled map, so every tap of the transposed kernel is the
-    sum of the taps of the mirrored kernel that meet it there.
+    In the doubled map each input value appears at two neighbouring places. Each tap of the transposed kernel is the sum
+    of the taps of the mirrored kernel that read these places.
     """
     sums = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
     with without_autocast(weight):
@@ -71,7 +71,7 @@ class ResidualDownsample(nn.Module):
     next width (DC-AE, Chen et al. 2024, arXiv 2410.10733, figure 4).
 
     Raises:
-        ValueError: widths that neither average nor repeat evenly.
+        SettingError: neither of the two widths of the shortcut divides the other.
     """
 
     receptive_halo = 1
@@ -92,10 +92,10 @@ class ResidualDownsample(nn.Module):
 class ResidualUpsample(nn.Module):
     """(B, C, H, W) -> (B, next, 2H, 2W): 3x3 conv and pixel-shuffle, plus the input repeated and shuffled.
 
-    Source as of ``ResidualDownsample``.
+    Source: see ``ResidualDownsample``.
 
     Raises:
-        ValueError: C does not divide 4 * next.
+        SettingError: C does not divide 4 * next.
     """
 
     receptive_halo = 2  # a pixel of the input
@@ -114,7 +114,7 @@ class ResidualUpsample(nn.Module):
 
 
 def average_or_tile(x, channels):
-    """(B, C, H, W) -> (B, channels, H, W): means of consecutive groups, or the whole repeated when C is smaller."""
+    """(B, C, H, W) -> (B, channels, H, W): means of consecutive groups; if C is smaller, x repeated."""
     if x.shape[1] >= channels:
         return x.unflatten(1, (channels, -1)).mean(2)
     return x.repeat(1, channels // x.shape[1], 1, 1)

@@ -44,5 +44,5 @@ class ResidualBlock(nn.Module):
         else:
             h = norm_act_conv(self.norm2, self.conv2, h)
         h, skip = self.attention(h), self.shortcut(x)
-        # A convolution needs no output for its backward, so the sum may take its place.
+        # The backward of a convolution does not need its output, so the sum may overwrite it.
         return h.add_(skip) if h.dtype == skip.dtype else h + skip

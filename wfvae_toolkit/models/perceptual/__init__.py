@@ -1,4 +1,4 @@
-"""Perceptual distances: LPIPS, and STLPIPS whose weights are all in an installed wheel."""
+"""Perceptual distances: LPIPS, and STLPIPS, whose weights all come with an installed package."""
 
 from .lpips import LPIPS
 from .stlpips import STLPIPS

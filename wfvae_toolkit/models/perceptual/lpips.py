@@ -16,7 +16,7 @@ class LPIPS(PerceptualNetwork):
             folder, downloaded by rank 0 if it is not there.
 
     Raises:
-        PerceptualWeightsMissing: no weights there, and no download possible.
+        PerceptualWeightsMissing: there is no file of weights, and the download failed.
     """
 
     def __init__(self, net='alex', trunk_weights=None):

@@ -19,7 +19,7 @@ _POOL_SIZE = {'alex': 3, 'vgg': 2}
 
 
 class PerceptualNetwork(nn.Module):
-    """Weighted squared differences of unit-length features, one number an image (not spatial).
+    """Weighted squared differences of unit-length features, one number per image (not spatial).
 
     Equation 1 of Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric (2018).
     Always frozen and in eval mode. Convolutions run under the autocast that is active, the distances in float32.
@@ -51,7 +51,7 @@ class PerceptualNetwork(nn.Module):
             self.heads.append(torch.empty(channels))
         self.requires_grad_(False)
         self.eval()
-        # Weights decide the layout of a convolution's output: this one is faster, whatever the image's layout.
+        # The layout of the weights decides that of a convolution's output; this one is faster for images of any layout.
         self.to(memory_format=torch.channels_last)
 
     def train(self, mode=True):
@@ -62,7 +62,7 @@ class PerceptualNetwork(nn.Module):
         """Two (B, 3, H, W) in [-1, 1] -> (B,) distances, differentiable in the reconstruction.
 
         Raises:
-            ValueError: the shapes differ, are no colour images, or are below the trunk's smallest size.
+            SettingError: the shapes differ, are not colour images, or are below the trunk's smallest size.
         """
         self._check(reconstruction, target)
         distance = 0
@@ -83,7 +83,7 @@ class PerceptualNetwork(nn.Module):
             convolution.bias.copy_(state[f'{name}.bias'])
 
     def load_heads(self, state):
-        """Copy one weight a channel from ``lin<stage>.model.1.weight``, the name in both packages' files."""
+        """Copy one weight per channel from ``lin<stage>.model.1.weight``, the name in both packages' files."""
         for index, head in enumerate(self.heads):
             head.copy_(state[f'lin{index}.model.1.weight'].flatten())
 
@@ -115,7 +115,7 @@ class Blur(nn.Module):
 
 
 def check_net(net):
-    """ValueError unless ``net`` names a trunk."""
+    """SettingError unless ``net`` names a trunk."""
     if net not in _STAGES:
         raise SettingError(f'net={net!r}: use one of {", ".join(map(repr, _STAGES))}')
 
@@ -123,7 +123,7 @@ def check_net(net):
 def _convolution(in_channels, channels, kernel, shift_tolerant):
     is_stem = kernel == 11  # AlexNet's first, the only one with a stride and with less padding than half its kernel
     stride = 4 if is_stem and not shift_tolerant else 1
-    # skip_init draws nothing: building a metric must not move the generator that a training run depends on.
+    # skip_init draws no random numbers: building a metric must not change the random numbers of a training run.
     convolution = nn.utils.skip_init(nn.Conv2d, in_channels, channels, kernel, stride, padding=min(kernel // 2, 2))
     return [convolution, *([Blur(channels)] if is_stem and shift_tolerant else []), nn.ReLU(inplace=True)]
 
@@ -135,7 +135,7 @@ def _pool(size, channels, shift_tolerant):
 
 
 class _Recomputed(nn.Sequential):
-    """Keeps its input alone for backward: a pool of stride 1 would keep indices of twice its bytes, a blur two maps."""
+    """Keeps only its input for backward. A pool of stride 1 would keep indices of twice the bytes, a blur two maps."""
 
     def forward(self, x):
         if torch.is_grad_enabled() and x.requires_grad:
@@ -144,6 +144,6 @@ class _Recomputed(nn.Sequential):
 
 
 def _unit(features):
-    """Length 1 over channels, in float32 at least; 0 stays 0 and its gradient finite."""
+    """Scale to length 1 over channels, in float32 or wider; a zero vector stays 0 with a finite gradient."""
     features = features.to(torch.promote_types(features.dtype, torch.float32))
     return features / (torch.linalg.vector_norm(features, dim=1, keepdim=True) + 1e-10)

@@ -1,4 +1,4 @@
-"""Shift-tolerant LPIPS with the complete trained weights that the wheel stlpips-pytorch carries."""
+"""Shift-tolerant LPIPS with the complete trained weights of the package stlpips-pytorch."""
 
 from .network import PerceptualNetwork, check_net
 from .weights import read_package_weights

@@ -1,4 +1,4 @@
-"""Where the perceptual networks' weights come from: installed packages, torch.hub's folder, a download."""
+"""Find the weights of the perceptual networks: in installed packages, in torch.hub's folder, or by download."""
 
 import contextlib
 import importlib.resources
@@ -35,7 +35,7 @@ def read_package_weights(package, name, distribution):
 
 
 def read_weights(path):
-    """State dict in a file; ValueError with its path if it is none."""
+    """Read a state dict from a file; SettingError with the path if the file holds none."""
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
@@ -48,11 +48,11 @@ def read_weights(path):
 def find_trunk(name, trunk_weights=None):
     """Path of torchvision's weights ``name``: the file ``trunk_weights``, else the one in torch.hub's folder.
 
-    If it is in neither, rank 0 tries to download it while the others wait. Where torch.distributed is initialised,
-    every rank must call this.
+    If it is in neither place, rank 0 tries to download it. If torch.distributed is initialised, every rank must call
+    this function.
 
     Raises:
-        PerceptualWeightsMissing: it is not there and cannot be downloaded.
+        PerceptualWeightsMissing: there is no such file, and the download failed.
     """
     path = in_hub = Path(torch.hub.get_dir()) / 'checkpoints' / name
     if trunk_weights is not None:
@@ -81,7 +81,7 @@ def _download(name, path):
 
 @contextlib.contextmanager
 def _socket_timeout(timeout_s):
-    # urlopen, which torch.hub calls without a timeout, takes this default for connecting and each read.
+    # torch.hub calls urlopen without a timeout; this default then limits the connection and each read.
     former = socket.getdefaulttimeout()
     socket.setdefaulttimeout(timeout_s)
     try:

@@ -1,0 +1,96 @@
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.checkpoints.files import EXPORTED, WEIGHTS, same, write_exported
+from tests.helpers import build_small
+from wfvae_toolkit.checkpoints import CheckpointError, read_model
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
+from wfvae_toolkit.utils.torchvision_shim import import_torchvision
+
+# our own export
+
+def test_an_exported_folder(tmp_path):
+    model = read_model(write_exported(tmp_path))
+    assert (model.form, model.weights) == ('diffusers', 'ema')
+    assert same(model.build(), build_small())
+    raw = torch.randn(2, 3, 4, 4)
+    mean, std = (torch.tensor(EXPORTED[key])[:, None, None] for key in ('latents_mean', 'latents_std'))
+    torch.testing.assert_close(model.statistics.normalize(raw), ((raw - mean) / std - 0.25) * 0.5)
+    with pytest.raises(CheckpointError, match='has no raw weights, only ema'):
+        read_model(tmp_path, 'raw')
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    (dict(typo=3), 'AutoencoderWFVAE2 has no setting typo'),
+    (dict(latents_mean=[1.0]), 'are no statistics of 3 latent channels'),
+    (dict(latents_std=[1.0, 0.0, 1.0]), 'are no statistics of 3 latent channels'),
+    (dict(latents_mean=3.0), 'latents_mean=3.0; a list is read'),
+    (dict(latent_channels='3'), "latent_channels='3'; an integer is read"),
+    (dict(scaling_factor=0), 'are no statistics of 3 latent channels'),
+    (dict(norm={'type': 'subprocess.Popen', 'args': ['touch', 'trace']}), "names type 'subprocess.Popen', which no"),
+    (dict(wavelet={'type': 'os.system', 'command': 'touch trace'}), "names type 'os.system', which no registry"),
+    (dict(widths=[8, 16]), 'do not fit its own config'),
+    (dict(_class_name='UNet2DConditionModel'), 'of a UNet2DConditionModel; read are .*a MODEL is'),
+    (dict(_class_name=None), 'of a model without _class_name'),
+])
+def test_settings_of_an_exported_folder_are_checked(tmp_path, monkeypatch, changes, message):
+    monkeypatch.chdir(tmp_path)
+    folder = write_exported(tmp_path / 'vae', {**EXPORTED, **changes})
+    with pytest.raises(CheckpointError, match=message):
+        read_model(folder).build()
+    assert not (tmp_path / 'trace').exists()
+
+
+# diffusers' own autoencoders
+
+@pytest.fixture
+def diffusers():
+    import_torchvision()  # which diffusers imports, and fails without the shim beside a CPU build of torch
+    import diffusers
+    return diffusers
+
+
+def save_kl(diffusers, folder, **settings):
+    torch.manual_seed(0)
+    model = diffusers.AutoencoderKL(
+        block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=8, latent_channels=4,
+        down_block_types=('DownEncoderBlock2D',) * 2, up_block_types=('UpDecoderBlock2D',) * 2, **settings).eval()
+    model.save_pretrained(folder)
+    return model
+
+
+def test_autoencoder_kl(tmp_path, diffusers):
+    theirs = save_kl(diffusers, tmp_path, scaling_factor=0.5, shift_factor=0.25)
+    model = read_model(tmp_path)
+    ours, images = model.build(), torch.rand(1, 3, 16, 24) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs(images).sample)
+    assert model.statistics == LatentStatistics((0.25,) * 4, (2.0,) * 4)
+    # Files from before diffusers 0.18.
+    path = tmp_path / f'{WEIGHTS}.safetensors'
+    old = load_file(path)
+    for now, then in (('to_q', 'query'), ('to_k', 'key'), ('to_v', 'value'), ('to_out.0', 'proj_attn')):
+        old = {key.replace(f'.{now}.', f'.{then}.'): value for key, value in old.items()}
+    assert any('proj_attn' in key for key in old)
+    save_file(old, path)
+    assert torch.equal(read_model(tmp_path).build()(images), ours(images))
+
+
+def test_an_autoencoder_kl_that_ours_cannot_be_is_named(tmp_path, diffusers):
+    save_kl(diffusers, tmp_path, use_quant_conv=False, mid_block_add_attention=False)
+    with pytest.raises(CheckpointError, match='cannot express mid_block_add_attention=False, use_quant_conv=False'):
+        read_model(tmp_path)
+
+
+def test_autoencoder_dc(tmp_path, diffusers):
+    theirs = diffusers.AutoencoderDC(
+        latent_channels=4, encoder_block_out_channels=(8, 16), decoder_block_out_channels=(8, 16),
+        encoder_layers_per_block=(1, 1), decoder_layers_per_block=(1, 1), encoder_qkv_multiscales=((), ()),
+        decoder_qkv_multiscales=((), ()), scaling_factor=0.25).eval()
+    theirs.save_pretrained(tmp_path)
+    model = read_model(tmp_path)
+    images = torch.rand(1, 3, 16, 24) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(model.build()(images), theirs(images).sample)
+    assert model.statistics == LatentStatistics((0.0,) * 4, (4.0,) * 4)

@@ -1,0 +1,59 @@
+"""Small functions and classes that tests of several folders need."""
+
+import itertools
+import os
+from pathlib import Path
+
+import torch
+
+from wfvae_toolkit.checkpoints import TrainedModel, save_training_checkpoint
+from wfvae_toolkit.registry import AUTOENCODERS
+
+SMALL = dict(type='WFVAE2Image', latent_channels=3, widths=[8, 12], flow_width=4)
+
+
+def noise(*shape, seed=0, dtype=torch.float32):
+    """Standard normal numbers, the same for the same seed."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def take(values, count):
+    """The first values of an iterable that may have no end."""
+    return list(itertools.islice(values, count))
+
+
+def count_parameters(network):
+    """Number of values in all parameters of a module."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+class TouchesAFile:
+    """A pickle that runs code where it is loaded: it makes an empty file at ``path``."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return os.mknod, (self.path,)
+
+
+def build_small(seed=0, **settings):
+    """A 4x autoencoder of a few thousand parameters; ``settings`` over `SMALL`."""
+    torch.manual_seed(seed)
+    return AUTOENCODERS.build({**SMALL, **settings})
+
+
+def trained_small(seed=0, statistics=None, name='run', **settings):
+    """The TrainedModel of `build_small`."""
+    state = build_small(seed, **settings).state_dict()
+    return TrainedModel({**SMALL, **settings}, state, statistics, Path(name), 'native', 'ema')
+
+
+def save_small_run(folder):
+    """Make a run's folder with iter_1.pth: raw weights of seed 0, averaged ones of seed 1; returns the folder."""
+    folder.mkdir(exist_ok=True)
+    raw = {f'autoencoder.{name}': value for name, value in build_small(0).state_dict().items()}
+    averaged = build_small(1).state_dict()
+    save_training_checkpoint({'meta': {'iteration': 1}, 'state_dict': raw, 'ema_state_dict': averaged},
+                             folder / 'iter_1.pth', SMALL)
+    return folder
