@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help env demo-data demo zoo-data zoo test test-all test-kernels test-oldest test-oldest-torch test-fork \
+.PHONY: help env demo-data demo zoo-data zoo test test-all test-browser test-kernels test-oldest test-oldest-torch test-fork \
 	bench fuzz kill lint wheel clean
 
 help:  ## this list
@@ -64,6 +64,13 @@ test-all: env  ## every test that this machine can run, with a GPU where there i
 	@echo 'test-all: running every test that needs no missing GPU'
 	@$(PYTEST) --cov --cov-fail-under=85 \
 		-m "$$($(BIN)/python -c 'import torch; print("" if torch.cuda.is_available() else "not gpu")')"
+
+test-browser: env  ## the report in Debian's chromium, which root installs by apt
+	@command -v chromium >/dev/null || { echo 'test-browser: installing chromium'; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
+	@$(BIN)/python -m pip install -qq -r requirements/browser.txt -c requirements/constraints.txt
+	@echo 'test-browser: running tests/browser'
+	@$(BIN)/python -m pytest tests/browser
 
 test-kernels: env  ## the numeric tests with every kind of CPU kernel that this processor has, 1, 2 and 4 threads
 	@$(BIN)/python -m tests.kernels

@@ -11,7 +11,7 @@ FLOORS = {
     'models': 1, 'datasets': 1, 'visualization': 1,
     'checkpoints': 2,
     'losses': 3, 'evaluation': 3,
-    'inference': 4, 'latents': 4, 'training': 4,
+    'inference': 4, 'latents': 4, 'report': 4, 'training': 4,
     'hooks': 5, 'analysis': 5}
 
 

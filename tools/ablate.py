@@ -39,6 +39,7 @@ def main(arguments=None):
     from wfvae_toolkit.analysis.ablation import config_names, plan_runs
     from wfvae_toolkit.analysis.ablation_runs import iterations_for, run_all, visible_devices
     from wfvae_toolkit.analysis.ablation_table import collect, describe, fill, measure_sizes, write_table
+    from wfvae_toolkit.report import write_report
 
     tools = Path(__file__).resolve().parent
     if options.minutes is None:
@@ -53,6 +54,8 @@ def main(arguments=None):
     command = shlex.join(['python', 'tools/ablate.py', *(sys.argv[1:] if arguments is None else arguments)])
     text = write_table(table, describe(table, options.seeds, command), options.work_dir)
     print(f'\n{text}\nwritten to {options.work_dir}/: ablation.md, ablation.csv, ablation.png')
+    if any(run.finished() for run in runs):
+        print(f'report: {write_report([options.work_dir])}')
     if options.fill:
         fill(options.fill, text)
     if failures:

@@ -15,7 +15,7 @@ def parse_arguments(arguments=None):
     parser.add_argument('--metrics', metavar='CONFIG', default='wfvae_toolkit::_base_/runtime.py',
                         help='config whose val_evaluator is used (default: %(default)s)')
     parser.add_argument('--work-dir', metavar='DIR',
-                        help='write summary.json, metrics.csv and the worst pairs there')
+                        help='write summary.json, metrics.csv, pictures and a report there')
     parser.add_argument('--device', help='such as cuda:1 or cpu (default: a GPU if there is one)')
     parser.add_argument('--allow-unmatched', action='store_true', help='score the pairs although some have no partner')
     parser.add_argument('--skip-bad', action='store_true', help='exit 0 although pairs could not be scored')
@@ -37,20 +37,22 @@ def main(arguments=None):
         from wfvae_toolkit.datasets import fixed_pipeline
         from wfvae_toolkit.evaluation import compare_folders, describe_worst, format_table, write_results
         from wfvae_toolkit.registry import EVALUATORS
+        from wfvae_toolkit.report import write_report
         from wfvae_toolkit.utils.device import find_device
 
         summary = compare_folders(
             options.real, options.reconstructed, EVALUATORS.build(evaluator_cfg),
             find_device(options.device), fixed_pipeline(options.resolution, options.crop),
             options.max_images, options.allow_unmatched, options.workers, options.convert_to_srgb,
-            work_dir and work_dir / 'worst')
+            work_dir and work_dir / 'worst', work_dir)
         if distributed.is_main():
             print('\n'.join([format_table(summary), *describe_worst(summary)]))
             for bad in summary.skipped:
                 print(f'not scored: {bad["path"]}: {bad["reason"]}', file=sys.stderr)
             if work_dir:
                 write_results(summary, work_dir)
-                print(f'\nwritten to {work_dir}/: summary.json, metrics.csv, worst/')
+                print(f'\nwritten to {work_dir}/: summary.json, metrics.csv, pictures/, worst/')
+                print(f'report: {write_report([work_dir])}')
     if summary.skipped and not options.skip_bad:
         sys.exit(f'{len(summary.skipped)} pairs could not be scored; --skip-bad accepts that')
 

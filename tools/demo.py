@@ -22,10 +22,11 @@ def main(arguments=None):
     run('tools/train.py', CONFIG, '--work-dir', work_dir, '--resume',
         *(['--cfg-options', *options.cfg_options] if options.cfg_options else []))
     trained = time.monotonic()
-    run('tools/test.py', CONFIG, work_dir, '--work-dir', work_dir / 'evaluation')
+    run('tools/test.py', CONFIG, work_dir, '--work-dir', work_dir / 'evaluation', '--no-report')
     tested = time.monotonic()
     run('tools/measure_latents.py', work_dir, 'data/demo/train', '--crop', 256)
     run('tools/convert.py', work_dir, work_dir / 'exported', '--to', 'diffusers', '--force')
+    run('tools/report.py', work_dir)
     print(report(work_dir, train_s=trained - start, test_s=tested - trained))
 
 
@@ -47,7 +48,8 @@ def report(work_dir, train_s, test_s):
              '', f'{"256 px, never seen":<20}{"EMA":>9}{"raw":>9}']
     for name in names:
         lines.append(f'{name:<20}{metrics[name]["mean"]:>9.4f}{metrics[f"raw/{name}"]["mean"]:>9.4f}')
-    files = {'evaluation/pictures/': 'input, reconstruction, error of chelsea and flower', 'curves.png': 'losses',
+    files = {'report/index.html': 'all of it on one page', 'curves.png': 'losses',
+             'evaluation/pictures/': 'input, reconstruction, error of chelsea and flower',
              'pictures/': 'the same pictures while it trained', 'evaluation/summary.json': 'scores and their protocol',
              'evaluation/metrics.csv': 'one row an image', 'log.jsonl': 'every logged value',
              'exported/': 'the model for diffusers, latents normalised'}

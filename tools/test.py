@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from wfvae_toolkit.utils.options import add_config_arguments, add_launcher_argument, friendly_errors
+from wfvae_toolkit.utils.options import add_config_arguments, add_launcher_argument, friendly_errors, whole
 
 
 def parse_arguments(arguments=None):
@@ -19,6 +19,10 @@ def parse_arguments(arguments=None):
     parser.add_argument('--crop', type=int, metavar='PX',
                         help='crop the centre; without --resolution nothing is resized')
     parser.add_argument('--max-images', type=int, metavar='N', help='only the first N images')
+    parser.add_argument('--pictures', type=whole(0), default=200, metavar='N',
+                        help='keep N side-by-side pictures at most: the worst, the best and a random few '
+                             '(default: %(default)s)')
+    parser.add_argument('--no-report', action='store_true', help='write the results alone, no page about them')
     parser.add_argument('--skip-bad', action='store_true', help='exit 0 although files could not be scored')
     add_launcher_argument(parser)
     return parser.parse_args(arguments)
@@ -39,16 +43,22 @@ def main(arguments=None):
         checkpoint = Path(options.checkpoint).expanduser()
         folder = Path(options.work_dir or (checkpoint if checkpoint.is_dir() else checkpoint.parent) / 'evaluation')
         folder = folder.expanduser()
-        skipped = 0
+        skipped, places = 0, []
         for resolution in options.resolution or [None]:
             place = folder / f'{resolution}px' if len(options.resolution or ()) > 1 else folder
-            summary = evaluate_checkpoint(cfg, checkpoint, place, resolution, options.crop, options.max_images)
+            places.append(place)
+            summary = evaluate_checkpoint(cfg, checkpoint, place, resolution, options.crop, options.max_images,
+                                          options.pictures)
             skipped += len(summary.skipped)
             if distributed.is_main():
                 print('\n'.join([format_table(summary), *describe_worst(summary)]))
                 print(f'\nwritten to {place}/: summary.json, metrics.csv, pictures/, worst/')
                 for bad in summary.skipped:
                     print(f'not scored: {bad["path"]}: {bad["reason"]}', file=sys.stderr)
+        if distributed.is_main() and not options.no_report:
+            from wfvae_toolkit.report import write_report
+
+            print(f'report: {write_report(places, folder / "report", options.pictures)}')
     if skipped and not options.skip_bad:
         sys.exit(f'{skipped} files could not be scored; --skip-bad accepts that')
 

@@ -58,6 +58,15 @@ def test_files_hold_scores_of_averaged_and_raw_weights(score, run, capsys):
     printed = capsys.readouterr().out
     assert f'{summary["metrics"]["PSNR"]["mean"]:.4f}' in printed
     assert "latent: the posterior's mean" in printed
+    assert f'report: {folder / "report/index.html"}' in printed
+    assert '01.png' in (folder / 'report/data/data.js').read_text(encoding='utf-8')
+
+
+def test_no_report_and_few_pictures_if_asked_for(score, run):
+    folder = score(run / 'iter_2.pth', '--no-report', '--pictures', 1)
+    assert not (folder / 'report').exists()
+    assert len(json.loads((folder / 'pictures.json').read_text(encoding='utf-8'))) == 1
+    assert len(list((folder / 'pictures').iterdir())) == 1
 
 
 def test_pictures_show_input_reconstruction_and_error(score, run, photos):
@@ -93,7 +102,7 @@ def test_a_metric_without_its_weights_is_named_and_the_others_are_there(score, r
 
 def test_each_resolution_has_a_folder(score, run):
     folder = score(run, '--resolution', 16, 24)
-    results = {path.name: read(path)[0] for path in folder.iterdir()}
+    results = {path.name: read(path)[0] for path in folder.iterdir() if path.name != 'report'}
     assert set(results) == {'16px', '24px'}
     assert results['16px']['protocol']['pipeline'] == 'ResizeShortSide(size=16), CenterCrop(size=16)'
     assert results['16px']['metrics']['PSNR'] != results['24px']['metrics']['PSNR']

@@ -115,7 +115,7 @@ def _train_and_score(call, run):
     if done < run.max_iters:
         raise RunFailed(f'{run.label}: stopped at update {done} of {run.max_iters}; the same command goes on')
     call(run.label, run.folder, 'test.py', run.config, run.folder, '--work-dir', run.folder / 'evaluation',
-         *as_arguments(run.scoring))
+         '--no-report', *as_arguments(run.scoring))
 
 
 def _train_pilot(call, name, config, folder, settings):

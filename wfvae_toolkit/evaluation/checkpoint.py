@@ -1,12 +1,11 @@
 """Scores of a checkpoint: what ``tools/test.py`` runs."""
 
-from collections import Counter
 from pathlib import Path
 
 import torch
 
 from wfvae_toolkit.checkpoints import read_model_file
-from wfvae_toolkit.datasets import build_dataloader, describe_pipeline, fixed_pipeline
+from wfvae_toolkit.datasets import build_dataloader, count_images, describe_pipeline, fixed_pipeline
 from wfvae_toolkit.registry import EVALUATORS
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
@@ -17,11 +16,12 @@ from wfvae_toolkit.utils.pixels import from_bytes
 from wfvae_toolkit.visualization.pictures import comparison_grid, write_picture
 
 from .evaluator import write_results
+from .kept import KEPT, picture_names, random_images, write_kept
 from .run import check_scored, evaluate, reconstruct
 from .worst import write_worst
 
 
-def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max_images=None, max_pictures=16):
+def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max_images=None, max_pictures=KEPT):
     """Score a MODEL on the validation images of a config: its averaged weights and, if it has both, its raw ones.
 
     The network is built from the config that the MODEL holds; data and metrics come from ``cfg``. The training model,
@@ -30,12 +30,13 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
     Args:
         cfg (Config): ``val_dataloader`` and ``val_evaluator`` are read.
         checkpoint (str | Path): a MODEL, see ``wfvae_toolkit.checkpoints.read_model``.
-        folder (str | Path): receives summary.json, metrics.csv, pictures/ of the first images and worst/ of the images
-            with the worst scores. Each rank writes its own part of pictures/; rank 0 writes everything else.
+        folder (str | Path): receives summary.json, metrics.csv, worst/ of the three worst images of each metric, and
+            pictures/ of the worst, the best and a random few (of a small set: of all), listed in pictures.json. Each
+            rank writes its random part of pictures/; rank 0 writes everything else.
         resolution (int): resize the short side to so many px; None: keep the config's pipeline, or only crop.
         crop (int): edge in px of a centre crop; None with a ``resolution``: the same number.
         max_images (int): score only the first images.
-        max_pictures (int): how many images get a side-by-side picture.
+        max_pictures (int): how many images get a side-by-side picture at most.
 
     Returns:
         EvaluationSummary: the same on every rank. Files that could not be read, or that are too small for a metric, are
@@ -65,15 +66,21 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
         'precision': 'float32', 'data_root': str(loader_cfg['dataset'].get('data_root')),
         'images_of': len(loader.dataset), 'pipeline': describe_pipeline(loader_cfg['dataset'].get('pipeline', ())),
         'software': describe_environment()['packages']}
-    pictures = _Pictures(Path(folder) / 'pictures', loader.dataset, max_pictures)
+    dataset = loader.dataset
+    # Paths as the rows of the summary have them.
+    numbers = {printable(dataset.path(index)): index for index in range(len(dataset))}
+    chosen = random_images(count_images(dataset, max_images), max_pictures)
+    pictures = _Pictures(Path(folder) / 'pictures', numbers, chosen)
     summary = evaluate(autoencoders, loader, evaluator, device, on_batch=pictures, protocol=protocol)
     with located('val_dataloader.dataset'):
         check_scored(summary)
     if distributed.is_main():
+        def images_of(path):
+            return _pair(autoencoders[''], dataset[numbers[path]].image.to(device))
+
         write_results(summary, folder)
-        numbers = {printable(loader.dataset.path(index)): index for index in range(len(loader.dataset))}
-        write_worst(summary, Path(folder) / 'worst', lambda path: _pair(
-            autoencoders[''], loader.dataset[numbers[path]].image.to(device)))
+        write_worst(summary, Path(folder) / 'worst', images_of)
+        write_kept(summary, folder, pictures.names, images_of, pictures.paths, written=True, count=max_pictures)
     return summary
 
 
@@ -85,20 +92,21 @@ def _pair(autoencoder, image):
 
 
 class _Pictures:
-    """Writes input, reconstruction and error of the first images, named like their files.
+    """Writes input, reconstruction and error of images that keep a picture whatever their scores are.
 
-    Files that differ only in their suffix keep it: ``a.jpg.png`` beside ``a.png.png``.
+    Attributes:
+        names (dict[str, str]): path of an image -> name of its picture, of all images.
+        paths (list[str]): of the images that get one here, on all ranks.
     """
 
-    def __init__(self, folder, dataset, count):
-        self.folder, self.count = folder, count
-        self.names = Counter(Path(dataset.path(index)).with_suffix('') for index in range(min(count, len(dataset))))
+    def __init__(self, folder, numbers, chosen):
+        self.folder, self.chosen, self.names = folder, chosen, picture_names(numbers)
+        self.paths = [path for path, number in numbers.items() if number in chosen]
 
     def __call__(self, number, batch, target, reconstructions):
         for row, (index, name) in enumerate(zip(batch.indices, batch.paths, strict=True)):
-            if index < self.count:
-                stem = Path(name).with_suffix('')
-                path = self.folder / f'{stem if self.names[stem] == 1 else name}.png'
+            if index in self.chosen:
+                path = self.folder / self.names[printable(name)]
                 path.parent.mkdir(parents=True, exist_ok=True)
                 one = slice(row, row + 1)
                 write_picture(comparison_grid(target[one], reconstructions[''][one]), path)

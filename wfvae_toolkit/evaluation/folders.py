@@ -14,6 +14,7 @@ from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.files import printable
 from wfvae_toolkit.utils.pixels import from_bytes
 
+from .kept import picture_names, random_images, write_kept
 from .metric import UnfitPicture
 from .run import check_scored
 from .worst import write_worst
@@ -65,7 +66,7 @@ def pair_images(real, reconstructed):
 
 
 def compare_folders(real, reconstructed, evaluator, device, pipeline=(), max_images=None,
-                    allow_unmatched=False, num_workers=0, convert_to_srgb=False, pictures=None):
+                    allow_unmatched=False, num_workers=0, convert_to_srgb=False, pictures=None, keep=None):
     """Score the pictures of one folder against those of another, all metrics in one pass; every rank must call it.
 
     Args:
@@ -78,6 +79,8 @@ def compare_folders(real, reconstructed, evaluator, device, pipeline=(), max_ima
         num_workers (int): processes that read, a side.
         convert_to_srgb (bool): of both sides; see `ImageDataset`.
         pictures (str | Path): a folder that gets the pairs that came out worst, side by side.
+        keep (str | Path): a folder that receives pictures/, the worst, the best and a random few pairs, and
+            pictures.json, which lists them.
 
     Returns:
         EvaluationSummary: the same on every rank. Pairs of which a file could not be read, or that are too small for
@@ -112,11 +115,19 @@ def compare_folders(real, reconstructed, evaluator, device, pipeline=(), max_ima
         'pipeline': describe_pipeline(pipeline), 'software': describe_environment()['packages'],
         **counts.of_all_ranks().protocol()})
     check_scored(summary)
-    if pictures is not None and distributed.is_main():
+    if distributed.is_main():
         places = {printable(name): place for place, name in enumerate(pairs.names)}
-        write_worst(summary, pictures, lambda name: [
-            from_bytes(side[numbers[places[name]]].image[None])
-            for side, numbers in zip(sides, (pairs.real, pairs.reconstructed), strict=True)])
+
+        def images_of(name):
+            return [from_bytes(side[numbers[places[name]]].image[None])
+                    for side, numbers in zip(sides, (pairs.real, pairs.reconstructed), strict=True)]
+
+        if pictures is not None:
+            write_worst(summary, pictures, images_of)
+        if keep is not None:
+            chosen = random_images(count)
+            write_kept(summary, keep, picture_names(places), images_of,
+                       asked_for=[name for name, place in places.items() if place in chosen])
     return summary
 
 

@@ -11,6 +11,8 @@ from .header import RunHeaderHook
 from .learning_rate import LearningRateHook, ParamSchedulerHook
 from .logger import LoggerHook
 from .pictures import PicturesHook
+from .report import ReportHook
 
 __all__ = ['CheckpointHook', 'CollapseHook', 'DiscriminatorWarmupHook', 'EMAHook', 'EarlyStoppingHook', 'FlatFieldHook',
-           'LearningRateHook', 'LoggerHook', 'LossCurvesHook', 'ParamSchedulerHook', 'PicturesHook', 'RunHeaderHook']
+           'LearningRateHook', 'LoggerHook', 'LossCurvesHook', 'ParamSchedulerHook', 'PicturesHook', 'ReportHook',
+           'RunHeaderHook']

@@ -1,0 +1,53 @@
+"""Debian's chromium, driven by Playwright; started by `make test-browser`, which installs both."""
+
+import shutil
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
+
+
+@pytest.fixture(scope='session')
+def chromium():
+    """The system's own browser. Root needs --no-sandbox; no flag loosens what a page from disk may do."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which('chromium'), args=['--no-sandbox'])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium):
+    """Opens a file; when the test ends, no error was logged and nothing but files beside it was asked for."""
+    contexts, complaints = [], []
+
+    def call(path, **options):
+        options = {'viewport': {'width': 1280, 'height': 900}, 'reduced_motion': 'reduce', **options}
+        context = chromium.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        folder = path.parent.resolve().as_uri()
+        page.on('console', lambda message: complaints.append(message.text) if message.type == 'error' else None)
+        page.on('pageerror', lambda error: complaints.append(str(error)))
+        page.on('dialog', lambda dialog: (complaints.append(f'dialog: {dialog.message}'), dialog.dismiss()))
+        page.on('request', lambda request: None if request.url.startswith((folder, 'data:'))
+                else complaints.append(f'request: {request.url}'))
+        page.on('requestfailed', lambda request: complaints.append(f'failed: {request.url}'))
+        page.goto(path.resolve().as_uri())
+        return page
+
+    yield call
+    for context in contexts:
+        context.close()
+    assert complaints == []
+
+
+@pytest.fixture
+def violations():
+    """Serious violations that axe-core finds in a page: 'id: elements'."""
+    def call(page):
+        # Preloading would fetch style sheets, which a page from disk may not.
+        found = Axe().run(page, options={'preload': False}).response['violations']
+        return [f'{one["id"]}: {[node["target"] for node in one["nodes"]]}' for one in found
+                if one['impact'] in ('serious', 'critical')]
+    return call
