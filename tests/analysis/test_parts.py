@@ -85,7 +85,7 @@ def test_one_registry_by_its_name_or_constant(name):
 
 
 def test_unknown_registry_lists_the_known():
-    with pytest.raises(UnknownName, match="no registry is called 'losss'; there are: autoencoder, wavelet, "):
+    with pytest.raises(UnknownName, match="no registry is called 'losss'; there are: autoencoder, posterior, "):
         list_parts('losss')
 
 

@@ -2,11 +2,13 @@ import copy
 
 import pytest
 import torch
+from mmengine.registry import OPTIMIZERS
 from torch import nn
 
 from wfvae_toolkit.checkpoints import CheckpointError
 from wfvae_toolkit.losses import Loss
 from wfvae_toolkit.training import TurnOptimizers
+from wfvae_toolkit.utils.errors import UnknownSetting
 
 ADAMW = dict(optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.1))
 SGD = dict(optimizer=dict(type='SGD', lr=4e-3))
@@ -206,3 +208,20 @@ def test_clip_grad_as_mmengine_writes_it(make_model):
     with pytest.raises(ValueError, match='a limit of the L2 norm'):
         TurnOptimizers(dict(autoencoder={**SGD, 'clip_grad': dict(max_norm=1.0, norm_type=1)},
                             discriminator=SGD))(make_model())
+
+
+@OPTIMIZERS.register_module()
+class TakesAnyName(torch.optim.SGD):
+    """As optimizers of other packages do: names that it does not know are lost."""
+
+    def __init__(self, params, lr=0.1, **kwargs):
+        super().__init__(params, lr=lr, momentum=kwargs.get('momentum', 0.0))
+
+
+def test_a_name_that_the_optimizer_does_not_read_is_refused(make_model):
+    def build(**settings):
+        row = dict(optimizer=dict(type='TakesAnyName', **settings))
+        return TurnOptimizers(dict(autoencoder=row, discriminator=row))(make_model())
+    assert build(lr=0.2, momentum=0.5)['autoencoder'].optimizer.defaults['momentum'] == 0.5
+    with pytest.raises(UnknownSetting, match=r"autoencoder\.optimizer: .* does not read 'momentun'; .*'momentum'"):
+        build(lr=0.2, momentun=0.5)

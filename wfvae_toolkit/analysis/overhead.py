@@ -17,7 +17,7 @@ _ROUND = 50  # iterations that are averaged: as many as between two rows of the 
 class Overhead:
     """Seconds an iteration, medians over rounds of 50: all in one run, so that the machine's moods touch them alike.
 
-    update_s: ``model.update``, from the batch on the CPU to changed weights.
+    update_s: ``model.train_step``, from the batch on the CPU to changed weights.
     data_wait_s: waiting for batches.
     framework_s: the rest, that is loop, hooks and logging; in it ``hooks_s``, by the name of each hook.
     """
@@ -82,7 +82,7 @@ class _Watch:
         self._rounds, self._seconds = [], {}
         loop = runner.train_loop
         loop._run_iteration = self._iteration(loop._run_iteration)
-        runner.model.update = self._timed('update', runner.model.update)
+        runner.model.train_step = self._timed('update', runner.model.train_step)
         self._hooks = [type(hook).__name__ for hook in runner.hooks]
         for hook, name in zip(runner.hooks, self._hooks, strict=True):
             for place in ('before_train_iter', 'after_train_iter'):

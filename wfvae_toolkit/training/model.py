@@ -71,38 +71,9 @@ class AutoencoderTraining(BaseModel):
         for name, value, known in (('precision', precision, PRECISIONS), ('turns', turns, TURNS)):
             if value not in known:
                 raise SettingError(f'{name}={value!r}: one of {", ".join(known)}')
-        with located('autoencoder'):
-            # Checked now, written with every checkpoint, whose readers take registered names alone.
-            self.autoencoder_config = plain_data(with_registered_names(autoencoder))
-            self.autoencoder = AUTOENCODERS.build(autoencoder)
-        for name in unregistered_types(self.autoencoder_config):
-            print_log(f'model.autoencoder: {name} is registered under no name. The run trains and resumes, but no tool '
-                      'can read its checkpoints; register the class, such as by @WAVELETS.register_module()',
-                      'current', logging.WARNING)
-        self.losses = nn.ModuleDict()
-        for name, cfg in (losses or {}).items():
-            if cfg is not None:
-                with located(f'losses.{name}'):
-                    self.losses[name] = _build_loss(cfg, name)
-        for name, loss in self.losses.items():
-            with located(f'losses.{name}'):
-                loss.check_autoencoder(self.autoencoder_config, self.autoencoder)
-        if not self.losses:
-            raise SettingError('losses: at least one row is needed, such as pixel=dict(type="L1Loss")')
-        self.adversarial = _adversarial_row(self.losses)
-        if self.adversarial and discriminator is None:
-            raise SettingError(f'losses.{self.adversarial} needs model.discriminator, such as '
-                               "dict(type='PatchDiscriminator'); set the row to None to train without")
-        with located('discriminator'):
-            self.discriminator = DISCRIMINATORS.build(discriminator) if self.adversarial else None
-            self.discriminator_augmentation = (
-                AUGMENTATIONS.build(discriminator_augmentation) if discriminator_augmentation is not None else None)
-            if discriminator_augmentation is not None and self.discriminator is None:
-                raise SettingError('discriminator_augmentation needs a discriminator that trains: add an '
-                                   'AdversarialLoss row')
-        for name, row in self.discriminator_rows().items():
-            with located(f'losses.{name}'):
-                row.check(self.discriminator)
+        self._build_autoencoder(autoencoder)
+        self._build_losses(losses or {}, discriminator)
+        self._build_discriminator(discriminator, discriminator_augmentation)
         self.likelihood_rows = self.losses[self.adversarial].balance if self.adversarial else ('pixel', 'perceptual')
         if learn_logvar:
             self.logvar = nn.Parameter(torch.tensor(float(logvar)))
@@ -116,7 +87,7 @@ class AutoencoderTraining(BaseModel):
         self.discriminator_started = True
         self.discriminator_trains = True
         _freeze(self, freeze)
-        check_balance(self, known_rows=set(losses))
+        check_balance(self, known_rows=set(losses or ()))
         # Not submodules: their state is autoencoder's and discriminator's.
         object.__setattr__(self, '_plain_pass', AutoencoderPass(self.autoencoder, _build_transforms(latent_transforms)))
         object.__setattr__(self, '_passes', {'autoencoder': self._plain_pass})
@@ -127,6 +98,43 @@ class AutoencoderTraining(BaseModel):
             # The parts, not the turn: no graph breaks, and names in state dicts stay.
             self.autoencoder.encoder.compile(**compile)
             self.autoencoder.decoder.compile(**compile)
+
+    def _build_autoencoder(self, autoencoder):
+        with located('autoencoder'):
+            # Checked now, written with every checkpoint, whose readers take registered names alone.
+            self.autoencoder_config = plain_data(with_registered_names(autoencoder))
+            self.autoencoder = AUTOENCODERS.build(autoencoder)
+        for name in unregistered_types(self.autoencoder_config):
+            print_log(f'model.autoencoder: {name} is registered under no name. The run trains and resumes, but no tool '
+                      'can read its checkpoints; register the class, such as by @WAVELETS.register_module()',
+                      'current', logging.WARNING)
+
+    def _build_losses(self, losses, discriminator):
+        self.losses = nn.ModuleDict()
+        for name, cfg in losses.items():
+            if cfg is not None:
+                with located(f'losses.{name}'):
+                    self.losses[name] = _build_loss(cfg, name)
+        for name, loss in self.losses.items():
+            with located(f'losses.{name}'):
+                loss.check_autoencoder(self.autoencoder_config, self.autoencoder)
+        if not self.losses:
+            raise SettingError('losses: at least one row is needed, such as pixel=dict(type="L1Loss")')
+        self.adversarial = _adversarial_row(self.losses)
+        if self.adversarial and discriminator is None:
+            raise SettingError(f'losses.{self.adversarial} needs model.discriminator, such as '
+                               "dict(type='PatchDiscriminator'); set the row to None to train without")
+
+    def _build_discriminator(self, discriminator, augmentation):
+        with located('discriminator'):
+            self.discriminator = DISCRIMINATORS.build(discriminator) if self.adversarial else None
+            self.discriminator_augmentation = None if augmentation is None else AUGMENTATIONS.build(augmentation)
+            if augmentation is not None and self.discriminator is None:
+                raise SettingError('discriminator_augmentation needs a discriminator that trains: add an '
+                                   'AdversarialLoss row')
+        for name, row in self.discriminator_rows().items():
+            with located(f'losses.{name}'):
+                row.check(self.discriminator)
 
     def __getattr__(self, name):
         if name == 'update':

@@ -1,5 +1,6 @@
 """One optimizer per turn."""
 
+import difflib
 from itertools import chain
 
 import torch
@@ -8,7 +9,8 @@ from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper, OptimWr
 from wfvae_toolkit.checkpoints import CheckpointError
 from wfvae_toolkit.models.layers import LayerNorm2d, RMSNorm2d
 from wfvae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZERS, find_part
-from wfvae_toolkit.utils.errors import SettingError, is_number, located
+from wfvae_toolkit.utils.errors import SettingError, UnknownSetting, is_number, located
+from wfvae_toolkit.utils.kinds import parameters_of
 
 TURNS = ('autoencoder', 'discriminator')
 _PARAMWISE = {'custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'dwconv_decay_mult',
@@ -242,10 +244,24 @@ def _build(network, row):
     with located('paramwise_cfg'):
         _check_paramwise(network, row.get('paramwise_cfg'))
     try:
-        return build_optim_wrapper(network, {'constructor': _Paramwise, **row})
+        wrapper = build_optim_wrapper(network, {'constructor': _Paramwise, **row})
     except (TypeError, ValueError, LookupError, AttributeError, AssertionError) as error:
         settings = ', '.join(f'{name}={value!r}' for name, value in optimizer.items())
         raise SettingError(f'dict({settings}): {error}') from error
+    with located('optimizer'):
+        _check_read(optimizer, wrapper.optimizer)
+    return wrapper
+
+
+def _check_read(settings, optimizer):
+    """UnknownSetting for a name that an optimizer with ``**kwargs`` accepts and does not read."""
+    read = {*parameters_of(type(optimizer)), *optimizer.defaults} - {'params', 'kwargs'}
+    for name in settings:
+        if name != 'type' and name not in read:
+            near = difflib.get_close_matches(name, read, n=1)
+            hint = f'; did you mean {near[0]!r}?' if near else ''
+            raise UnknownSetting(f'{type(optimizer).__name__} does not read {name!r}{hint} Its settings are '
+                                 f'{", ".join(sorted(read))}')
 
 
 class _Paramwise(DefaultOptimWrapperConstructor):
