@@ -73,7 +73,8 @@ def exported(tmp_path, make_images, request):
     return tmp_path
 
 
-@pytest.mark.parametrize('exported', [None, dict(type='DeterministicPosterior')], indirect=True,
+@pytest.mark.parametrize('exported', [
+    None, pytest.param(dict(type='DeterministicPosterior'), marks=pytest.mark.slow)], indirect=True,
                          ids=['Gaussian', 'no variance'])
 def test_works_without_the_toolkit(launch, exported):
     launch(sys.executable, '-c', PROGRAM, 'blind', cwd=exported, env={'HF_MODULES_CACHE': str(exported / 'cache'),

@@ -264,6 +264,7 @@ def resumed_on_two_ranks(launch, photos, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('case', QUICK_RANKS)
 def test_two_ranks_stopped_and_resumed_equal_uninterrupted(resumed_on_two_ranks, case):
     folder = resumed_on_two_ranks / str(QUICK_RANKS.index(case))

@@ -123,6 +123,7 @@ def test_gradients_are_reduced_once_an_update_in_the_turn_s_network_only(runs):
 
 # evaluation
 
+@pytest.mark.slow
 def test_two_ranks_evaluate_like_one_process(runs, tool, launch, validation, tmp_path):
     checkpoint = runs / 'two' / f'iter_{LENGTH}.pth'
     option = f'val_dataloader.dataset.data_root={validation}'
@@ -151,6 +152,7 @@ def test_validation_in_training_counts_every_image_once(runs, tool, validation, 
         assert float(row[name]) == pytest.approx(metrics[name]['mean'], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_trains_on_two_ranks_with_a_complete_average(launch, photos, tmp_path):
     roots = [f'{split}_dataloader.dataset.data_root={photos / split}' for split in ('train', 'val')]
     launch('tools/dist_train.sh', TINY, 2, '--work-dir', tmp_path, '--cfg-options', *roots,
