@@ -3,7 +3,7 @@ import json
 import torch
 
 from wfvae_toolkit.evaluation import EvaluationSummary
-from wfvae_toolkit.evaluation.kept import extreme_images, picture_names, random_images, write_kept
+from wfvae_toolkit.evaluation.kept import extreme_images, picture_files, random_images, write_kept
 
 NAMES = [f'{number:03}.jpg' for number in range(100)]
 
@@ -30,14 +30,14 @@ def test_worst_and_best_take_turns():
 
 
 def test_names_keep_the_suffix_where_it_alone_differs():
-    assert picture_names(['a.jpg', 'b/c.jpg', 'b/c.bmp']) == {
+    assert picture_files(['a.jpg', 'b/c.jpg', 'b/c.bmp']) == {
         'a.jpg': 'a.png', 'b/c.jpg': 'b/c.jpg.png', 'b/c.bmp': 'b/c.bmp.png'}
 
 
 def test_at_most_so_many_are_written_and_listed(tmp_path):
     image = torch.zeros(1, 3, 8, 8)
     asked = []
-    write_kept(summary(), tmp_path, picture_names(NAMES), lambda path: asked.append(path) or (image, image),
+    write_kept(summary(), tmp_path, picture_files(NAMES), lambda path: asked.append(path) or (image, image),
                asked_for=['050.jpg', 'never scored.jpg'], written=True, count=6)
     listed = json.loads((tmp_path / 'pictures.json').read_text(encoding='utf-8'))
     assert len(listed) == 6

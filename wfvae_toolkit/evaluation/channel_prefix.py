@@ -1,8 +1,7 @@
 """How much of a picture the first latent channels hold (DC-AE 1.5, arXiv 2508.00413)."""
 
-from wfvae_toolkit.models.latent_transforms import keep_channels
+from wfvae_toolkit.models.latent_transforms import check_available, checked_counts, keep_channels
 from wfvae_toolkit.registry import METRICS
-from wfvae_toolkit.utils.errors import SettingError, is_number
 
 from .latent_metrics import decode_pictures
 from .metric import Metric
@@ -28,13 +27,10 @@ class PSNRByChannels(Metric):
 
     def __init__(self, channels):
         super().__init__()
-        self.channels = tuple(channels)
-        if not self.channels or not all(is_number(count, 1, whole=True) for count in self.channels):
-            raise SettingError(f'PSNRByChannels: channels={channels!r}: numbers of channels are needed, such as (4, 8)')
+        self.channels = checked_counts('PSNRByChannels', channels)
 
     def measure(self, batch):
         latents = batch.need('latents')
-        if max(self.channels) > latents.shape[1]:
-            raise SettingError(f'PSNRByChannels: channels={self.channels} of {latents.shape[1]} latent channels')
+        check_available('PSNRByChannels', self.channels, latents.shape[1])
         return {str(count): psnr(decode_pictures(batch, keep_channels(latents, count)), batch.target)
                 for count in self.channels}

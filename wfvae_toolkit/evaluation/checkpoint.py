@@ -16,7 +16,7 @@ from wfvae_toolkit.utils.pixels import from_bytes
 from wfvae_toolkit.visualization.pictures import comparison_grid, write_picture
 
 from .evaluator import write_results
-from .kept import KEPT, picture_names, random_images, write_kept
+from .kept import KEPT, picture_files, random_images, write_kept
 from .run import check_scored, evaluate, reconstruct
 from .worst import write_worst
 
@@ -100,7 +100,7 @@ class _Pictures:
     """
 
     def __init__(self, folder, numbers, chosen):
-        self.folder, self.chosen, self.names = folder, chosen, picture_names(numbers)
+        self.folder, self.chosen, self.names = folder, chosen, picture_files(numbers)
         self.paths = [path for path, number in numbers.items() if number in chosen]
 
     def __call__(self, number, batch, target, reconstructions):

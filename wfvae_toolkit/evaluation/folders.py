@@ -14,7 +14,7 @@ from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.files import printable
 from wfvae_toolkit.utils.pixels import from_bytes
 
-from .kept import picture_names, random_images, write_kept
+from .kept import picture_files, random_images, write_kept
 from .metric import UnfitPicture
 from .run import check_scored
 from .worst import write_worst
@@ -126,7 +126,7 @@ def compare_folders(real, reconstructed, evaluator, device, pipeline=(), max_ima
             write_worst(summary, pictures, images_of)
         if keep is not None:
             chosen = random_images(count)
-            write_kept(summary, keep, picture_names(places), images_of,
+            write_kept(summary, keep, picture_files(places), images_of,
                        asked_for=[name for name, place in places.items() if place in chosen])
     return summary
 

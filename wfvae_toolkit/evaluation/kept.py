@@ -37,7 +37,7 @@ def extreme_images(summary, count):
     return list(chosen)
 
 
-def picture_names(paths):
+def picture_files(paths):
     """Path of an image -> name of its picture: ``a.png`` for ``a.jpg``; ``a.jpg.png`` if there is an ``a.bmp`` too."""
     stems = Counter(PurePath(path).with_suffix('') for path in paths)
     return {path: f'{path if stems[stem] > 1 else stem}.png'
@@ -52,7 +52,7 @@ def write_kept(summary, folder, names, images_of, asked_for=(), written=False, c
     Args:
         summary (EvaluationSummary): of the images.
         folder (str | Path): receives both.
-        names (dict[str, str]): `picture_names` of all images.
+        names (dict[str, str]): `picture_files` of all images.
         images_of (callable): path of a row -> target and reconstruction, (1, 3, H, W) in [-1, 1].
         asked_for (Iterable[str]): paths of images that are kept whatever their scores are; they count.
         written (bool): the pictures of those are there already.

@@ -56,6 +56,11 @@ def _columns_of_hooks(runner):
             for name, better in getattr(hook, 'higher_is_better', {}).items()}
 
 
+def improves(score, other, higher):
+    """Whether a score is better than another; ``higher``: whether higher scores are better."""
+    return score > other if higher else score < other
+
+
 class BestCheckpoint:
     """``best_METRIC.pth`` in the run's folder: the weights with the best finite score of one column so far.
 
@@ -82,7 +87,7 @@ class BestCheckpoint:
             held = self._held_iteration(runner)
             score = scores[best]
             missing = best == runner.iter > 0 and held != best
-            if not missing and held in scores and self._improves(score, scores[held]):
+            if not missing and held in scores and improves(score, scores[held], self.higher):
                 runner.logger.warning(
                     f'{self.path(runner)} is of iteration {held}, {self.column} {scores[held]:.4f}; iteration {best} '
                     f'had {score:.4f}, whose weights were not kept. The next score better than '
@@ -112,12 +117,9 @@ class BestCheckpoint:
         if not math.isfinite(score):
             runner.logger.warning(f'iteration {runner.iter}: {self.column} is no finite number; this checkpoint is '
                                   'not considered as the best')
-        elif self.score is None or self._improves(score, self.score):
+        elif self.score is None or improves(score, self.score, self.higher):
             self.score = score
             self._save(runner)
-
-    def _improves(self, score, other):
-        return score > other if self.higher else score < other
 
     def _save(self, runner):
         path, checkpoint = self.path(runner), runner.state(runner.iter)

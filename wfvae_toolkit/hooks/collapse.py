@@ -12,7 +12,7 @@ from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.errors import SettingError, is_number, located
 from wfvae_toolkit.visualization.records import read_records
 
-from .best import BestCheckpoint, higher_is_better, measured_score
+from .best import BestCheckpoint, higher_is_better, improves, measured_score
 from .checkpoint import CheckpointHook
 from .ema import EMAHook
 
@@ -91,7 +91,7 @@ class CollapseHook(Hook):
             self._act(runner, score)
 
     def _improve(self, score):
-        if math.isfinite(score) and (self.best is None or (score > self.best if self.higher else score < self.best)):
+        if math.isfinite(score) and (self.best is None or improves(score, self.best, self.higher)):
             self.best = score
 
     def _act(self, runner, score):

@@ -56,13 +56,13 @@ class AdversarialLoss(Loss):
             raise SettingError(f'AdversarialLoss: objective={objective!r}; one of {", ".join(OBJECTIVES)}')
         if not max_ratio > 0:
             raise SettingError(f'AdversarialLoss: max_ratio={max_ratio!r}; a number above 0 is needed, such as 1e6')
-        self.name, self.objective = objective, OBJECTIVES[objective]
+        self.objective = OBJECTIVES[objective]
         self.balance = tuple(balance)
         self.max_ratio = max_ratio
 
     def forward(self, step):
         fake_scores = step.discriminator(step.reconstruction)
-        if self.name != 'relativistic':
+        if self.objective is not relativistic:
             return -mean_score(fake_scores)
         with torch.no_grad():
             real_scores = step.discriminator(step.target)

@@ -92,15 +92,25 @@ class ChannelPrefix(LatentTransform):
     """
 
     def __init__(self, channels):
-        self.channels = tuple(channels)
-        if not self.channels or not all(is_number(count, 1, whole=True) for count in self.channels):
-            raise SettingError(f'ChannelPrefix: channels={channels!r}: numbers of channels are needed, such as (4, 8)')
+        self.channels = checked_counts('ChannelPrefix', channels)
 
     def transform(self, latents, generator):
-        if max(self.channels) > len(latents):
-            raise SettingError(f'ChannelPrefix: channels={self.channels} of {len(latents)} latent channels')
+        check_available('ChannelPrefix', self.channels, len(latents))
         kept = self.channels[int(torch.randint(len(self.channels), (1,), generator=generator))]
         return keep_channels(latents, kept)
+
+
+def checked_counts(owner, channels):
+    """Numbers of channels to keep -> tuple; SettingError, which names ``owner``, for none or one below 1."""
+    if not channels or not all(is_number(count, 1, whole=True) for count in channels):
+        raise SettingError(f'{owner}: channels={channels!r}: numbers of channels are needed, such as (4, 8)')
+    return tuple(channels)
+
+
+def check_available(owner, channels, available):
+    """SettingError, which names ``owner``, if more channels are to be kept than there are."""
+    if max(channels) > available:
+        raise SettingError(f'{owner}: channels={channels} of {available} latent channels')
 
 
 def keep_channels(latents, count):

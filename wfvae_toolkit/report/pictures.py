@@ -12,8 +12,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.visualization.pictures import GAP
 
-GAP = 4  # px between the parts of a side-by-side picture, see comparison_grid
 THUMBNAIL = 256  # px, longer side
 ERROR_LEVELS = 48  # 8-bit levels at the end of the scale of an error map
 DIFFERENCE_LEVELS = 24  # of a map of differences, to either side of 0

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wfvae_toolkit.evaluation.kept import KEPT_FILE
+from wfvae_toolkit.evaluation.kept import KEPT_FILE, picture_files
 from wfvae_toolkit.utils.errors import MissingFile, SettingError
 from wfvae_toolkit.utils.options import parse_value
 from wfvae_toolkit.visualization.records import read_records
@@ -162,16 +162,9 @@ def read_evaluation(folder):
         rows[path] = {name: _number(text, folder / 'metrics.csv') for name, text in row.items() if text}
     kept = _read_json(folder / KEPT_FILE, None)
     if kept is None:
-        kept = _guess_pictures(folder, rows)
+        kept = {path: f'pictures/{name}' for path, name in picture_files(rows).items()}  # before there was the list
     pictures = {path: folder / name for path, name in kept.items() if path in rows and (folder / name).is_file()}
     return Evaluation(folder, summary, rows, pictures)
-
-
-def _guess_pictures(folder, rows):
-    """Of evaluations without the list: pictures are named as their images, but for the suffix."""
-    stems = Counter(str(Path(path).with_suffix('')) for path in rows)
-    return {path: f'pictures/{stem}.png' for path in rows
-            for stem in [str(Path(path).with_suffix(''))] if stems[stem] == 1}
 
 
 def read_config(run):

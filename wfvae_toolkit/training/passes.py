@@ -3,11 +3,10 @@
 import contextlib
 import inspect
 
-import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from wfvae_toolkit.utils.seeding import mix_seed, standard_normal
+from wfvae_toolkit.utils.seeding import drawn_seeds, mix_seed, standard_normal
 
 
 class AutoencoderPass(nn.Module):
@@ -37,7 +36,7 @@ class AutoencoderPass(nn.Module):
             seeds = [mix_seed('posterior', seed) for seed in sample_seeds]
             latents = posterior.sample(noise=standard_normal(posterior.mean.shape[1:], seeds))
         if self.latent_transforms and sample_seeds is None:
-            sample_seeds = torch.randint(2**31, (len(images),)).tolist()
+            sample_seeds = drawn_seeds(len(images))
         for place, transform in enumerate(self.latent_transforms):
             latents = transform(latents, sample_seeds, place)
         decoded = self.autoencoder.decode(latents)

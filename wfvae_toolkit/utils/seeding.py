@@ -33,6 +33,13 @@ def seeded(seed):
         random.setstate(states[2])
 
 
+def drawn_seeds(count):
+    """``count`` seeds from torch's CPU generator, for images that come without any."""
+    import torch
+
+    return torch.randint(2**31, (count,)).tolist()
+
+
 def standard_normal(shape, seeds):
     """(len(seeds), *shape) float32 on the CPU; row i depends on ``seeds[i]`` alone.
 

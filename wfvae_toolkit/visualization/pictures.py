@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from wfvae_toolkit.utils.pixels import to_bytes
 
+GAP = 4  # px between the pictures of `comparison_grid`
 ERROR_GAIN = 4.0  # an error of a quarter of the range is white
 OVERLAY_OPACITY = 0.7  # of the strongest score: the image stays visible
 
@@ -26,7 +27,7 @@ def score_overlay(images, scores, limit):
     return torch.lerp(grey, red_or_blue, OVERLAY_OPACITY * scores.abs())
 
 
-def comparison_grid(target, reconstruction, *more, gap=4):
+def comparison_grid(target, reconstruction, *more, gap=GAP):
     """(B, 3, H, W) each, in [-1, 1] -> uint8 (B*H + gaps, 3*W + gaps, 3): input, reconstruction, error, more."""
     rows = torch.stack([target, reconstruction, error_picture(target, reconstruction), *more], dim=1)
     count, columns, channels, height, width = rows.shape

@@ -4,7 +4,7 @@ import torch
 
 from wfvae_toolkit.registry import AUGMENTATIONS
 from wfvae_toolkit.utils.errors import SettingError
-from wfvae_toolkit.utils.seeding import mix_seed
+from wfvae_toolkit.utils.seeding import drawn_seeds, mix_seed
 
 
 class Augmentation:
@@ -22,7 +22,7 @@ class Augmentation:
             seeds (list[int]): one per image; None: use torch's generator.
         """
         if seeds is None:
-            seeds = torch.randint(2**31, (len(images),)).tolist()
+            seeds = drawn_seeds(len(images))
         numbers = torch.stack([self.draw(torch.Generator().manual_seed(mix_seed('augmentation', seed)))
                                for seed in seeds]).to(images.device, non_blocking=True)
         return lambda pictures: self.apply(pictures, numbers)
