@@ -1,6 +1,5 @@
 """A collapse stops the run or takes it back to the best checkpoint, by a rule that a resumed run keeps."""
 
-import logging
 import math
 import shutil
 from types import SimpleNamespace
@@ -8,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from run_files import assert_equal_state, assert_same_run, read_state
 
-from wfvae_toolkit.evaluation import ReconstructionEvaluator
+from tests.hooks.helpers import stopped_at, validating_runner
 from wfvae_toolkit.hooks import CollapseHook
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.visualization.records import RecordWriter
@@ -18,28 +17,15 @@ from wfvae_toolkit.visualization.records import RecordWriter
 def start(tmp_path):
     """Hook and a stand-in for the Runner, whose discriminator has started."""
     def make(monitor='PSNR', loaded=None, iteration=0, **settings):
-        evaluator = ReconstructionEvaluator(dict(PSNR=dict(type='PSNR'), turned=dict(type='RotationEquivariance')))
         hook = CollapseHook(monitor, **{'tolerance': 2, 'patience': 2, **settings})
-        runner = SimpleNamespace(
-            work_dir=str(tmp_path), iter=iteration, max_iters=100, hooks=[hook], in_training=True,
-            averaged_autoencoder=1, model=SimpleNamespace(discriminator_started=True),
-            train_loop=SimpleNamespace(stop_training=False), logger=logging.getLogger('test'),
-            val_loop=SimpleNamespace(evaluator=evaluator, summary=SimpleNamespace(metrics={'PSNR': {}})))
+        runner = validating_runner(hook, tmp_path, iteration, max_iters=100,
+                                   model=SimpleNamespace(discriminator_started=True))
         hook.before_run(runner)
         if loaded is not None:
             hook.after_load_checkpoint(runner, loaded)
         hook.before_train(runner)
         return hook, runner
     return make
-
-
-def stopped_at(hook, runner, scores):
-    for iteration, score in enumerate(scores, runner.iter + 1):
-        runner.iter = iteration
-        hook.after_val_epoch(runner, {} if score is None else {hook.monitor: score})
-        if runner.train_loop.stop_training:
-            return iteration
-    return None
 
 
 @pytest.mark.parametrize(('monitor', 'scores', 'expected'), [

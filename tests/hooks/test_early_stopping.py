@@ -1,10 +1,8 @@
-import logging
 import math
-from types import SimpleNamespace
 
 import pytest
 
-from wfvae_toolkit.evaluation import ReconstructionEvaluator
+from tests.hooks.helpers import stopped_at, validating_runner
 from wfvae_toolkit.hooks import EarlyStoppingHook
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.visualization.records import RecordWriter
@@ -14,25 +12,12 @@ from wfvae_toolkit.visualization.records import RecordWriter
 def start(tmp_path):
     """Hook and a stand-in for the Runner, before any validation."""
     def make(monitor='PSNR', **settings):
-        evaluator = ReconstructionEvaluator(dict(PSNR=dict(type='PSNR'), turned=dict(type='RotationEquivariance')))
         hook = EarlyStoppingHook(monitor, min_delta=0.5, patience=2, **settings)
-        runner = SimpleNamespace(
-            work_dir=str(tmp_path), iter=0, hooks=[hook], in_training=True, averaged_autoencoder=1,
-            train_loop=SimpleNamespace(stop_training=False), logger=logging.getLogger('test'),
-            val_loop=SimpleNamespace(evaluator=evaluator))
+        runner = validating_runner(hook, tmp_path)
         hook.before_run(runner)
         hook.before_train(runner)
         return hook, runner
     return make
-
-
-def stopped_at(hook, runner, scores):
-    for iteration, score in enumerate(scores, 1):
-        runner.iter = iteration
-        hook.after_val_epoch(runner, {} if score is None else {hook.monitor: score})
-        if runner.train_loop.stop_training:
-            return iteration
-    return None
 
 
 @pytest.mark.parametrize(('monitor', 'scores', 'expected'), [
@@ -61,7 +46,7 @@ def test_a_resumed_run_goes_on_counting(start, tmp_path, caplog):
     runner.iter = 3
     hook.before_train(runner)
     assert (hook.best_score, hook.wait_count) == (21, 1)
-    assert stopped_at(hook, runner, [20]) == 1
+    assert stopped_at(hook, runner, [20], first=1) == 1
     assert 'the monitored metric did not improve in the last 2 records' in caplog.text
 
 

@@ -7,16 +7,8 @@ import torch
 
 from wfvae_toolkit import AutoencoderWFVAE2
 from wfvae_toolkit.models import modelling_file
+from wfvae_toolkit.models.diffusers_model import PART_REGISTRIES
 from wfvae_toolkit.models.modelling_file import MODELLING_FILE, modelling_source
-from wfvae_toolkit.registry import (
-    CHANNEL_ATTENTIONS,
-    DOWNSAMPLERS,
-    MID_BLOCKS,
-    NORM_LAYERS,
-    POSTERIORS,
-    UPSAMPLERS,
-    WAVELETS,
-)
 
 # Loads, runs, saves and loads again; what is not torch, diffusers or theirs cannot be imported.
 PROGRAM = '''
@@ -99,7 +91,7 @@ def test_works_in_an_environment_of_torch_and_diffusers(launch, exported, reques
 def test_holds_every_part_and_imports_torch_and_diffusers_alone():
     tree = ast.parse(modelling_source())
     classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
-    for registry in (CHANNEL_ATTENTIONS, DOWNSAMPLERS, MID_BLOCKS, NORM_LAYERS, POSTERIORS, UPSAMPLERS, WAVELETS):
+    for registry in PART_REGISTRIES:
         own = {name for name, part in registry.module_dict.items() if part.__module__.startswith('wfvae_toolkit')}
         assert own
         assert own <= classes

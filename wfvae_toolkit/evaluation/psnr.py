@@ -40,8 +40,8 @@ class PooledPSNR(WholeSetMetric):
 
     Some papers report this number as PSNR. By Jensen's inequality it is at most the mean of the PSNRs of images of one
     size, because images with a large error dominate it. The error is a ratio of sums over images: squared error over
-    number of values. Its interval is that of a ratio estimator (Cochran, Sampling Techniques, 1977, section 2.11) by
-    Student's t, carried over to dB by the derivative.
+    number of values. Its interval is the one of a ratio estimator (Cochran, Sampling Techniques, 1977, section 2.11)
+    with Student's t. The derivative of the logarithm converts it to dB.
     """
 
     higher_is_better = True

@@ -10,7 +10,7 @@ def compare_entries(base, other):
     """Two entries -> a dict for each metric of both: ``metric``, ``images``, ``mean``, ``ci95``, ``verdict``.
 
     ``mean`` is ``other - base`` over the images of both. ``verdict`` is 'better', 'worse', 'no difference shown' (the
-    interval includes zero), 'changed' (neither direction is better), or says why there is none.
+    interval includes zero) or 'changed' (neither direction is better). Without an interval it is the reason why.
     """
     first, second = base.evaluation, other.evaluation
     if first is None or second is None:

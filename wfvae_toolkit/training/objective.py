@@ -45,9 +45,9 @@ def autoencoder_objective(model, outputs):
 
     Returns:
         tuple: scalar loss; dict of detached tensors: each row without its weight under its name (sum over an image),
-        ``per_pixel/NAME`` the same divided by C*H*W, ``adaptive_weight``, ``loss``; where the posterior has a KL
-        ``kl_channel`` (nats a position, one a latent channel) and ``active_channels``, and ``least_kl``, that of a
-        channel that carries nothing, where it is not 0.
+        ``per_pixel/NAME`` the same divided by C*H*W, ``adaptive_weight``, ``loss``. A posterior with a KL
+        adds ``kl_channel`` (one value for each latent channel, in nats per position) and ``active_channels``. It adds
+        ``least_kl``, the KL of a channel that carries nothing, if that is not 0.
 
     Raises:
         SettingError: a row returned no scalar with a gradient, or nothing of the autoencoder trains.
