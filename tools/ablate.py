@@ -21,7 +21,7 @@ def parse_arguments(arguments=None):
     budget.add_argument('--minutes', type=float, metavar='M', help='training time of each run; a short pilot of each '
                                                                    'config says how many updates that is')
     parser.add_argument('--work-dir', default='work_dirs/ablation', metavar='DIR', help='(default: %(default)s)')
-    parser.add_argument('--jobs', type=int, metavar='N', help='runs at a time (default: one per GPU, or one)')
+    parser.add_argument('--jobs', type=int, metavar='N', help='runs at the same time (default: one per GPU, or one)')
     parser.add_argument('--cfg-options', nargs='+', action=ParseOptions, metavar='KEY=VALUE', help='settings of all '
                                                                                                    'runs')
     parser.add_argument('--fill', metavar='FILE.md', help='also put the table between the marks in this file')

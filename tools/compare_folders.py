@@ -10,14 +10,15 @@ from wfvae_toolkit.utils.options import add_image_arguments, add_launcher_argume
 def parse_arguments(arguments=None):
     parser = argparse.ArgumentParser(description='PSNR, SSIM, STLPIPS and LPIPS of pictures whose relative paths agree '
                                                  'but for the suffix. No model is needed.')
-    parser.add_argument('real', metavar='REAL', help='a folder, scanned with its subfolders')
-    parser.add_argument('reconstructed', metavar='RECONSTRUCTED', help='another')
+    parser.add_argument('real', metavar='REAL', help='the folder of the originals, scanned with its subfolders')
+    parser.add_argument('reconstructed', metavar='RECONSTRUCTED', help='the folder of the reconstructions')
     parser.add_argument('--metrics', metavar='CONFIG', default='wfvae_toolkit::_base_/runtime.py',
                         help='config whose val_evaluator is used (default: %(default)s)')
     parser.add_argument('--work-dir', metavar='DIR',
                         help='write summary.json, metrics.csv, pictures and a report there')
     parser.add_argument('--device', help='such as cuda:1 or cpu (default: a GPU if there is one)')
-    parser.add_argument('--allow-unmatched', action='store_true', help='score the pairs although some have no partner')
+    parser.add_argument('--allow-unmatched', action='store_true', help='score the pairs even if some pictures have no '
+                        'partner')
     parser.add_argument('--skip-bad', action='store_true', help='exit 0 although pairs could not be scored')
     add_image_arguments(parser)
     add_launcher_argument(parser)

@@ -20,9 +20,9 @@ def parse_arguments(arguments=None):
                         help='crop the centre; without --resolution nothing is resized')
     parser.add_argument('--max-images', type=int, metavar='N', help='only the first N images')
     parser.add_argument('--pictures', type=whole(0), default=200, metavar='N',
-                        help='keep N side-by-side pictures at most: the worst, the best and a random few '
+                        help='keep at most N side-by-side pictures: the worst, the best and a random few '
                              '(default: %(default)s)')
-    parser.add_argument('--no-report', action='store_true', help='write the results alone, no page about them')
+    parser.add_argument('--no-report', action='store_true', help='write the results without a page that shows them')
     parser.add_argument('--skip-bad', action='store_true', help='exit 0 although files could not be scored')
     add_launcher_argument(parser)
     return parser.parse_args(arguments)

@@ -96,7 +96,7 @@ def test_code_and_unregistered_types_in_a_native_file(tmp_path, make_trained, mo
         with pytest.raises(CheckpointError, match=message):
             read_model(path).build()
     torch.save({**content, 'weights': {'a': 3}}, path)
-    with pytest.raises(CheckpointError, match='damaged: no weights in it'):
+    with pytest.raises(CheckpointError, match='damaged: it holds no weights'):
         read_model(path)
     assert not (tmp_path / 'trace').exists()
 

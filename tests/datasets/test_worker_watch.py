@@ -87,7 +87,7 @@ def test_a_worker_that_hangs_names_its_sample():
         list(loader('hangs', timeout_s=1))
     assert time.monotonic() - start < 60
     said = str(caught.value)
-    assert said.startswith('no batch for 1 s; at work were sample 5')
+    assert said.startswith('no batch came for 1 s; the workers were reading sample 5')
     assert "'folder/5.png'" in said
     assert 'timeout_s' in said
 

@@ -74,7 +74,7 @@ def test_pictures_without_a_partner_stop_it_and_are_listed_by_side(folders):
     assert summary.images == 1
     assert (summary.protocol['only_real'], summary.protocol['only_reconstructed']) == (1, 1)
     (folders[1] / 'deep/b.png').rename(folders[1] / 'b.png')
-    with pytest.raises(SettingError, match='no two relative paths agree'):
+    with pytest.raises(SettingError, match='no relative path is in both'):
         compare(*folders, allow_unmatched=True)
 
 

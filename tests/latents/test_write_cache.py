@@ -147,7 +147,7 @@ def test_bad_files_are_left_out_and_listed_if_that_is_accepted(make, photos, tmp
     index = LatentIndex.read(folder)
     assert [entry['path'] for entry in index.skipped] == names[2:6]
     assert list(CachedLatents(folder).names) == names[:2] + names[6:]
-    with pytest.raises(LatentCacheError, match='4 files could not be read when it was begun'):
+    with pytest.raises(LatentCacheError, match='4 files could not be read when the cache was started'):
         make(data=data)
 
 
@@ -187,7 +187,7 @@ def test_converted_colours_are_another_cache(make, model, photos, tmp_path):
 ])
 def test_another_setting_is_refused_and_named(make, changes, difference):
     before = shards(make())
-    with pytest.raises(LatentCacheError, match=f'cache holds a cache made otherwise: .*{difference}'):
+    with pytest.raises(LatentCacheError, match=f'holds a cache that was made with other settings: .*{difference}'):
         make(**changes)
     assert shards(make()) == before
 

@@ -178,7 +178,7 @@ def test_nothing_but_bad_files_is_an_error_whatever_is_accepted(score, run, tmp_
 @pytest.mark.parametrize(('checkpoint', 'message'), [
     ('nowhere.pth', 'nowhere.pth: no such file'),
     ('.', 'no iter_N.pth and no config.json in it'),
-    ('words.pth', 'words.pth: damaged or no checkpoint|words.pth: refused'),
+    ('words.pth', 'words.pth: damaged or not a checkpoint|words.pth: refused'),
 ])
 def test_no_checkpoint_is_one_line(score, tmp_path, checkpoint, message):
     (tmp_path / 'words.pth').write_text('no checkpoint')

@@ -119,7 +119,7 @@ def test_a_row_with_weights_of_its_own_is_refused(make_model):
             super().__init__()
             self.scale = torch.nn.Parameter(torch.ones(()))
 
-    with pytest.raises(SettingError, match=r'losses\.own: Learned .*trains the discriminator.*no parameters'):
+    with pytest.raises(SettingError, match=r'losses\.own: Learned has parameters, .* would not train'):
         make_model(losses=dict(pixel=PIXEL, adversarial=ADVERSARIAL, own=dict(type=Learned)))
 
 

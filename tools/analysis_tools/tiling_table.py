@@ -18,7 +18,8 @@ def main(arguments=None):
     parser.add_argument('--sizes', type=size, nargs='+', default=[(512, 768), (1024, 1024)], metavar='WxH',
                         help='pictures in px (default: 512x768 1024x1024)')
     parser.add_argument('--tile', type=int, default=512, metavar='PX', help='edge of a tile (default: 512)')
-    parser.add_argument('--tiled-only', action='store_true', help='for sizes that need more memory without tiling')
+    parser.add_argument('--tiled-only', action='store_true', help='do not measure without tiling, which needs more '
+                        'memory')
     options = parser.parse_args(arguments)
 
     from wfvae_toolkit.analysis.tiling import format_costs, measure_tiling

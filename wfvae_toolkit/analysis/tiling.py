@@ -1,4 +1,4 @@
-"""What tiling costs and changes: time, peak memory and largest error beside the untiled model."""
+"""What tiling costs and changes: time, peak memory and largest difference from the model without tiling."""
 
 import multiprocessing
 import time
@@ -16,7 +16,9 @@ from wfvae_toolkit.utils.device import default_device, peak_memory_bytes
 
 @dataclass
 class TilingCost:
-    """One picture; ``tile`` None: untiled. Errors: the largest absolute difference from untiled, None where it is it.
+    """One picture; ``tile`` None: without tiling.
+
+    Errors: largest absolute difference from the result without tiling; None for the row without tiling.
 
     ``peak_memory_bytes``: the process' resident memory, model included, or what torch allocated on a GPU.
     """
@@ -38,10 +40,10 @@ def measure_tiling(source, sizes, tile=512, untiled=True):
         source (str): a config, ending in .py, for random weights (seed 0), or a MODEL.
         sizes (list[tuple[int, int]]): width and height in px, multiples of f.
         tile (int): see ``Tiling``.
-        untiled (bool): run untiled too, and compare.
+        untiled (bool): run without tiling too, and compare.
 
     Returns:
-        list[TilingCost]: for each size untiled, then tiled.
+        list[TilingCost]: for each size without tiling, then with tiling.
 
     Raises:
         SettingError: a size or tile that f does not divide, or an autoencoder without tiling.

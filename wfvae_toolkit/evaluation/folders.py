@@ -96,7 +96,7 @@ def compare_folders(real, reconstructed, evaluator, device, pipeline=(), max_ima
         raise SettingError(f'{pairs.unmatched()}; nothing is computed: --allow-unmatched scores the '
                            f'{len(pairs.names)} pairs')
     if not pairs.names:
-        raise SettingError(f'{real} and {reconstructed}: no two relative paths agree')
+        raise SettingError(f'{real} and {reconstructed}: no relative path is in both')
     count = count_images(pairs.names, max_images)
     share = range(distributed.rank(), count, distributed.world_size())
     loaders = [load_batches(side, [[numbers[index]] for index in share], num_workers)

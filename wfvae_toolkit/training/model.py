@@ -70,7 +70,7 @@ class AutoencoderTraining(BaseModel):
         super().__init__(_preprocessor(data_preprocessor))
         for name, value, known in (('precision', precision, PRECISIONS), ('turns', turns, TURNS)):
             if value not in known:
-                raise SettingError(f'{name}={value!r}: one of {", ".join(known)}')
+                raise SettingError(f'{name}={value!r}: use one of {", ".join(known)}')
         self._build_autoencoder(autoencoder)
         self._build_losses(losses or {}, discriminator)
         self._build_discriminator(discriminator, discriminator_augmentation)

@@ -55,7 +55,7 @@ class DiffAugment(Augmentation):
     def __init__(self, policy=('color', 'translation', 'cutout')):
         policy = (policy,) if isinstance(policy, str) else tuple(policy)
         if not policy or set(policy) - set(self.KINDS):
-            raise SettingError(f'DiffAugment: policy={policy!r}: some of {", ".join(self.KINDS)}')
+            raise SettingError(f'DiffAugment: policy={policy!r}: use some of {", ".join(self.KINDS)}')
         self.policy = policy
 
     def draw(self, generator):
