@@ -2,7 +2,7 @@
 
 import argparse
 
-from wfvae_toolkit.utils.options import friendly_errors
+from wfvae_toolkit.utils.options import add_import_argument, friendly_errors
 
 
 @friendly_errors()
@@ -27,6 +27,7 @@ def main(arguments=None):
     parser.add_argument('--no-memory', action='store_true', help='do not measure peak memory')
     parser.add_argument('--no-limit', action='store_true', help='do not measure the limit of the machine')
     parser.add_argument('--json', metavar='FILE', help='also write the rows to this file')
+    add_import_argument(parser)
     options = parser.parse_args(arguments)
 
     import torch
@@ -35,14 +36,16 @@ def main(arguments=None):
     from wfvae_toolkit.utils.config import load_config
     from wfvae_toolkit.utils.errors import SettingError
     from wfvae_toolkit.utils.files import atomic_write
+    from wfvae_toolkit.utils.plugins import import_modules
 
+    import_modules(options.imports)
     unknown = set(options.works) - set(WORKS)
     if unknown:
         raise SettingError(f'--works {sorted(unknown)[0]}: use some of {", ".join(WORKS)}')
     if options.threads:
         torch.set_num_threads(options.threads)
     bench = Bench(load_config(options.config).model.to_dict(), options.size, options.batch, options.precision,
-                  torch.device(options.device), options.compile)
+                  torch.device(options.device), options.compile, tuple(options.imports))
     print(f'{options.size} px, batch {options.batch}, {options.precision}, {options.device}, '
           f'torch {torch.__version__}, {torch.get_num_threads()} threads, {options.rounds} rounds')
     rows = run_benchmark(bench, options.works, options.models, options.rounds, not options.no_memory,

@@ -65,7 +65,7 @@ def export_model(model, output, form, force=False, **options):
         CheckpointError: the form cannot express the model, a weight is NaN or infinite, or what was written does not
             read back as it.
     """
-    output = Path(output)
+    output = Path(output).expanduser()
     if form not in EXPORTERS:
         raise SettingError(f'--to {form}: use one of {", ".join(EXPORTERS)}')
     if output.exists():

@@ -34,6 +34,7 @@ class DiscriminatorStep(HasExtras):
     full_precision: bool = True
     seeds: tuple[int, ...] | None = None  # one per image; None: torch's generator
     extras: dict = field(default_factory=dict)  # see ``Step.extras``
+    masks_left_out: tuple[str, ...] = ()
 
     def features(self, kind):
         """Outputs of every layer for the ``'real'`` or ``'fake'`` images, by another forward pass."""

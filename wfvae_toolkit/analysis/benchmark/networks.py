@@ -43,6 +43,7 @@ class Bench:
         precision (str): 'fp32', 'bf16' or 'fp16' (autocast).
         device (torch.device): where.
         compile (bool): encoder and decoder of every model through torch.compile.
+        imports (Sequence[str]): modules that register parts of the models; each process imports them.
     """
 
     model: dict
@@ -51,6 +52,7 @@ class Bench:
     precision: str = 'fp32'
     device: torch.device = torch.device('cpu')
     compile: bool = False
+    imports: tuple[str, ...] = ()
 
     def work(self, name, model):
         """``name`` of INFERENCE or TURNS, ``model`` 'ours', 'plain', one of BASELINES or a MODEL -> callable.
