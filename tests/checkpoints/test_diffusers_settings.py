@@ -31,7 +31,7 @@ def test_an_exported_folder(tmp_path):
     (dict(norm={'type': 'subprocess.Popen', 'args': ['touch', 'trace']}), "names type 'subprocess.Popen', which no"),
     (dict(wavelet={'type': 'os.system', 'command': 'touch trace'}), "names type 'os.system', which no registry"),
     (dict(widths=[8, 16]), 'do not fit its own config'),
-    (dict(_class_name='UNet2DConditionModel'), 'of a UNet2DConditionModel; read are .*a MODEL is'),
+    (dict(_class_name='UNet2DConditionModel'), 'of a UNet2DConditionModel; supported are .*a MODEL is'),
     (dict(_class_name=None), 'of a model without _class_name'),
 ])
 def test_settings_of_an_exported_folder_are_checked(tmp_path, monkeypatch, changes, message):

@@ -119,7 +119,7 @@ def test_the_class_follows_from_settings_of_its_own(settings, name):
 
 
 @pytest.mark.parametrize(('settings', 'message'), [
-    (dict(latent_dim=4), 'no setting that only one of them has.*write "_class_name"'),
+    (dict(latent_dim=4), 'no setting that only one of them knows.*write "_class_name"'),
     (dict(layer_res_type=['ResnetBlock2D'] * 2, use_eca=True),
      'layer_res_type belongs to WFVAE2ImageModel; use_eca belongs to WFIVAE2Model'),
     ({**IMAGE, 'use_eca': False}, 'WFVAE2ImageModel has no setting use_eca'),
@@ -128,11 +128,11 @@ def test_the_class_follows_from_settings_of_its_own(settings, name):
     ({**IMAGE, 'layer_res_type': ['ResnetBlock2D'] * 2}, 'once for each of the 1 stages'),
     ({**IMAGE, 'layer_res_type': ['Other']}, "only 'ResnetBlock2D' is supported"),
     ({**IMAGE, 'encoder_num_resblocks': [2]}, 'it takes one number for all stages'),
-    ({**IMAGE, 'norm_type': 'batchnorm'}, "norm_type='batchnorm'; known are layernorm, groupnorm"),
-    ({**SUCCESSOR, 'block_type': 'new'}, "block_type='new'; known are classic, dcae"),
-    ({**IMAGE, 'mid_layers_type': ['Mamba']}, "mid_layers_type=.*known are ResnetBlock2D, AttnBlock2D"),
-    ({**IMAGE, 'norm_type': ['layernorm']}, 'known are layernorm, groupnorm'),
-    ({**IMAGE, 'mid_layers_type': [['AttnBlock2D']]}, 'known are ResnetBlock2D, AttnBlock2D'),
+    ({**IMAGE, 'norm_type': 'batchnorm'}, "norm_type='batchnorm'; use one of layernorm, groupnorm"),
+    ({**SUCCESSOR, 'block_type': 'new'}, "block_type='new'; use one of classic, dcae"),
+    ({**IMAGE, 'mid_layers_type': ['Mamba']}, "mid_layers_type=.*use some of ResnetBlock2D, AttnBlock2D"),
+    ({**IMAGE, 'norm_type': ['layernorm']}, 'use one of layernorm, groupnorm'),
+    ({**IMAGE, 'mid_layers_type': [['AttnBlock2D']]}, 'use some of ResnetBlock2D, AttnBlock2D'),
     ({**IMAGE, 'base_channels': 8}, 'base_channels=8; a list is needed'),
     ({**IMAGE, 'latent_dim': '4'}, "latent_dim='4'; an integer is needed"),
     ({**IMAGE, 'scale': [1.0]}, r'scale=\[1.0\]; use one finite number or a list of 3, each above 0'),

@@ -53,5 +53,5 @@ def test_damaged_folders_are_named(tmp_path):
         read_model(folder)
     for text in ('', '[]', '{'):
         (folder / 'config.json').write_text(text, encoding='utf-8')
-        with pytest.raises(CheckpointError, match='config.json: (cannot be read as JSON|holds no settings)'):
+        with pytest.raises(CheckpointError, match='config.json: (cannot be read as JSON|a dict of settings is needed)'):
             read_model(folder)

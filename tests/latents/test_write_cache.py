@@ -204,7 +204,7 @@ def test_another_model_or_other_pictures_are_refused(make, make_model, photos, t
     data = tmp_path / 'renamed'
     shutil.copytree(photos / 'train', data)
     next(data.iterdir()).rename(data / 'x.png')
-    with pytest.raises(LatentCacheError, match='made otherwise: the list of its 9 pictures is another one'):
+    with pytest.raises(LatentCacheError, match='made with other settings: the list of its 9 pictures is another one'):
         make(data=data)
     (tmp_path / 'cache/index.json').unlink()
     with pytest.raises(LatentCacheError, match='shard_00000.safetensors belongs to another cache'):

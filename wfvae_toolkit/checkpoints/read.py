@@ -106,7 +106,7 @@ def _read_folder(folder, weights_path=None):
     name = settings.get('_class_name')
     known = (*EARLIER_CLASSES, *DIFFUSERS_CLASSES)
     if name not in known:
-        raise CheckpointError(f'{config_path}: of a {name or "model without _class_name"}; read are '
+        raise CheckpointError(f'{config_path}: of a {name or "model without _class_name"}; supported are '
                               f'{", ".join(known)}; {ACCEPTED}')
     read = earlier_folder_model if name in EARLIER_CLASSES else diffusers_folder_model
     return read(folder, settings, read_weights(weights_path or find_weights(folder)))
