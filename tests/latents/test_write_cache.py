@@ -199,7 +199,7 @@ def test_another_model_or_other_pictures_are_refused(make, make_model, photos, t
     with pytest.raises(LatentCacheError, match=r'it was made by .*model\.pth \(ema .*other\.pth .*: config or weights'):
         make(model=other)
     other.path = tmp_path / 'model.pth'
-    with pytest.raises(LatentCacheError, match=r'otherwise: .*model\.pth \(ema weights\) has changed since'):
+    with pytest.raises(LatentCacheError, match=r'other settings: .*model\.pth \(ema weights\) has changed since'):
         make(model=other)
     data = tmp_path / 'renamed'
     shutil.copytree(photos / 'train', data)
