@@ -158,7 +158,8 @@ def test_pictures_of_any_size_are_scored_on_their_own_pixels(score, tool, run, t
     assert [row['path'] for row in compared] == [row['path'] for row in rows] == ['a.png', 'b.png', 'c.png']
     for ours, theirs in zip(rows, compared, strict=True):
         assert float(ours['PSNR']) == pytest.approx(float(theirs['PSNR']), rel=1e-6)
-    assert sorted(path.name for path in (tmp_path / 'pictures').iterdir()) == ['a.png', 'b.png', 'c.png']
+    kept = json.loads((tmp_path / 'pictures.json').read_text(encoding='utf-8'))
+    assert kept == {name: f'pictures/{name}' for name in ('a.png', 'b.png', 'c.png')}
     assert not (tmp_path / 'worst').exists()
 
 
