@@ -1,6 +1,7 @@
 """Compare configs under one budget: ``python tools/ablate.py CONFIG... --seeds 0 1 2 --max-iters N --work-dir DIR``."""
 
 import argparse
+import os
 import shlex
 import signal
 import sys
@@ -20,11 +21,13 @@ def parse_arguments(arguments=None):
     budget.add_argument('--max-iters', type=int, metavar='N', help='updates of each run')
     budget.add_argument('--minutes', type=float, metavar='M', help='training time of each run; a short pilot of each '
                                                                    'config says how many updates that is')
-    parser.add_argument('--work-dir', default='work_dirs/ablation', metavar='DIR', help='(default: %(default)s)')
-    parser.add_argument('--jobs', type=int, metavar='N', help='runs at a time (default: one per GPU, or one)')
+    parser.add_argument('--work-dir', default='work_dirs/ablation', type=os.path.expanduser, metavar='DIR',
+                        help='(default: %(default)s)')
+    parser.add_argument('--jobs', type=int, metavar='N', help='runs at the same time (default: one per GPU, or one)')
     parser.add_argument('--cfg-options', nargs='+', action=ParseOptions, metavar='KEY=VALUE', help='settings of all '
                                                                                                    'runs')
-    parser.add_argument('--fill', metavar='FILE.md', help='also put the table between the marks in this file')
+    parser.add_argument('--fill', type=os.path.expanduser, metavar='FILE.md', help='also put the table between the '
+                        'marks in this file')
     options = parser.parse_args(arguments)
     for name in ('max_iters', 'minutes', 'jobs'):
         if getattr(options, name) is not None and getattr(options, name) <= 0:

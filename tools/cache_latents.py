@@ -13,7 +13,7 @@ from wfvae_toolkit.utils.options import (
 
 
 def parse_arguments(arguments=None):
-    parser = argparse.ArgumentParser(description='Latents of a dataset in safetensors shards, which '
+    parser = argparse.ArgumentParser(description='Write the latents of a dataset into safetensors shards, which '
                                                  'wfvae_toolkit.latents.CachedLatents reads. Run again to resume.')
     add_model_arguments(parser, '--precision')
     parser.add_argument('data', metavar='DATA', help='a folder with its subfolders or a manifest')

@@ -10,15 +10,17 @@ from wfvae_toolkit.utils.options import add_image_arguments, add_launcher_argume
 def parse_arguments(arguments=None):
     parser = argparse.ArgumentParser(description='PSNR, SSIM, STLPIPS and LPIPS of pictures whose relative paths agree '
                                                  'but for the suffix. No model is needed.')
-    parser.add_argument('real', metavar='REAL', help='a folder, scanned with its subfolders')
-    parser.add_argument('reconstructed', metavar='RECONSTRUCTED', help='another')
+    parser.add_argument('real', metavar='REAL', help='the folder of the originals, scanned with its subfolders')
+    parser.add_argument('reconstructed', metavar='RECONSTRUCTED', help='the folder of the reconstructions')
     parser.add_argument('--metrics', metavar='CONFIG', default='wfvae_toolkit::_base_/runtime.py',
                         help='config whose val_evaluator is used (default: %(default)s)')
     parser.add_argument('--work-dir', metavar='DIR',
                         help='write summary.json, metrics.csv, pictures and a report there')
     parser.add_argument('--device', help='such as cuda:1 or cpu (default: a GPU if there is one)')
-    parser.add_argument('--allow-unmatched', action='store_true', help='score the pairs although some have no partner')
-    parser.add_argument('--skip-bad', action='store_true', help='exit 0 although pairs could not be scored')
+    parser.add_argument('--allow-unmatched', action='store_true', help='score the pairs even if some pictures have no '
+                        'partner')
+    parser.add_argument('--skip-bad', action='store_true', help='exit 0 although pairs could not be scored, or scores '
+                        'are not numbers')
     add_image_arguments(parser)
     add_launcher_argument(parser)
     return parser.parse_args(arguments)
@@ -35,7 +37,13 @@ def main(arguments=None):
     evaluator_cfg = load_config(options.metrics).val_evaluator
     with distributed.process_group(options.launcher):
         from wfvae_toolkit.datasets import fixed_pipeline
-        from wfvae_toolkit.evaluation import compare_folders, describe_worst, format_table, write_results
+        from wfvae_toolkit.evaluation import (
+            compare_folders,
+            describe_faults,
+            describe_worst,
+            format_table,
+            write_results,
+        )
         from wfvae_toolkit.registry import EVALUATORS
         from wfvae_toolkit.report import write_report
         from wfvae_toolkit.utils.device import find_device
@@ -44,17 +52,20 @@ def main(arguments=None):
             options.real, options.reconstructed, EVALUATORS.build(evaluator_cfg),
             find_device(options.device), fixed_pipeline(options.resolution, options.crop),
             options.max_images, options.allow_unmatched, options.workers, options.convert_to_srgb,
-            work_dir and work_dir / 'worst', work_dir)
+            work_dir)
+        faults = describe_faults(summary)
         if distributed.is_main():
             print('\n'.join([format_table(summary), *describe_worst(summary)]))
-            for bad in summary.skipped:
-                print(f'not scored: {bad["path"]}: {bad["reason"]}', file=sys.stderr)
+            for line in faults:
+                print(line, file=sys.stderr)
             if work_dir:
                 write_results(summary, work_dir)
-                print(f'\nwritten to {work_dir}/: summary.json, metrics.csv, pictures/, worst/')
+                print(f'\nwritten to {work_dir}/: summary.json, metrics.csv, pictures/')
                 print(f'report: {write_report([work_dir])}')
     if summary.skipped and not options.skip_bad:
         sys.exit(f'{len(summary.skipped)} pairs could not be scored; --skip-bad accepts that')
+    if faults and not options.skip_bad:
+        sys.exit('some scores are not numbers; --skip-bad accepts that')
 
 
 if __name__ == '__main__':

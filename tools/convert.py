@@ -14,8 +14,8 @@ def parse_arguments(arguments=None):
     parser.add_argument('--to', required=True, metavar='FORM', help='native, earlier, diffusers, onnx')
     parser.add_argument('--weights', choices=('ema', 'raw'), default='ema', help='default: ema')
     parser.add_argument('--latent-statistics', choices=('channels', 'scalar'),
-                        help='diffusers: a mean and std a latent channel, or one scaling and shift factor for '
-                             'pipelines that read those alone (default: channels)')
+                        help='for --to diffusers: one mean and std per latent channel, or one scaling and shift '
+                             'factor for pipelines that read only those (default: channels)')
     parser.add_argument('--force', action='store_true', help='replace OUTPUT')
     add_import_argument(parser)
     return parser.parse_args(arguments)

@@ -18,7 +18,8 @@ def parse_arguments(arguments=None):
         description="Photographs from Debian packages, and the demo's training pictures, in FOLDER/train and "
                     'FOLDER/val. FOLDER/pictures.csv says for every picture if it was kept.')
     parser.add_argument('table', metavar='TABLE.csv', help='packages, versions, licences and which pictures')
-    parser.add_argument('folder', metavar='FOLDER', help='made anew; left as it is if it was finished from this table')
+    parser.add_argument('folder', metavar='FOLDER', help='made again, unless it is complete and was made from this '
+                        'table')
     parser.add_argument('--cache', metavar='DIR', help='keep downloaded packages here (default: they are deleted)')
     return parser.parse_args(arguments)
 

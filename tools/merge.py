@@ -8,10 +8,11 @@ from wfvae_toolkit.utils.options import add_import_argument, friendly_errors
 def parse_arguments(arguments=None):
     parser = argparse.ArgumentParser(description='Put the encoder of one model and the decoder of another into a '
                                                  'native inference checkpoint. Everything that they share must agree.')
-    parser.add_argument('--encoder', required=True, metavar='MODEL', help='its encoder and its latent statistics')
-    parser.add_argument('--decoder', required=True, metavar='MODEL', help='its decoder')
+    parser.add_argument('--encoder', required=True, metavar='MODEL', help='model that gives the encoder and the '
+                        'latent statistics')
+    parser.add_argument('--decoder', required=True, metavar='MODEL', help='model that gives the decoder')
     parser.add_argument('output', metavar='OUTPUT', help='a .pth file')
-    parser.add_argument('--weights', choices=('ema', 'raw'), default='ema', help='of both; default: ema')
+    parser.add_argument('--weights', choices=('ema', 'raw'), default='ema', help='weights of both models; default: ema')
     parser.add_argument('--force', action='store_true', help='replace OUTPUT')
     add_import_argument(parser)
     return parser.parse_args(arguments)

@@ -17,7 +17,8 @@ def parse_arguments(arguments=None):
     add_model_arguments(parser)
     parser.add_argument('input', metavar='INPUT', help='a picture, a folder with its subfolders or a manifest')
     parser.add_argument('output', metavar='OUTPUT', help='a folder; for one picture also a name such as out.png')
-    parser.add_argument('--format', choices=('png', 'webp', 'jpg'), help='of the reconstructions (default: png)')
+    parser.add_argument('--format', choices=('png', 'webp', 'jpg'), help='file format of the reconstructions '
+                        '(default: png)')
     parser.add_argument('--quality', type=int, metavar='Q', help='1 to 100, of webp and jpg (default: 95)')
     parser.add_argument('--beside', action='store_true',
                         help='also write what the model saw: NAME.original.png beside NAME.png')

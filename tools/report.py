@@ -16,7 +16,7 @@ def parse_arguments(arguments=None):
     parser.add_argument('--pictures', type=whole(0), default=200, metavar='N',
                         help='show at most N pictures; scores are shown of all images (default: %(default)s)')
     parser.add_argument('--watch', type=whole(1), metavar='SECONDS',
-                        help='write it again every so often until Ctrl-C; an open page follows by itself')
+                        help='write it again every SECONDS until Ctrl-C; an open page reloads itself')
     return parser.parse_args(arguments)
 
 

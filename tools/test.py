@@ -21,10 +21,11 @@ def parse_arguments(arguments=None):
                         help='crop the centre; without --resolution nothing is resized')
     parser.add_argument('--max-images', type=int, metavar='N', help='only the first N images')
     parser.add_argument('--pictures', type=whole(0), default=200, metavar='N',
-                        help='keep N side-by-side pictures at most: the worst, the best and a random few '
+                        help='keep at most N side-by-side pictures: the worst, the best and a random few '
                              '(default: %(default)s)')
-    parser.add_argument('--no-report', action='store_true', help='write the results alone, no page about them')
-    parser.add_argument('--skip-bad', action='store_true', help='exit 0 although files could not be scored')
+    parser.add_argument('--no-report', action='store_true', help='write the results without a page that shows them')
+    parser.add_argument('--skip-bad', action='store_true', help='exit 0 although files could not be scored, or scores '
+                        'are not numbers')
     add_launcher_argument(parser)
     return parser.parse_args(arguments)
 
@@ -38,28 +39,31 @@ def main(arguments=None):
 
     cfg = load_config(options.config, options.cfg_options)
     with distributed.process_group(options.launcher or cfg.get('launcher') or 'none'):
-        from wfvae_toolkit.evaluation import describe_worst, format_table
+        from wfvae_toolkit.evaluation import describe_faults, describe_worst, format_table
         from wfvae_toolkit.evaluation.checkpoint import evaluate_checkpoint
 
         folder = Path(options.work_dir or _beside(options.checkpoint)).expanduser()
-        skipped, places = 0, []
+        skipped, faults, places = 0, [], []
         for resolution in options.resolution or [None]:
             place = folder / f'{resolution}px' if len(options.resolution or ()) > 1 else folder
             places.append(place)
             summary = evaluate_checkpoint(cfg, options.checkpoint, place, resolution, options.crop, options.max_images,
                                           options.pictures)
             skipped += len(summary.skipped)
+            faults += describe_faults(summary)
             if distributed.is_main():
                 print('\n'.join([format_table(summary), *describe_worst(summary)]))
-                print(f'\nwritten to {place}/: summary.json, metrics.csv, pictures/, worst/')
-                for bad in summary.skipped:
-                    print(f'not scored: {bad["path"]}: {bad["reason"]}', file=sys.stderr)
+                print(f'\nwritten to {place}/: summary.json, metrics.csv, pictures/')
+                for line in describe_faults(summary):
+                    print(line, file=sys.stderr)
         if distributed.is_main() and not options.no_report:
             from wfvae_toolkit.report import write_report
 
             print(f'report: {write_report(places, folder / "report", options.pictures)}')
     if skipped and not options.skip_bad:
         sys.exit(f'{skipped} files could not be scored; --skip-bad accepts that')
+    if faults and not options.skip_bad:
+        sys.exit('some scores are not numbers; --skip-bad accepts that')
 
 
 def _beside(model):

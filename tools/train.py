@@ -15,7 +15,7 @@ def parse_arguments(arguments=None):
     parser.add_argument('--resume', nargs='?', const=True, default=False, metavar='CHECKPOINT', type=os.path.expanduser,
                         help='resume from CHECKPOINT, or from the newest one of the work dir, if there is one')
     parser.add_argument('--resume-drop', nargs='+', choices=('discriminator', 'optimizers', 'early_stop'), default=[],
-                        help='what not to continue')
+                        help='parts of the checkpoint that start afresh')
     add_launcher_argument(parser)
     return parser.parse_args(arguments)
 

@@ -50,9 +50,9 @@ def test_options_of_the_user_win(tmp_path):
 
 
 @pytest.mark.parametrize(('settings', 'message'), [
-    (dict(configs=(DEMO, 'wfvae_toolkit::wfvae2_demo.py')), 'no two of one file name'),
-    (dict(configs=(DEMO, DEMO)), 'each config once'),
-    (dict(seeds=(1, 2, 1)), '--seeds 1 2 1: give each once'),
+    (dict(configs=(DEMO, 'wfvae_toolkit::wfvae2_demo.py')), 'no two may have the same file name'),
+    (dict(configs=(DEMO, DEMO)), 'give each config once'),
+    (dict(seeds=(1, 2, 1)), '--seeds 1 2 1: give each seed once'),
     (dict(options={'train_cfg.max_iters': 3, 'randomness.seed': 1}),
      'randomness.seed train_cfg.max_iters: the budget and --seeds set these'),
 ])

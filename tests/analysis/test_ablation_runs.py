@@ -94,7 +94,7 @@ def test_a_crash_is_reported_and_the_others_go_on(study, jobs):
 def test_a_run_that_stopped_early_is_no_result_and_goes_on_in_the_next_call(study):
     runs = study.plan('stops')
     failure, = run_all(runs, study.tools, 1, print)
-    assert str(failure) == 'stops, seed 0: stopped at update 1 of 3; the same command goes on'
+    assert str(failure) == 'stops, seed 0: stopped at update 1 of 3; the same command continues'
     assert run_all(runs, study.tools, 1, print) == []
     assert runs[0].finished()
 

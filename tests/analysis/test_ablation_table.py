@@ -165,7 +165,7 @@ def test_a_study_without_a_finished_base_has_no_differences(make_runs):
 
 def test_other_images_are_refused(make_runs):
     runs = make_runs({('base', 0): [1.0, 2.0]}) + make_runs({('other', 0): [1.0, 2.0]}, paths=['x.png', 'y.png'])
-    with pytest.raises(ValueError, match='other, seed 0: scored on other images'):
+    with pytest.raises(ValueError, match='other, seed 0: its images differ'):
         collect(runs, SIZES)
 
 

@@ -25,6 +25,18 @@ def test_tiled_agrees_with_untiled(config):
 
 
 @pytest.mark.slow
+def test_tool_imports_the_parts_of_a_config_in_each_process(tool, config, tmp_path, monkeypatch, capsys):
+    (tmp_path / 'tiling_part.py').write_text(
+        'from wfvae_toolkit.models.wavelets import Haar\nfrom wfvae_toolkit.registry import WAVELETS\n\n'
+        "@WAVELETS.register_module(name='TilingHaar')\nclass TilingHaar(Haar):\n    pass\n", encoding='utf-8')
+    config.write_text(SETTINGS.replace('mid_blocks', "wavelet=dict(type='TilingHaar'), mid_blocks"), encoding='utf-8')
+    monkeypatch.syspath_prepend(tmp_path)
+    tool('analysis_tools/tiling_table')(config, '--sizes', '24x16', '--tile', 16, '--tiled-only',
+                                        '--import', 'tiling_part')
+    assert '24x16' in capsys.readouterr().out
+
+
+@pytest.mark.slow
 def test_tool_prints_a_row_a_run(tool, config, capsys):
     tool('analysis_tools/tiling_table')(config, '--sizes', '24x16', '8x12', '--tile', 16, '--tiled-only')
     lines = capsys.readouterr().out.splitlines()

@@ -23,15 +23,15 @@ def test_an_exported_folder(tmp_path):
 
 @pytest.mark.parametrize(('changes', 'message'), [
     (dict(typo=3), 'AutoencoderWFVAE2 has no setting typo'),
-    (dict(latents_mean=[1.0]), 'are no statistics of 3 latent channels'),
-    (dict(latents_std=[1.0, 0.0, 1.0]), 'are no statistics of 3 latent channels'),
-    (dict(latents_mean=3.0), 'latents_mean=3.0; a list is read'),
-    (dict(latent_channels='3'), "latent_channels='3'; an integer is read"),
-    (dict(scaling_factor=0), 'are no statistics of 3 latent channels'),
+    (dict(latents_mean=[1.0]), 'must be finite, one for each of 3 latent channels'),
+    (dict(latents_std=[1.0, 0.0, 1.0]), 'must be finite, one for each of 3 latent channels'),
+    (dict(latents_mean=3.0), 'latents_mean=3.0; a list is needed'),
+    (dict(latent_channels='3'), "latent_channels='3'; an integer is needed"),
+    (dict(scaling_factor=0), 'must be finite, one for each of 3 latent channels'),
     (dict(norm={'type': 'subprocess.Popen', 'args': ['touch', 'trace']}), "names type 'subprocess.Popen', which no"),
     (dict(wavelet={'type': 'os.system', 'command': 'touch trace'}), "names type 'os.system', which no registry"),
     (dict(widths=[8, 16]), 'do not fit its own config'),
-    (dict(_class_name='UNet2DConditionModel'), 'of a UNet2DConditionModel; read are .*a MODEL is'),
+    (dict(_class_name='UNet2DConditionModel'), 'of a UNet2DConditionModel; supported are .*a MODEL is'),
     (dict(_class_name=None), 'of a model without _class_name'),
 ])
 def test_settings_of_an_exported_folder_are_checked(tmp_path, monkeypatch, changes, message):

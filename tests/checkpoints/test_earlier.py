@@ -45,7 +45,7 @@ def test_deeper_discriminators_keep_the_order_of_numbers():
 
 @pytest.mark.parametrize('key', ['module.encoder.conv_in.weight', 'quant_conv.weight', 'logvar'])
 def test_keys_of_something_else_are_named(key):
-    with pytest.raises(ValueError, match=f"'{key}' is no key of an earlier autoencoder"):
+    with pytest.raises(ValueError, match=f"'{key}' is not a key of an earlier autoencoder"):
         convert_earlier_state({'encoder.conv_in.weight': 0, key: 0}, 'autoencoder')
 
 
@@ -59,7 +59,7 @@ def test_unknown_keys_of_an_encoder_do_not_load(reference):
 @pytest.mark.parametrize('key', ['perceptual_loss.net.slice1.0.weight', 'logvar', 'discriminator.main.3.running_mean',
                                  'scale0_layer1.1.weight'])
 def test_other_discriminators_are_named(key):
-    with pytest.raises(ValueError, match=f'no keys of an earlier spectral-norm PatchGAN: {key}'):
+    with pytest.raises(ValueError, match=f'not keys of an earlier spectral-norm PatchGAN: {key}'):
         convert_earlier_state({'discriminator.main.0.bias': 0, key: 0}, 'discriminator')
 
 
@@ -73,7 +73,7 @@ def test_several_scales_count_down_to_the_full_resolution():
     converted = convert_earlier_state(earlier, 'discriminator')
     assert converted.keys() == ours.keys()
     assert all(converted[key] is ours[key] for key in ours)
-    with pytest.raises(ValueError, match='no keys of an earlier spectral-norm PatchGAN: discriminator'):
+    with pytest.raises(ValueError, match='not keys of an earlier spectral-norm PatchGAN: discriminator'):
         convert_earlier_state({**earlier, 'discriminator.main.0.bias': 0}, 'discriminator')
 
 
@@ -92,7 +92,7 @@ def test_earlier_models_survive_the_round_trip(earlier_model):
 
 
 def test_other_kinds_of_models_have_no_earlier_form():
-    with pytest.raises(CheckpointError, match='DiffusersAutoencoderKL has no earlier form'):
+    with pytest.raises(CheckpointError, match='DiffusersAutoencoderKL cannot be written in the earlier form'):
         to_earlier(dict(type='DiffusersAutoencoderKL'), {}, None)
 
 

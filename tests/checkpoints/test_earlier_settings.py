@@ -119,25 +119,25 @@ def test_the_class_follows_from_settings_of_its_own(settings, name):
 
 
 @pytest.mark.parametrize(('settings', 'message'), [
-    (dict(latent_dim=4), 'no setting that only one of them has.*write "_class_name"'),
+    (dict(latent_dim=4), 'no setting that only one of them knows.*write "_class_name"'),
     (dict(layer_res_type=['ResnetBlock2D'] * 2, use_eca=True),
      'layer_res_type belongs to WFVAE2ImageModel; use_eca belongs to WFIVAE2Model'),
     ({**IMAGE, 'use_eca': False}, 'WFVAE2ImageModel has no setting use_eca'),
     ({**SUCCESSOR, 'layer_res_type': ['ResnetBlock2D']}, 'WFIVAE2Model has no setting layer_res_type'),
     ({**IMAGE, 'typo': 1}, 'WFVAE2ImageModel has no setting typo; it has base_channels'),
     ({**IMAGE, 'layer_res_type': ['ResnetBlock2D'] * 2}, 'once for each of the 1 stages'),
-    ({**IMAGE, 'layer_res_type': ['Other']}, "only 'ResnetBlock2D' is known"),
+    ({**IMAGE, 'layer_res_type': ['Other']}, "only 'ResnetBlock2D' is supported"),
     ({**IMAGE, 'encoder_num_resblocks': [2]}, 'it takes one number for all stages'),
-    ({**IMAGE, 'norm_type': 'batchnorm'}, "norm_type='batchnorm'; known are layernorm, groupnorm"),
-    ({**SUCCESSOR, 'block_type': 'new'}, "block_type='new'; known are classic, dcae"),
-    ({**IMAGE, 'mid_layers_type': ['Mamba']}, "mid_layers_type=.*known are ResnetBlock2D, AttnBlock2D"),
-    ({**IMAGE, 'norm_type': ['layernorm']}, 'known are layernorm, groupnorm'),
-    ({**IMAGE, 'mid_layers_type': [['AttnBlock2D']]}, 'known are ResnetBlock2D, AttnBlock2D'),
-    ({**IMAGE, 'base_channels': 8}, 'base_channels=8; a list is read'),
-    ({**IMAGE, 'latent_dim': '4'}, "latent_dim='4'; an integer is read"),
-    ({**IMAGE, 'scale': [1.0]}, r'scale=\[1.0\]; one number or 3 are read, above 0'),
-    ({**IMAGE, 'scale': 0}, 'scale=0; one number or 3 are read, above 0'),
-    ({**IMAGE, 'shift': 'x'}, "shift='x'; one number or 3 are read"),
+    ({**IMAGE, 'norm_type': 'batchnorm'}, "norm_type='batchnorm'; use one of layernorm, groupnorm"),
+    ({**SUCCESSOR, 'block_type': 'new'}, "block_type='new'; use one of classic, dcae"),
+    ({**IMAGE, 'mid_layers_type': ['Mamba']}, "mid_layers_type=.*use some of ResnetBlock2D, AttnBlock2D"),
+    ({**IMAGE, 'norm_type': ['layernorm']}, 'use one of layernorm, groupnorm'),
+    ({**IMAGE, 'mid_layers_type': [['AttnBlock2D']]}, 'use some of ResnetBlock2D, AttnBlock2D'),
+    ({**IMAGE, 'base_channels': 8}, 'base_channels=8; a list is needed'),
+    ({**IMAGE, 'latent_dim': '4'}, "latent_dim='4'; an integer is needed"),
+    ({**IMAGE, 'scale': [1.0]}, r'scale=\[1.0\]; use one finite number or a list of 3, each above 0'),
+    ({**IMAGE, 'scale': 0}, 'scale=0; use one finite number or a list of 3, each above 0'),
+    ({**IMAGE, 'shift': 'x'}, "shift='x'; use one finite number or a list of 3"),
 ])
 def test_unknown_and_contradictory_settings_are_named(settings, message):
     with pytest.raises(CheckpointError, match=f'config.json.*{message}'):

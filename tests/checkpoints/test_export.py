@@ -90,13 +90,13 @@ def test_code_and_unregistered_types_in_a_native_file(tmp_path, make_trained, mo
     path, = export_model(make_trained(), tmp_path / 'a.pth', 'native')
     content = torch.load(path, weights_only=True)
     for config, message in ((dict(SMALL, norm=dict(type='subprocess.Popen', args=['touch', 'trace'])), 'no registry'),
-                            (dict(type='Haar'), 'builds no autoencoder'), ([], 'its config is no dict')):
+                            (dict(type='Haar'), 'builds no autoencoder'), ([], 'its config is not a dict')):
         content['meta']['autoencoder'] = json.dumps(config)
         torch.save(content, path)
         with pytest.raises(CheckpointError, match=message):
             read_model(path).build()
     torch.save({**content, 'weights': {'a': 3}}, path)
-    with pytest.raises(CheckpointError, match='damaged: no weights in it'):
+    with pytest.raises(CheckpointError, match='damaged: it holds no weights'):
         read_model(path)
     assert not (tmp_path / 'trace').exists()
 
@@ -149,17 +149,17 @@ def test_a_copy_that_differs_is_an_error(tmp_path, make_trained):
     model = make_trained()
     export_module.check_copy(model, path)
     model.state['decoder.conv_in.bias'] = model.state['decoder.conv_in.bias'].nextafter(torch.tensor(9.0))
-    with pytest.raises(CheckpointError, match='different: decoder.conv_in.bias'):
+    with pytest.raises(CheckpointError, match='reads back differently: decoder.conv_in.bias'):
         export_module.check_copy(model, path)
-    with pytest.raises(CheckpointError, match='different: latent statistics'):
+    with pytest.raises(CheckpointError, match='reads back differently: latent statistics'):
         export_module.check_copy(make_trained(LatentStatistics((0.0,) * 3, (1.0, 1.0, 1 + 1e-12))), path)
-    with pytest.raises(CheckpointError, match='different: dropout'):
+    with pytest.raises(CheckpointError, match='reads back differently: dropout'):
         export_module.check_copy(make_trained(dropout=0.5), path)
 
 
 @pytest.mark.parametrize(('form', 'output', 'message'), [
     ('native', 'model', 'name it NAME.pth'), ('native', 'iter_5.pth', 'not iter_N.pth'),
-    ('tar', 'a.tar', '--to tar: one of native, earlier')])
+    ('tar', 'a.tar', '--to tar: use one of native, earlier')])
 def test_outputs_are_checked(tmp_path, make_trained, form, output, message):
     with pytest.raises(SettingError, match=message):
         export_model(make_trained(), tmp_path / output, form)

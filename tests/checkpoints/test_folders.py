@@ -24,7 +24,7 @@ def test_shards_and_variants(tmp_path, variant):
     assert same(read_model(tmp_path).build(), build_small())
     last = list(state)[-1]
     path.write_text(json.dumps({'weight_map': {**index, last: '../elsewhere.safetensors'}}), encoding='utf-8')
-    with pytest.raises(CheckpointError, match="'../elsewhere.safetensors', which is no safetensors file beside it"):
+    with pytest.raises(CheckpointError, match="'../elsewhere.safetensors', which is not a safetensors file beside it"):
         read_model(tmp_path)
     path.write_text(json.dumps({'weight_map': {**index, 'encoder.extra': index[last]}}), encoding='utf-8')
     with pytest.raises(CheckpointError, match='index and shards differ in encoder.extra'):
@@ -45,7 +45,7 @@ def test_damaged_folders_are_named(tmp_path):
     content = path.read_bytes()
     for length in (0, 7, 100, len(content) - 1):
         path.write_bytes(content[:length])
-        with pytest.raises(CheckpointError, match=f'{path}: damaged or no safetensors'):
+        with pytest.raises(CheckpointError, match=f'{path}: damaged or not a safetensors'):
             read_model(folder)
     path.unlink()
     (folder / f'{WEIGHTS}.bin').write_bytes(b'')
@@ -53,5 +53,5 @@ def test_damaged_folders_are_named(tmp_path):
         read_model(folder)
     for text in ('', '[]', '{'):
         (folder / 'config.json').write_text(text, encoding='utf-8')
-        with pytest.raises(CheckpointError, match='config.json: (cannot be read as JSON|holds no settings)'):
+        with pytest.raises(CheckpointError, match='config.json: (cannot be read as JSON|a dict of settings is needed)'):
             read_model(folder)

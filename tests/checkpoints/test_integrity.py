@@ -68,7 +68,7 @@ def test_any_flipped_bit_is_noticed(saved):
 ], ids=['a byte less', 'no trailer', 'and a byte', 'half', 'a byte more', 'one left out', 'zeros'])
 def test_other_damage_is_noticed(saved, change):
     saved.write_bytes(change(saved.read_bytes()))
-    with pytest.raises(CheckpointError, match=re.escape(f'{saved}: damaged or no checkpoint')):
+    with pytest.raises(CheckpointError, match=re.escape(f'{saved}: damaged or not a checkpoint')):
         load_training_checkpoint(saved)
 
 
@@ -95,7 +95,7 @@ def test_resuming_passes_over_a_flipped_bit(saved):
     newest.write_bytes(flipped(saved.read_bytes(), 20_000, 1))
     assert find_resumable(saved.parent, warnings.append) == saved
     warning, = warnings
-    assert f'{newest}: damaged or no checkpoint (its checksum does not fit its content)' in warning
+    assert f'{newest}: damaged or not a checkpoint (its checksum does not fit its content)' in warning
 
 
 @pytest.mark.parametrize('limit_bytes', [0, 100, 10_000, 40_000])

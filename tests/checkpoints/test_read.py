@@ -47,7 +47,7 @@ def test_an_earlier_checkpoint_needs_its_settings(tmp_path, make_earlier_model):
 @pytest.mark.parametrize('weights', [3, {3: torch.zeros(1)}, {'encoder.conv_in.weight': 3}, {'fc': torch.zeros(1)}])
 def test_an_earlier_checkpoint_of_something_else_is_named(tmp_path, make_earlier_model, weights):
     path = make_earlier_model('layernorm_small').write_checkpoint(tmp_path, state_dict={'gen_model': weights})
-    with pytest.raises(CheckpointError, match="weights are no dict of tensors|'fc' is no key of an earlier"):
+    with pytest.raises(CheckpointError, match="weights are not a dict of tensors|'fc' is not a key of an earlier"):
         read_model(path)
 
 
@@ -92,9 +92,9 @@ def test_other_things_say_what_a_model_is(tmp_path, photos):
     for path, message in (
             (empty, 'no iter_N.pth and no config.json in it; a MODEL is'),
             (tmp_path / 'nowhere', 'no such file or folder'),
-            (tmp_path / 'other.pth', 'no checkpoint of this toolkit, nor of the earlier one .* a MODEL is'),
-            (tmp_path / 'list.pth', 'no checkpoint of this toolkit, nor of the earlier one .* a MODEL is'),
-            (next((photos / 'val').iterdir()), 'damaged or no checkpoint|refused')):
+            (tmp_path / 'other.pth', 'not a checkpoint of this toolkit or of the earlier code .* a MODEL is'),
+            (tmp_path / 'list.pth', 'not a checkpoint of this toolkit or of the earlier code .* a MODEL is'),
+            (next((photos / 'val').iterdir()), 'damaged or not a checkpoint|refused')):
         with pytest.raises(CheckpointError, match=message) as error:
             read_model(path)
         assert str(path) in str(error.value)
@@ -105,5 +105,5 @@ def test_folders_that_hold_a_model_elsewhere_say_where(tmp_path, make_earlier_mo
     with pytest.raises(CheckpointError, match=r'try .*vae\)'):
         read_model(tmp_path)
     path = make_earlier_model('layernorm_small').write_checkpoint(tmp_path / 'run')
-    with pytest.raises(CheckpointError, match=f'holds earlier checkpoints; name one, such as {path}'):
+    with pytest.raises(CheckpointError, match=f'holds checkpoints of the earlier code; name one, such as {path}'):
         read_model(tmp_path / 'run')

@@ -78,9 +78,9 @@ def test_what_cannot_travel_is_named_and_nothing_is_written(tmp_path):
     finally:
         WAVELETS.module_dict.pop('Foreign')
     trained = TrainedModel(dict(type='DiffusersAutoencoderKL'), {}, None, Path('run'), 'native', 'ema')
-    with pytest.raises(ValueError, match='run: a DiffusersAutoencoderKL; --to diffusers takes WFVAE2Image'):
+    with pytest.raises(ValueError, match='run: a DiffusersAutoencoderKL; --to diffusers takes only WFVAE2Image'):
         write_diffusers(trained, tmp_path / 'out')
-    with pytest.raises(ValueError, match="latent_statistics='folded': one of channels, scalar"):
+    with pytest.raises(ValueError, match="latent_statistics='folded': use one of channels, scalar"):
         write_diffusers(trained_small(), tmp_path / 'out', 'folded')
     assert not (tmp_path / 'out').exists()
 

@@ -86,5 +86,5 @@ def test_a_missing_package_names_the_extra(tmp_path, monkeypatch, package):
 
 def test_other_autoencoders_are_refused(tmp_path):
     trained = TrainedModel(dict(type='DiffusersAutoencoderKL'), {}, None, Path('run'), 'native', 'ema')
-    with pytest.raises(ValueError, match='--to onnx takes WFVAE2Image'):
+    with pytest.raises(ValueError, match='--to onnx takes only WFVAE2Image'):
         write_onnx(trained, tmp_path / 'out')

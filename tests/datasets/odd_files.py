@@ -1,7 +1,8 @@
 """Bad and odd pictures, each made by a function that writes it to a path, with what becomes of it.
 
 An outcome is ``Picture(size, pixel)``: decoded, upright size in px and the colour of the top left pixel, within
-``tolerance`` levels; or ``Bad(words)``: substituted in training, an error in evaluation, ``words`` in its reason.
+``tolerance`` levels; or ``Bad(reason)``: substituted in training, an error in evaluation, whose message holds
+``reason`` in upper or lower case.
 """
 
 import io
@@ -244,8 +245,8 @@ FILES = [
     OddFile('name of 255 bytes', 'n' * 251 + '.png', saved(corners(), 'PNG'), PLAIN),
     OddFile('name that looks like an option', '-rf.png', saved(corners(), 'PNG'), PLAIN),
     OddFile('hidden file', '.a.png', saved(corners(), 'PNG'), PLAIN),
-    OddFile('unreadable (no permission)', 'a.png', unreadable, Bad('ermission denied')),
+    OddFile('unreadable (no permission)', 'a.png', unreadable, Bad('permission denied')),
     OddFile('dangling link', 'a.png', lambda path: path.symlink_to('nowhere.png'), Bad('missing')),
-    OddFile('link to itself', 'a.png', lambda path: path.symlink_to(path.name), Bad('oo many')),
+    OddFile('link to itself', 'a.png', lambda path: path.symlink_to(path.name), Bad('too many')),
     OddFile('pipe, which would be waited for', 'a.png', os.mkfifo, Bad('not a regular file')),
 ]

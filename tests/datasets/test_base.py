@@ -137,7 +137,7 @@ def test_a_fault_is_a_bad_file_whatever_gives_the_picture(turned):
 
 
 def test_what_is_no_picture_names_the_sample():
-    with pytest.raises(SampleError, match='sample 0 .*None is no picture: use a path, the bytes of a file'):
+    with pytest.raises(SampleError, match='sample 0 .*None is not a picture: use a path, the bytes of a file'):
         Sources(None)[0]
 
 

@@ -53,7 +53,7 @@ def test_patterns():
 def test_qt_resources():
     files = {'a.webp': b'123', 'long name.jpg': b'4' * 500, 'c.png': b''}
     assert dict(read_qt_resources(qt_resources(files))) == {f'pictures/{name}': data for name, data in files.items()}
-    with pytest.raises(SettingError, match='no Qt resource file'):
+    with pytest.raises(SettingError, match='not a Qt resource file'):
         list(read_qt_resources(b'RIFF' + bytes(40)))
 
 
@@ -89,7 +89,7 @@ def test_pictures_of_a_package_and_of_archives_in_it(deb):
 
 def test_a_damaged_package_is_named(deb):
     deb.write_bytes(deb.read_bytes()[:100])
-    with pytest.raises(SettingError, match='is no complete package'):
+    with pytest.raises(SettingError, match='is not a complete package'):
         list(read_pictures(deb, package('*.jpg')))
 
 

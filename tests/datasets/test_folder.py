@@ -120,7 +120,7 @@ def test_a_file_in_the_place_of_a_folder_says_what_would_work(tmp_path):
         with pytest.raises(FileNotFoundError, match=words):
             ImageFolder(tmp_path / name)
     for name in ('photos.tar', 'photos.zip'):
-        with pytest.raises(FileNotFoundError, match='It is an archive: unpack it'):
+        with pytest.raises(FileNotFoundError, match='is an archive, not a folder: unpack it'):
             open_images(tmp_path / name)
     with pytest.raises(FileNotFoundError, match="It is a folder: dataset.type='ImageFolder' reads folders"):
         ImageManifest(tmp_path)

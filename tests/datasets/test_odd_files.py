@@ -13,7 +13,7 @@ from wfvae_toolkit.datasets import BadImage, ImageFolder, ImageManifest, SampleK
 from wfvae_toolkit.utils.errors import SettingError
 
 pytestmark = pytest.mark.filterwarnings('ignore')  # Pillow's, about damaged headers
-WITHOUT_CONTENT = ('bad: missing', 'bad: oo many', 'bad: not a regular file', 'bad: ermission denied')
+WITHOUT_CONTENT = ('bad: missing', 'bad: too many', 'bad: not a regular file', 'bad: permission denied')
 CROP = [{'type': 'CenterCrop', 'size': 8}]
 
 
@@ -43,7 +43,7 @@ def test_it_is_read_as_stated(written, odd):
     if isinstance(odd.outcome, Bad):
         with pytest.raises(BadImage) as caught:
             load_rgb(path)
-        assert odd.outcome.reason in caught.value.reason
+        assert odd.outcome.reason.lower() in caught.value.reason.lower()
         return
     image = load_rgb(path)
     assert (image.mode, image.size) == ('RGB', odd.outcome.size)
@@ -59,7 +59,7 @@ def test_its_content_is_read_as_the_file_is(written, odd):
     if isinstance(odd.outcome, Bad):
         with pytest.raises(BadImage) as caught:
             load_rgb(path.read_bytes())
-        assert odd.outcome.reason in caught.value.reason
+        assert odd.outcome.reason.lower() in caught.value.reason.lower()
         return
     assert load_rgb(path.read_bytes()).tobytes() == load_rgb(path).tobytes()
 

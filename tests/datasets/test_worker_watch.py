@@ -51,7 +51,7 @@ def test_a_worker_that_dies_names_its_sample(trap, workers):
     with pytest.raises(WorkerLost) as caught:
         list(loader(trap, workers))
     assert str(caught.value).startswith('a data worker died (')
-    assert "at sample 5 ('folder/5.png')" in str(caught.value)
+    assert "reading sample 5 ('folder/5.png')" in str(caught.value)
     assert not multiprocessing.active_children()  # though the traceback still holds their iterator
 
 
@@ -62,14 +62,14 @@ def test_a_worker_that_dies_while_others_compute():
     end = time.monotonic() + 1.5
     while time.monotonic() < end:
         time.sleep(0.01)
-    with pytest.raises(WorkerLost, match=r"at sample 5 \('folder/5.png'\)"):
+    with pytest.raises(WorkerLost, match=r"reading sample 5 \('folder/5.png'\)"):
         list(batches)
 
 
 def test_persistent_workers_start_again_after_an_error():
     batches = loader('killed', training=True, persistent_workers=True)
     for _ in range(2):
-        with pytest.raises(WorkerLost, match=r"at sample 5 "):
+        with pytest.raises(WorkerLost, match=r"reading sample 5 "):
             list(batches)
 
 
@@ -77,7 +77,7 @@ def test_a_worker_of_another_loader_is_named():
     training = iter(loader('killed', workers=1, training=True))
     next(training)
     validation = itertools.chain.from_iterable(loader('none', workers=1) for _ in range(1000))
-    with pytest.raises(WorkerLost, match=r"at sample 5 \('folder/5.png'\)"):
+    with pytest.raises(WorkerLost, match=r"reading sample 5 \('folder/5.png'\)"):
         list(validation)
 
 
@@ -87,7 +87,7 @@ def test_a_worker_that_hangs_names_its_sample():
         list(loader('hangs', timeout_s=1))
     assert time.monotonic() - start < 60
     said = str(caught.value)
-    assert said.startswith('no batch for 1 s; at work were sample 5')
+    assert said.startswith('no batch came for 1 s; the workers were reading sample 5')
     assert "'folder/5.png'" in said
     assert 'timeout_s' in said
 

@@ -59,9 +59,9 @@ TOP = [
     ("activation_checkpointing = ['autoencoder.encoder']", 'use model.autoencoder.checkpoint_activations=True'),
     ('sync_bn = "torch"', 'synchronised over GPUs without a setting'),
     ('find_unused_parameters = True', 'use model_wrapper_cfg=dict(find_unused_parameters=True)'),
-    ("model_wrapper_cfg = dict(_delete_=True, type='MMDistributedDataParallel')", 'give its options alone'),
+    ("model_wrapper_cfg = dict(_delete_=True, type='MMDistributedDataParallel')", 'give only its options'),
     ('strategy = dict(type="DeepSpeedStrategy")', 'tools/dist_train.sh CONFIG GPUS'),
-    ("env_cfg = dict(dist_cfg=dict(backend='nccl'))", 'opened by --launcher'),
+    ("env_cfg = dict(dist_cfg=dict(backend='nccl'))", '--launcher opens the process group'),
     ('seed = 3', 'use randomness=dict(seed=...)'),
     ('randomness = dict(seed=0, diff_rank_seed=True)', 'one seed on all ranks'),
     ("optimizer = dict(type='SGD', lr=0.1)", 'use optim_wrapper.autoencoder.optimizer'),
@@ -149,8 +149,9 @@ def test_what_changes_nothing_is_accepted(read, lines):
      'there are no epochs here'),
     (NO_RATE_HOOK + "param_scheduler = [dict(type='ReduceOnPlateauLR', monitor='PSNR')]", 'its rates depend on scores'),
     (NO_RATE_HOOK + "param_scheduler = [dict(type='LinearLR', begin=7, by_epoch=False)]",
-     'begin=7: the run ends before, at train_cfg.max_iters=2'),
-    (ROW.format("paramwise_cfg=dict(custom_keys={'encodr': dict(lr_mult=0.1)})"), "'encodr' is part of no name"),
+     'begin=7: the run ends earlier, at train_cfg.max_iters=2'),
+    (ROW.format("paramwise_cfg=dict(custom_keys={'encodr': dict(lr_mult=0.1)})"), "'encodr' occurs in no parameter "
+                "name"),
     ("default_hooks = dict(checkpoint=dict(save_best='PSNR', best_is_higher=False))", 'higher is better'),
     ("default_hooks = dict(checkpoint=dict(save_best='acc'))", "'acc' is never measured"),
     ("custom_hooks = [dict(type='EarlyStoppingHook', monitor='PSNR', rule='less')]", 'greater is better, but rule='),
@@ -159,7 +160,7 @@ def test_what_changes_nothing_is_accepted(read, lines):
     ("custom_hooks = [dict(type='EmptyCacheHook', priority='SOON')]", "priority='SOON': HIGHEST"),
     ("default_hooks = dict(checkpoint=dict(save_best='error.mean'))\nval_evaluator = dict(metrics=dict("
      "error=dict(type='engine_parts.WholeSetError')))", 'add higher_is_better=True or False to its row'),
-    ("val_evaluator = dict(metrics=dict(SSIM=dict(type='SSIM', higher_is_better=False)))", 'this metric says itself'),
+    ("val_evaluator = dict(metrics=dict(SSIM=dict(type='SSIM', higher_is_better=False)))", 'metric sets it itself'),
 ])
 def test_refused_before_the_first_iteration(config, lines, words):
     with pytest.raises(UserError, match=words):

@@ -89,9 +89,9 @@ def test_directions_come_from_the_class_or_the_row():
     for target, expected in ((build(), None), (build(Better), True), (build(Better, higher_is_better=False), False)):
         feed(target, [0], 1).summarize()
         assert target.higher_is_better('whole.sum') is expected
-    with pytest.raises(SettingError, match=r"'whole' is never measured; one of PSNR, whole.sum, whole.of.count"):
+    with pytest.raises(SettingError, match=r"'whole' is never measured; use one of PSNR, whole.sum, whole.of.count"):
         target.higher_is_better('whole')
-    with pytest.raises(SettingError, match='this metric says itself that it is True'):
+    with pytest.raises(SettingError, match='this metric sets it itself, to True'):
         ReconstructionEvaluator(dict(PSNR=dict(type='PSNR', higher_is_better=True)))
 
 

@@ -86,9 +86,9 @@ def test_errors_of_a_ramp_are_its_own(make_images):
 
 
 def test_settings_are_checked(make_images):
-    with pytest.raises(ValueError, match='quarter_turns=4; 1, 2 or 3'):
+    with pytest.raises(ValueError, match='quarter_turns=4; use 1, 2 or 3'):
         RotationEquivariance(4)
     with pytest.raises(ValueError, match='factor=0; a number above 0'):
         ScaleEquivariance(0)
-    with pytest.raises(ValueError, match='0.3 times 24x16 positions is no whole number'):
+    with pytest.raises(ValueError, match='0.3 times 24x16 positions are not whole numbers'):
         ScaleEquivariance(0.3).measure(batch_of(Toy(), make_images(1, 16, 24)))

@@ -95,7 +95,7 @@ def test_a_metric_gives_one_value_an_image():
             return batch.target.mean()
 
     evaluator = ReconstructionEvaluator({'wrong': dict(type=Wrong)})
-    with pytest.raises(ValueError, match='a tensor of one value an image is needed'):
+    with pytest.raises(ValueError, match='a tensor of one value per image is needed'):
         evaluator.process('', [0], ['a'], *images(1))
 
 

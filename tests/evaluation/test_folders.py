@@ -1,3 +1,4 @@
+import json
 import re
 
 import numpy as np
@@ -74,7 +75,7 @@ def test_pictures_without_a_partner_stop_it_and_are_listed_by_side(folders):
     assert summary.images == 1
     assert (summary.protocol['only_real'], summary.protocol['only_reconstructed']) == (1, 1)
     (folders[1] / 'deep/b.png').rename(folders[1] / 'b.png')
-    with pytest.raises(SettingError, match='no two relative paths agree'):
+    with pytest.raises(SettingError, match='no relative path is in both'):
         compare(*folders, allow_unmatched=True)
 
 
@@ -127,15 +128,15 @@ def test_a_pair_too_small_for_a_metric_is_skipped_with_its_size(folders):
     assert [row['path'] for row in summary.rows] == ['deep/b.bmp']
 
 
-def test_the_worst_pairs_are_named_and_written(folders, tmp_path):
+def test_the_worst_pairs_are_named_and_kept(folders, tmp_path):
     Image.open(folders[0] / 'a.webp').save(folders[1] / 'a.png')
     for _ in range(2):  # again into the same folder
-        summary = compare(*folders, pictures=tmp_path / 'worst')
+        summary = compare(*folders, keep=tmp_path)
     assert worst_images(summary, 1)['PSNR'] == [('deep/b.bmp', summary.rows[1]['PSNR'])]
     assert describe_worst(summary)[0].startswith('worst PSNR: deep/b.bmp ')
-    assert sorted(path.name for path in (tmp_path / 'worst').iterdir()) == [
-        'PSNR_1_b.png', 'PSNR_2_a.png', 'SSIM_1_b.png', 'SSIM_2_a.png']
-    with Image.open(tmp_path / 'worst/PSNR_1_b.png') as shown, Image.open(folders[1] / 'deep/b.png') as made:
+    kept = json.loads((tmp_path / 'pictures.json').read_text(encoding='utf-8'))
+    assert kept == {'a.webp': 'pictures/a.png', 'deep/b.bmp': 'pictures/deep/b.png'}
+    with Image.open(tmp_path / kept['deep/b.bmp']) as shown, Image.open(folders[1] / 'deep/b.png') as made:
         assert shown.crop((20, 0, 36, 32)).tobytes() == made.tobytes()
 
 

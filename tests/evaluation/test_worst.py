@@ -1,12 +1,9 @@
 import math
 
 import pytest
-import torch
-from PIL import Image
 
-from wfvae_toolkit.evaluation import describe_worst, worst_images
+from wfvae_toolkit.evaluation import describe_faults, describe_worst, worst_images
 from wfvae_toolkit.evaluation.evaluator import EvaluationSummary
-from wfvae_toolkit.evaluation.worst import write_worst
 
 
 def summary(better, *values, column='score'):
@@ -35,10 +32,16 @@ def test_nothing_is_said_about_a_single_picture():
     assert describe_worst(summary(True, 2.0, 1.0), 1) == ['worst score: b.png 1.0000']
 
 
-def test_a_later_evaluation_replaces_the_pictures(tmp_path):
-    zeros = torch.zeros(1, 3, 8, 8)
-    for values in ((1.0, 2.0), (2.0, 1.0)):
-        write_worst(summary(True, *values), tmp_path / 'worst', lambda path: (zeros, zeros))
-    assert sorted(path.name for path in (tmp_path / 'worst').iterdir()) == ['score_1_b.png', 'score_2_a.png']
-    with Image.open(tmp_path / 'worst/score_1_b.png') as picture:
-        assert picture.height == 8
+def test_what_has_no_score_is_named():
+    found = summary(True, 1.0, math.nan, math.nan)
+    found.metrics['score']['nan'] = 2
+    found.metrics['whole'] = {'higher_is_better': None, 'nan': 1}
+    found.skipped.append({'path': 'd.png', 'reason': 'zero bytes'})
+    assert describe_faults(found) == ['not scored: d.png: zero bytes',
+                                      'not a number: score of 2 images, the first: b.png',
+                                      'not a number: whole of the whole set']
+
+
+def test_the_function_that_is_gone_names_its_replacement():
+    with pytest.raises(ImportError, match='write_worst is gone: .*pictures.json'):
+        from wfvae_toolkit.evaluation import write_worst  # noqa: F401

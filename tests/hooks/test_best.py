@@ -82,10 +82,10 @@ def test_the_best_that_cannot_be_written_is_reported(start_checkpoints, tmp_path
 
 @pytest.mark.parametrize(('settings', 'message'), [
     (dict(save_best='size'), "save_best: 'size': neither direction of this metric is better"),
-    (dict(save_best='PSMR'), "'PSMR' is never measured; one of PSNR, SSIM, .*; did you mean 'PSNR'"),
+    (dict(save_best='PSMR'), "'PSMR' is never measured; use one of PSNR, SSIM, .*; did you mean 'PSNR'"),
     (dict(save_best='PSNR', best_is_higher=False), "'PSNR': higher is better, but best_is_higher=False"),
     (dict(save_best=['PSNR', 'blur.width'], best_is_higher=True), "'blur.width': lower is better"),
-    (dict(save_best='blur'), "'blur' is never measured; one of PSNR, SSIM, blur.width, blur.contrast, size"),
+    (dict(save_best='blur'), "'blur' is never measured; use one of PSNR, SSIM, blur.width, blur.contrast, size"),
     (dict(save_best='flat/grid'), "'flat/grid' is never measured"),
 ])
 def test_a_best_that_means_nothing_is_refused(start_checkpoints, settings, message):

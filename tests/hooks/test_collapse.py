@@ -49,7 +49,7 @@ def test_after_the_last_iteration_it_only_reports(start, caplog):
     hook, runner = start()
     runner.max_iters = 3
     assert stopped_at(hook, runner, [25, 20, 20]) is None
-    assert 'The run is at its end' in caplog.text
+    assert 'The run has reached its end' in caplog.text
 
 
 def test_a_validation_outside_of_training_does_not_count(start):
@@ -80,7 +80,7 @@ def test_a_run_that_had_no_such_hook_brings_its_best_score_alone(start, tmp_path
 
 
 @pytest.mark.parametrize(('settings', 'message'), [
-    (dict(monitor='acc'), "CollapseHook.monitor: 'acc' is never measured; one of PSNR"),
+    (dict(monitor='acc'), "CollapseHook.monitor: 'acc' is never measured; use one of PSNR"),
     (dict(max_returns=1), "max_returns=1 needs the best checkpoint; set default_hooks.checkpoint.save_best='PSNR'"),
     (dict(tolerance=-1), r'tolerance=-1 \(0 or more\)'), (dict(patience=0), r'patience=0 \(1 or more\)'),
     (dict(max_returns=1.5), r'max_returns=1.5 \(0 or more\)')])

@@ -30,5 +30,5 @@ def test_the_discriminator_may_train_while_the_autoencoder_waits(make_model):
 def test_start_is_checked():
     with pytest.raises(ValueError, match='start_iter=-1; 0 or more'):
         DiscriminatorWarmupHook(-1)
-    with pytest.raises(ValueError, match='train_iter=4; 0 to start_iter=3'):
+    with pytest.raises(ValueError, match='train_iter=4; use 0 to start_iter=3'):
         DiscriminatorWarmupHook(3, train_iter=4)

@@ -57,7 +57,7 @@ def test_a_validation_outside_of_training_does_not_count(start):
 
 
 @pytest.mark.parametrize(('settings', 'message'), [
-    (dict(monitor='acc'), "EarlyStoppingHook.monitor: 'acc' is never measured; one of PSNR"),
+    (dict(monitor='acc'), "EarlyStoppingHook.monitor: 'acc' is never measured; use one of PSNR"),
     (dict(rule='less'), "'PSNR': greater is better, but rule='less'"),
     (dict(monitor='turned.image', rule='greater'), "less is better, but rule='greater'"),
     (dict(rule='higher'), "rule='higher'; 'greater', 'less' or None")])

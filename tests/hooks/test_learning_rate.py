@@ -74,7 +74,7 @@ def test_reaches_torchs_optimizers(make_model, make_optimizers):
 
 
 @pytest.mark.parametrize(('settings', 'message'), [
-    (dict(decay='linear'), "decay='linear'; one of constant, cosine, linear_tail"),
+    (dict(decay='linear'), "decay='linear'; use one of constant, cosine, linear_tail"),
     (dict(warmup_iters=-1), 'warmup_iters=-1'),
     (dict(final_factor=1.5), 'final_factor=1.5'),
     (dict(tail=0), 'tail=0'),

@@ -117,7 +117,7 @@ def test_a_wrong_call_is_refused_in_a_sentence(runner, name, value, message):
 def test_a_name_belongs_to_one_hook(runner):
     hook = make_hook(runner)
     hook.log_number('mine', 1.0)
-    with pytest.raises(SettingError, match='came twice in one iteration'):
+    with pytest.raises(SettingError, match='was given twice in one iteration'):
         hook.log_number('mine', 2.0)
 
 

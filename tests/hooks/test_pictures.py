@@ -94,7 +94,7 @@ def test_images_of_another_size_stay_out_and_the_log_says_so_once(tmp_path, capl
             images = torch.zeros(1, 3, height, 32)
             hook.after_val_iter(runner, 0, outputs={'target': images, 'reconstructions': {'': images}})
         hook.after_val_epoch(runner)
-    assert caplog.messages == ['PicturesHook: shows 2 of the first 3 validation images: the others have another size '
-                               'than the first, 32x16']
+    assert caplog.messages == ['PicturesHook: shows 2 of the first 3 validation images: the others differ in size '
+                               'from the first, 32x16']
     with Image.open(tmp_path / 'pictures/iter_5.png') as picture:
         assert picture.height == 2 * 16 + 4

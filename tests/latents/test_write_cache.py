@@ -147,7 +147,7 @@ def test_bad_files_are_left_out_and_listed_if_that_is_accepted(make, photos, tmp
     index = LatentIndex.read(folder)
     assert [entry['path'] for entry in index.skipped] == names[2:6]
     assert list(CachedLatents(folder).names) == names[:2] + names[6:]
-    with pytest.raises(LatentCacheError, match='4 files could not be read when it was begun'):
+    with pytest.raises(LatentCacheError, match='4 files could not be read when the cache was started'):
         make(data=data)
 
 
@@ -187,7 +187,7 @@ def test_converted_colours_are_another_cache(make, model, photos, tmp_path):
 ])
 def test_another_setting_is_refused_and_named(make, changes, difference):
     before = shards(make())
-    with pytest.raises(LatentCacheError, match=f'cache holds a cache made otherwise: .*{difference}'):
+    with pytest.raises(LatentCacheError, match=f'holds a cache that was made with other settings: .*{difference}'):
         make(**changes)
     assert shards(make()) == before
 
@@ -199,12 +199,12 @@ def test_another_model_or_other_pictures_are_refused(make, make_model, photos, t
     with pytest.raises(LatentCacheError, match=r'it was made by .*model\.pth \(ema .*other\.pth .*: config or weights'):
         make(model=other)
     other.path = tmp_path / 'model.pth'
-    with pytest.raises(LatentCacheError, match=r'otherwise: .*model\.pth \(ema weights\) has changed since'):
+    with pytest.raises(LatentCacheError, match=r'other settings: .*model\.pth \(ema weights\) has changed since'):
         make(model=other)
     data = tmp_path / 'renamed'
     shutil.copytree(photos / 'train', data)
     next(data.iterdir()).rename(data / 'x.png')
-    with pytest.raises(LatentCacheError, match='made otherwise: the list of its 9 pictures is another one'):
+    with pytest.raises(LatentCacheError, match='made with other settings: the list of its 9 pictures is another one'):
         make(data=data)
     (tmp_path / 'cache/index.json').unlink()
     with pytest.raises(LatentCacheError, match='shard_00000.safetensors belongs to another cache'):

@@ -133,7 +133,7 @@ def test_odd_sizes_are_refused(wavelet, size):
 
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(ValueError, match=r"'morl' is no discrete wavelet of PyWavelets; known: .*coif3.*db2"):
+    with pytest.raises(ValueError, match=r"'morl' is not a discrete wavelet of PyWavelets; known: .*coif3.*db2"):
         DiscreteWavelet('morl')
 
 

@@ -28,12 +28,18 @@ def test_convert(tool, run, tmp_path, capsys, form, name, weights):
 
 @pytest.mark.parametrize(('arguments', 'message'), [
     (('nowhere', 'a.pth', '--to', 'native'), 'nowhere: no such file or folder'),
-    (('run', 'a.pth', '--to', 'onnx9'), '--to onnx9: one of native, earlier')])
+    (('run', 'a.pth', '--to', 'onnx9'), '--to onnx9: use one of native, earlier')])
 def test_errors_are_one_line(tool, run, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match=f'^error: {message}') as exit_:
         tool('convert')(*arguments)
     assert len(exit_.value.code.splitlines()) == 1
+
+
+def test_a_tilde_is_the_home_of_the_user(tool, run, tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    tool('convert')('~/run', '~/a.pth', '--to', 'native')
+    assert (tmp_path / 'a.pth').is_file()
 
 
 def test_options_of_one_form_are_refused_for_another(tool, run, tmp_path):

@@ -178,7 +178,7 @@ def test_damaged_newest_checkpoint_falls_back_to_the_one_before(train, stopped, 
     capsys.readouterr()
     train('tiny', stopped, '--resume', **{**BASE, 'train_cfg.max_iters': 7, 'default_hooks.checkpoint.interval': 2})
     said = ''.join(capsys.readouterr())
-    assert f'{newest}: damaged or no checkpoint' in said or f'{newest}: refused' in said
+    assert f'{newest}: damaged or not a checkpoint' in said or f'{newest}: refused' in said
     assert 'trying the checkpoint before' in said
     assert f'resumed from {stopped}/iter_4.pth at iteration 4 of 7' in said
     assert torch.load(newest, weights_only=True)['meta']['iteration'] == 6

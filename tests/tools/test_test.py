@@ -158,7 +158,22 @@ def test_pictures_of_any_size_are_scored_on_their_own_pixels(score, tool, run, t
     assert [row['path'] for row in compared] == [row['path'] for row in rows] == ['a.png', 'b.png', 'c.png']
     for ours, theirs in zip(rows, compared, strict=True):
         assert float(ours['PSNR']) == pytest.approx(float(theirs['PSNR']), rel=1e-6)
-    assert len(list((tmp_path / 'worst').glob('PSNR_*.png'))) == len(list((tmp_path / 'worst').iterdir())) / 2 == 3
+    kept = json.loads((tmp_path / 'pictures.json').read_text(encoding='utf-8'))
+    assert kept == {name: f'pictures/{name}' for name in ('a.png', 'b.png', 'c.png')}
+    assert not (tmp_path / 'worst').exists()
+
+
+def test_a_score_that_is_not_a_number_is_named_and_ends_with_an_error(score, run, tmp_path, capsys):
+    part = tmp_path / 'nan_part.py'
+    part.write_text('def measure(reconstruction, target):\n    return (target - 2).mean((1, 2, 3)).sqrt()\n')
+    row = {'val_evaluator.metrics.broken': dict(type='PictureFunction', function='nan_part.measure'),
+           'custom_imports': dict(imports='nan_part')}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        with pytest.raises(SystemExit, match='some scores are not numbers; --skip-bad accepts that'):
+            score(run, **row)
+    assert 'not a number: broken of 3 images, the first: 01.png' in capsys.readouterr().err
+    assert read(tmp_path)[0]['metrics']['broken']['mean'] is None
 
 
 def test_a_tilde_is_the_home_of_the_user(tool, run, photos, monkeypatch):
@@ -178,7 +193,7 @@ def test_nothing_but_bad_files_is_an_error_whatever_is_accepted(score, run, tmp_
 @pytest.mark.parametrize(('checkpoint', 'message'), [
     ('nowhere.pth', 'nowhere.pth: no such file'),
     ('.', 'no iter_N.pth and no config.json in it'),
-    ('words.pth', 'words.pth: damaged or no checkpoint|words.pth: refused'),
+    ('words.pth', 'words.pth: damaged or not a checkpoint|words.pth: refused'),
 ])
 def test_no_checkpoint_is_one_line(score, tmp_path, checkpoint, message):
     (tmp_path / 'words.pth').write_text('no checkpoint')

@@ -56,7 +56,7 @@ def test_the_factor_ends_at_max_ratio(make_model, make_images):
 @pytest.mark.parametrize(('keys', 'message'), [
     (dict(balance=['pixle']), 'balance names pixle; rows: pixel, wavelet'),
     (dict(balance=['vf']), 'balance names vf'),
-    (dict(balance=['pixel'], balance_at='encoder.conv_ou'), r"'encoder\.conv_ou': no layer .* encoder\.conv_out")])
+    (dict(balance=['pixel'], balance_at='encoder.conv_ou'), r"'encoder\.conv_ou': .*no layer .* encoder\.conv_out")])
 def test_a_balance_that_names_nothing_is_refused(make_model, keys, message):
     with pytest.raises(SettingError, match=message):
         make_model(losses=losses(**keys), discriminator=None)
@@ -70,7 +70,7 @@ def test_a_layer_that_does_not_train_is_refused(make_model):
 
 def test_a_row_that_does_not_reach_the_layer_is_refused(make_model, make_images):
     model = make_model(losses=losses(balance=['pixel']), discriminator=None)
-    with pytest.raises(SettingError, match=r'losses\.vf.*no gradient of vf depends on the reconstruction'):
+    with pytest.raises(SettingError, match=r'losses\.vf.*vf does not depend on the reconstruction'):
         model.autoencoder_turn(make_images())
 
 

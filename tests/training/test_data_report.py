@@ -38,18 +38,18 @@ def faulty(train, photos, tmp_path_factory):
 
 def test_the_first_bad_files_are_named_and_all_are_counted(faulty):
     log = log_of(faulty[1])
-    assert log.count('; another picture stands in for it') == 5
+    assert log.count('; another picture replaces it') == 5
     assert 'not an image, or its header is damaged' in log
     assert log.count('further ones are only listed in') == 1
-    assert '8 of 10 training files could not be used, others stood in for them; ' in log
+    assert '8 of 10 training files could not be used, other pictures replaced them; ' in log
 
 
 def test_files_passed_over_small_pictures_and_colour_profiles_are_said(faulty):
     data, run = faulty
     log = log_of(run)
     assert log.count(f'{data}/train: 10 pictures; 1 other files are passed over: 1 .heic') == 1
-    assert log.count('pictures that are too small are enlarged') == 1
-    assert log.count('colour profile Display P3 (not converted): a first picture has it') == 1
+    assert log.count('enlarges pictures that are too small') == 1
+    assert log.count('a first picture has the colour profile Display P3 (not converted)') == 1
     assert 'of 8 pictures were enlarged' in log
     assert 'of 8 pictures have the colour profile Display P3 (not converted)' in log
 

@@ -113,13 +113,34 @@ def test_what_has_no_meaning_is_refused(make_model, settings, message):
         make_model(**settings)
 
 
+class Masked(DiscriminatorLoss):
+    """A row that asks for a mask."""
+
+    def forward(self, step):
+        return step.extra('mask').float().mean() * step.features('fake')[0].mean()
+
+
+@pytest.mark.parametrize('policy', ['translation', 'color'])
+def test_a_mask_that_does_not_fit_the_augmented_images_is_refused(make_model, make_images, policy):
+    model = make_model(losses=dict(pixel=PIXEL, adversarial=ADVERSARIAL, masked=dict(type=Masked)),
+                       discriminator_augmentation=dict(type='DiffAugment', policy=[policy]))
+    images = make_images()
+    extras = dict(mask=torch.ones_like(images[:, :1], dtype=torch.uint8), label=torch.zeros(len(images)))
+    if policy == 'color':
+        assert model.discriminator_turn(images, extras=extras)[1]['masked'].isfinite()
+        return
+    with pytest.raises(SettingError, match="the mask 'mask' does not fit .*augmentation .*set it to None"):
+        model.discriminator_turn(images, extras=extras)
+    assert list(model.judge(images, images, extras=extras).extras) == ['label']
+
+
 def test_a_row_with_weights_of_its_own_is_refused(make_model):
     class Learned(Seen):
         def __init__(self):
             super().__init__()
             self.scale = torch.nn.Parameter(torch.ones(()))
 
-    with pytest.raises(SettingError, match=r'losses\.own: Learned .*trains the discriminator.*no parameters'):
+    with pytest.raises(SettingError, match=r'losses\.own: Learned has parameters, .* would not train'):
         make_model(losses=dict(pixel=PIXEL, adversarial=ADVERSARIAL, own=dict(type=Learned)))
 
 

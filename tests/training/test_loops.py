@@ -78,7 +78,8 @@ def test_fp16_counts_a_term_that_is_not_finite_at_once(train, tmp_path):
     with pytest.raises(SystemExit) as end:
         train('tiny', tmp_path, **{**BASE, 'model.precision': 'fp16', 'train_cfg.max_skipped': 2},
               custom_hooks=[{**ATTEMPTS, 'scale': 2.0**10}, spoil])
-    assert str(end.value.code).startswith('error: 2 updates in a row skipped at iteration 2: pixel went bad first')
+    assert str(end.value.code).startswith('error: 2 updates in a row skipped at iteration 2: pixel was the first that '
+                                          'was not finite')
 
 
 def test_gradients_that_no_scale_of_fp16_makes_finite_end_the_run(train, tmp_path):

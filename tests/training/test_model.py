@@ -33,7 +33,7 @@ def test_forward_reconstructs_through_the_mean(make_model, make_images):
 # settings
 
 @pytest.mark.parametrize(('settings', 'message'), [
-    (dict(precision='fp8'), "precision='fp8': one of fp32, bf16"),
+    (dict(precision='fp8'), "precision='fp8': use one of fp32, bf16"),
     (dict(losses=dict(pixel=PIXEL, adversarial={**ADVERSARIAL, 'balance': ('pixels',)})),
      'losses.adversarial.balance names pixels; rows: .*pixel'),
     (dict(discriminator=None), 'losses.adversarial needs model.discriminator'),

@@ -26,7 +26,8 @@ def test_a_run_that_diverged_says_what_went_bad_and_keeps_it(diverged):
     folder, message = diverged
     place = folder / 'non_finite_iter_1'
     kept = torch.load(place / 'batch_rank_0.pth', weights_only=True)
-    assert message.startswith(f'error: 3 updates in a row skipped at iteration 1: {kept["term"]} went bad first')
+    assert message.startswith(f'error: 3 updates in a row skipped at iteration 1: {kept["term"]} was the first that '
+                              'was not finite')
     assert str(place) in message
     assert not torch.isfinite(kept['log'][kept['term']]).all()
     first, second = kept['micro_batches']

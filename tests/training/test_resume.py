@@ -138,8 +138,8 @@ def test_new_settings_take_effect_and_are_said(six, resume, tmp_path):
 def test_nothing_is_said_where_nothing_has_changed(six, resume):
     said = resume(six, **{'train_cfg.max_iters': 6})
     assert f'resumed from {six} at iteration 6 of 6' in said
-    assert not {'->', 'beside the settings', 'settings that have changed'} & {word for word in (
-        '->', 'beside the settings', 'settings that have changed') if word in said}
+    assert not {'->', 'other things that have changed', 'settings that have changed'} & {word for word in (
+        '->', 'other things that have changed', 'settings that have changed') if word in said}
 
 
 REFUSED = {
@@ -213,7 +213,7 @@ def test_machine_versions_processes_and_data_are_said(rewritten, resume):
                  'train_dataloader: another list of files, 1000 before and 9 now'):
         assert re.search(f'\n  {line}', said), line
         assert re.search(f'\n  since then: {line}', said), line
-    assert 'val_dataloader' not in said.partition('beside the settings')[2].partition('run\n')[0]
+    assert 'val_dataloader' not in said.partition('other things that have changed')[2].partition('run\n')[0]
 
 
 def test_another_teacher_is_noticed(six, rewritten, resume, train, tmp_path):

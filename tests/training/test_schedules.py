@@ -104,7 +104,7 @@ def test_another_length_is_noticed(build):
     (dict(autoencoder=[WARMUP]), r'has no row discriminator; give discriminator=\[\]'),
     (dict(generator=[], autoencoder=[], discriminator=[]), 'param_scheduler.generator: a list for every optimizer'),
     (dict(autoencoder=[WARMUP, 'LinearLR'], discriminator=[]), r"param_scheduler.autoencoder.1: 'LinearLR': use dict"),
-    ([{**WARMUP, 'begin': LENGTH, 'end': 99}], f'begin={LENGTH}: the run ends before'),
+    ([{**WARMUP, 'begin': LENGTH, 'end': 99}], f'begin={LENGTH}: the run ends earlier'),
     ([{**WARMUP, 'factor': 1}], 'LinearLR: no setting factor; its settings are .*start_factor'),
     ([{**WARMUP, 'start_factor': 3}], 'LinearLR: Starting multiplicative factor'),
     ([dict(type='LinearRL', by_epoch=False)], "did you mean 'LinearLR'"),

@@ -50,5 +50,5 @@ def test_without_srun_the_error_names_what_is_missing(monkeypatch):
 
 def test_without_scontrol_the_address_must_be_given(monkeypatch, tmp_path):
     monkeypatch.setenv('PATH', str(tmp_path))
-    with pytest.raises(LaunchError, match=r'no first host of gpu\[07-08,11\] .*; set MASTER_ADDR'):
+    with pytest.raises(LaunchError, match=r'cannot find the first host of gpu\[07-08,11\] .*; set MASTER_ADDR'):
         distributed._torchrun_variables(SLURM)

@@ -164,7 +164,7 @@ def test_a_folder_that_vanished(tmp_path, when):
             shutil.rmtree(folder)
             file.write(b'')
 
-    with pytest.raises(WriteError, match=f'{folder}/file: not written: .*; its folder is gone'):
+    with pytest.raises(WriteError, match=f'{folder}/file: not written: .*; its folder does not exist'):
         write()
     assert not folder.exists()
 

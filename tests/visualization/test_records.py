@@ -86,5 +86,5 @@ def test_nothing_written_yet(tmp_path):
 
 def test_a_row_that_cannot_be_written_names_its_file(tmp_path):
     writer = RecordWriter(tmp_path / 'run')
-    with pytest.raises(WriteError, match=f'{tmp_path}/run/log.jsonl: not written: .*; its folder is gone'):
+    with pytest.raises(WriteError, match=f'{tmp_path}/run/log.jsonl: not written: .*; its folder does not exist'):
         writer.write('train', {'iteration': 1})

@@ -11,7 +11,7 @@ def main(arguments=None):
                                                  'plug-ins included.')
     parser.add_argument('--registry', metavar='NAME', help="only this one: 'loss' or LOSSES, 'mid block' or MID_BLOCKS")
     add_import_argument(parser)
-    parser.add_argument('--json', metavar='FILE', help='write the list there as well')
+    parser.add_argument('--json', metavar='FILE', help='also write the list to this file')
     options = parser.parse_args(arguments)
 
     from wfvae_toolkit.analysis.parts import as_records, format_parts, list_parts

@@ -9,7 +9,8 @@ from wfvae_toolkit.utils.options import add_config_arguments, friendly_errors
 def main(arguments=None):
     parser = argparse.ArgumentParser(description="Parameters, FLOPs and latent size of a config's autoencoder.")
     add_config_arguments(parser)
-    parser.add_argument('--size', type=int, default=256, metavar='PX', help='edge of the image that is counted')
+    parser.add_argument('--size', type=int, default=256, metavar='PX', help='edge of the image that FLOPs are counted '
+                        'for')
     options = parser.parse_args(arguments)
 
     from wfvae_toolkit.analysis.summary import format_summary, summarize_model

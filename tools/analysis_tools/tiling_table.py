@@ -2,7 +2,7 @@
 
 import argparse
 
-from wfvae_toolkit.utils.options import friendly_errors
+from wfvae_toolkit.utils.options import add_import_argument, friendly_errors
 
 
 def size(text):
@@ -18,12 +18,17 @@ def main(arguments=None):
     parser.add_argument('--sizes', type=size, nargs='+', default=[(512, 768), (1024, 1024)], metavar='WxH',
                         help='pictures in px (default: 512x768 1024x1024)')
     parser.add_argument('--tile', type=int, default=512, metavar='PX', help='edge of a tile (default: 512)')
-    parser.add_argument('--tiled-only', action='store_true', help='for sizes that need more memory without tiling')
+    parser.add_argument('--tiled-only', action='store_true', help='do not measure without tiling, which needs more '
+                        'memory')
+    add_import_argument(parser)
     options = parser.parse_args(arguments)
 
     from wfvae_toolkit.analysis.tiling import format_costs, measure_tiling
+    from wfvae_toolkit.utils.plugins import import_modules
 
-    print(format_costs(measure_tiling(options.source, options.sizes, options.tile, untiled=not options.tiled_only)))
+    import_modules(options.imports)
+    print(format_costs(measure_tiling(options.source, options.sizes, options.tile, untiled=not options.tiled_only,
+                                      imports=options.imports)))
 
 
 if __name__ == '__main__':

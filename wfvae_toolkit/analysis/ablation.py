@@ -75,9 +75,10 @@ def plan_runs(configs, seeds, max_iters, folder, options=None):
     options = dict(options or {})
     taken = {'train_cfg.max_iters', 'randomness.seed'} & options.keys()
     if taken:
-        raise SettingError(f'--cfg-options {" ".join(sorted(taken))}: the budget and --seeds set these')
+        raise SettingError(f'--cfg-options {" ".join(sorted(taken))}: the budget and --seeds set these already; leave '
+                           'them out')
     if len(set(seeds)) < len(seeds):
-        raise SettingError(f'--seeds {" ".join(map(str, seeds))}: give each once')
+        raise SettingError(f'--seeds {" ".join(map(str, seeds))}: give each seed once')
     runs = []
     for seed in seeds:
         for name, config in config_names(configs).items():
@@ -93,7 +94,7 @@ def config_names(configs):
     """Name -> config, in order; SettingError if two files have one name."""
     names = {Path(config.rpartition('::')[2]).stem: config for config in configs}
     if len(names) < len(configs):
-        raise SettingError(f'{" ".join(configs)}: each config once, and no two of one file name')
+        raise SettingError(f'{" ".join(configs)}: give each config once; no two may have the same file name')
     return names
 
 

@@ -113,7 +113,7 @@ def _train_and_score(call, run):
     # A run that was told to stop saves and ends well, but is not done.
     done = max((row['iteration'] for row in read_records(run.folder)), default=0)
     if done < run.max_iters:
-        raise RunFailed(f'{run.label}: stopped at update {done} of {run.max_iters}; the same command goes on')
+        raise RunFailed(f'{run.label}: stopped at update {done} of {run.max_iters}; the same command continues')
     call(run.label, run.folder, 'test.py', run.config, run.folder, '--work-dir', run.folder / 'evaluation',
          '--no-report', *as_arguments(run.scoring))
 

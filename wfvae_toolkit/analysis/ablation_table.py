@@ -94,7 +94,7 @@ def collect(runs, sizes):
             values[run.name, run.seed] = measured
             directions |= found
             if paths not in (None, found_paths):
-                raise SettingError(f'{run.label}: scored on other images than the runs before it')
+                raise SettingError(f'{run.label}: its images differ from those of the runs before it')
             paths = found_paths
     names = list(dict.fromkeys(run.name for run in runs))
     rows = [_row([run for run in runs if run.name == name], sizes[name]) for name in names]

@@ -29,7 +29,7 @@ def summarize_model(model_cfg, size=256):
         size (int): edge of the square image in px whose forward pass is counted (multiply and add: 2 FLOPs).
 
     Raises:
-        ValueError: the autoencoder's factor does not divide ``size``.
+        SettingError: the autoencoder's factor does not divide ``size``.
     """
     autoencoder = AUTOENCODERS.build(model_cfg['autoencoder']).eval()
     networks = {'encoder': autoencoder.encoder, 'decoder': autoencoder.decoder}

@@ -1,4 +1,4 @@
-"""What tiling costs and changes: time, peak memory and largest error beside the untiled model."""
+"""What tiling costs and changes: time, peak memory and largest difference from the model without tiling."""
 
 import multiprocessing
 import time
@@ -12,11 +12,14 @@ from wfvae_toolkit.models.tiling import set_tiling
 from wfvae_toolkit.registry import AUTOENCODERS
 from wfvae_toolkit.utils.config import load_config
 from wfvae_toolkit.utils.device import default_device, peak_memory_bytes
+from wfvae_toolkit.utils.plugins import import_modules
 
 
 @dataclass
 class TilingCost:
-    """One picture; ``tile`` None: untiled. Errors: the largest absolute difference from untiled, None where it is it.
+    """One picture; ``tile`` None: without tiling.
+
+    Errors: largest absolute difference from the result without tiling; None for the row without tiling.
 
     ``peak_memory_bytes``: the process' resident memory, model included, or what torch allocated on a GPU.
     """
@@ -31,17 +34,18 @@ class TilingCost:
     image_error: float | None = None
 
 
-def measure_tiling(source, sizes, tile=512, untiled=True):
+def measure_tiling(source, sizes, tile=512, untiled=True, imports=()):
     """Encode noise and decode standard normal latents of each size, every run in a process of its own.
 
     Args:
         source (str): a config, ending in .py, for random weights (seed 0), or a MODEL.
         sizes (list[tuple[int, int]]): width and height in px, multiples of f.
         tile (int): see ``Tiling``.
-        untiled (bool): run untiled too, and compare.
+        untiled (bool): run without tiling too, and compare.
+        imports (Sequence[str]): modules that register parts of the autoencoder; each process imports them.
 
     Returns:
-        list[TilingCost]: for each size untiled, then tiled.
+        list[TilingCost]: for each size without tiling, then with tiling.
 
     Raises:
         SettingError: a size or tile that f does not divide, or an autoencoder without tiling.
@@ -50,9 +54,9 @@ def measure_tiling(source, sizes, tile=512, untiled=True):
     for width, height in sizes:
         reference = None
         if untiled:
-            cost, *reference = _in_own_process(source, width, height, None)
+            cost, *reference = _in_own_process(imports, source, width, height, None)
             costs.append(cost)
-        cost, *results = _in_own_process(source, width, height, tile)
+        cost, *results = _in_own_process(imports, source, width, height, tile)
         if reference:
             cost.latent_error, cost.image_error = (float((ours - whole).abs().max())
                                                    for ours, whole in zip(results, reference, strict=True))
@@ -71,9 +75,10 @@ def format_costs(costs):
     return '\n'.join(lines)
 
 
-def _in_own_process(*arguments):
+def _in_own_process(imports, *arguments):
     # A process' peak never falls, so a second run in it would show the first one's.
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context('spawn')) as pool:
+    context = multiprocessing.get_context('spawn')
+    with ProcessPoolExecutor(1, context, initializer=import_modules, initargs=(imports,)) as pool:
         cost, latents, image = pool.submit(_measure, *arguments).result()
     return cost, torch.from_numpy(latents), torch.from_numpy(image)
 

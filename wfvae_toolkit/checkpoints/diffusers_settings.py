@@ -54,11 +54,11 @@ def from_diffusers_settings(settings, path):
     convert = {EXPORTED_CLASS: _exported, 'AutoencoderKL': _kl, 'AutoencoderDC': _dc}[settings['_class_name']]
     for key in ('latents_mean', 'latents_std', 'block_out_channels'):
         if not isinstance(settings.get(key, []), (list, type(None))):
-            raise CheckpointError(f'{path}: {key}={settings[key]!r}; a list is read')
+            raise CheckpointError(f'{path}: {key}={settings[key]!r}; a list is needed')
     own = {key: value for key, value in settings.items() if not key.startswith('_') and key not in _LATENT_KEYS}
     config = convert(own, path)
     if not isinstance(config['latent_channels'], int):
-        raise CheckpointError(f'{path}: latent_channels={config["latent_channels"]!r}; an integer is read')
+        raise CheckpointError(f'{path}: latent_channels={config["latent_channels"]!r}; an integer is needed')
     return config, _statistics(settings, config['latent_channels'], path)
 
 
@@ -76,7 +76,7 @@ def _exported(settings, path):
         raise CheckpointError(f'{path}: {EXPORTED_CLASS} has no setting {", ".join(unknown)}; it has '
                               f'{", ".join(known)}')
     if 'latent_channels' not in settings:
-        raise CheckpointError(f'{path}: says no latent_channels')
+        raise CheckpointError(f'{path}: latent_channels is missing')
     return dict(type='WFVAE2Image', **settings)
 
 
@@ -90,13 +90,13 @@ def _kl(settings, path):
                               f'{", ".join(f"{key}={value!r}" for key, value in sorted(other.items()))}')
     missing = sorted(_KL_SETTINGS.keys() - settings.keys())
     if missing:
-        raise CheckpointError(f'{path}: says no {", ".join(missing)}')
+        raise CheckpointError(f'{path}: missing: {", ".join(missing)}')
     return dict(type='DiffusersAutoencoderKL', **{ours: settings[key] for key, ours in _KL_SETTINGS.items()})
 
 
 def _dc(settings, path):
     if settings.get('in_channels', 3) != 3:
-        raise CheckpointError(f'{path}: AutoencoderDC with in_channels={settings["in_channels"]}; 3 is read')
+        raise CheckpointError(f'{path}: AutoencoderDC with in_channels={settings["in_channels"]}; only 3 is supported')
     return {'type': 'DiffusersAutoencoderDC', 'latent_channels': 32, **settings}
 
 
@@ -110,6 +110,7 @@ def _statistics(settings, channels, path):
     numbers = [scale, shift, *mean, *std]
     finite = all(isinstance(value, (int, float)) and math.isfinite(value) for value in numbers)
     if not finite or len(mean) != channels or len(std) != channels or scale <= 0 or min(std) <= 0:
-        raise CheckpointError(f'{path}: {", ".join(_LATENT_KEYS)} are no statistics of {channels} latent channels')
+        raise CheckpointError(f'{path}: {", ".join(_LATENT_KEYS)} must be finite, one for each of {channels} latent '
+                              'channels, and scales above 0')
     return LatentStatistics(tuple(m + s * shift for m, s in zip(mean, std, strict=True)),
                             tuple(s / scale for s in std))

@@ -119,7 +119,7 @@ def earlier_checkpoint_models(content, path):
     """ModelFile of the content of an earlier ``.ckpt``; its settings are read from config.json beside it."""
     config_path = path.with_name(CONFIG_NAME)
     if not config_path.is_file():
-        raise CheckpointError(f'{path}: an earlier checkpoint, which does not say its settings; put its config.json '
+        raise CheckpointError(f'{path}: a checkpoint of the earlier code, without its settings; put its config.json '
                               'beside it')
     settings = read_config(config_path)
     if (settings.get('_class_name') or CLASSES[0]) not in CLASSES:
@@ -146,7 +146,7 @@ def _renamed(state, path):
     """Earlier state dict, with or without the prefix ``module.`` -> ours. CheckpointError if it is none."""
     if not isinstance(state, dict) or not all(
             isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()):
-        raise CheckpointError(f'{path}: its weights are no dict of tensors')
+        raise CheckpointError(f'{path}: its weights are not a dict of tensors')
     try:
         return convert_earlier_state({key.removeprefix('module.'): value for key, value in state.items()},
                                      'autoencoder')
@@ -162,7 +162,7 @@ def _apply(rules, key):
 
 def _autoencoder_key(key):
     if not key.startswith(('encoder.', 'decoder.')):
-        raise ValueError(f'{key!r} is no key of an earlier autoencoder: they start with encoder. or decoder.')
+        raise ValueError(f'{key!r} is not a key of an earlier autoencoder; its keys start with encoder. or decoder.')
     return _apply(_AUTOENCODER_RULES, key)
 
 
@@ -177,7 +177,7 @@ def _discriminator_state(state_dict):
     kinds = {match[1] is None for match in matches.values() if match}
     strange = [key for key, match in matches.items() if not match or match[4] not in _SPECTRAL_NORM or len(kinds) > 1]
     if strange:
-        raise ValueError(f'no keys of an earlier spectral-norm PatchGAN: {", ".join(sorted(strange)[:5])}')
+        raise ValueError(f'these are not keys of an earlier spectral-norm PatchGAN: {", ".join(sorted(strange)[:5])}')
     places = {key: (int(match[2] or 0), int(match[1] or match[3])) for key, match in matches.items()}
     scales = sorted({scale for scale, _ in places.values()}, reverse=True)
     names = {}

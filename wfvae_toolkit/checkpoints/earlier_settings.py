@@ -77,7 +77,7 @@ def to_earlier_settings(config, statistics):
         CheckpointError: settings that the earlier form has no words for; the message names them.
     """
     if config['type'] != 'WFVAE2Image':
-        raise CheckpointError(f'{config["type"]} has no earlier form; WFVAE2Image has')
+        raise CheckpointError(f'{config["type"]} cannot be written in the earlier form; only WFVAE2Image can')
     full = with_defaults(config)
     name = SUCCESSOR_CLASS if full['output_activation'] else IMAGE_CLASS
     statistics = statistics or LatentStatistics.identity(full['latent_channels'])
@@ -116,8 +116,9 @@ def _infer_class(settings, path):
     found = [name for name, keys in own.items() if keys]
     if len(found) != 1:
         reason = ('; '.join(f'{", ".join(keys)} belongs to {name}' for name, keys in own.items()) if found
-                  else 'no setting that only one of them has')
-        raise CheckpointError(f'{path}: is it {" or ".join(CLASSES)}? ({reason}); write "_class_name" into it')
+                  else 'it has no setting that only one of them knows')
+        raise CheckpointError(f'{path}: its class is not clear, {" or ".join(CLASSES)} ({reason}); write '
+                              '"_class_name" into it')
     return found[0]
 
 
@@ -127,21 +128,21 @@ def _check_values(full, name, path):
         raise CheckpointError(f'{path}: {name} with {key}={full[key]!r}; {accepted}')
 
     if not isinstance(full['latent_dim'], int):
-        refuse('latent_dim', 'an integer is read')
+        refuse('latent_dim', 'an integer is needed')
     for key in ('base_channels', 'decoder_base_channels', 'mid_layers_type'):
         if not isinstance(full[key], list) and not (full[key] is None and key == 'decoder_base_channels'):
-            refuse(key, 'a list is read')
+            refuse(key, 'a list is needed')
     stages = len(full['base_channels']) - 1
     if full.get('layer_res_type') not in (None, ['ResnetBlock2D'] * stages):
-        refuse('layer_res_type', f"only 'ResnetBlock2D' is known, once for each of the {stages} stages")
+        refuse('layer_res_type', f"only 'ResnetBlock2D' is supported, once for each of the {stages} stages")
     for key in ('encoder_num_resblocks', 'decoder_num_resblocks'):
         if name == IMAGE_CLASS and not isinstance(full[key], int):
             refuse(key, 'it takes one number for all stages')
     for key, words in (('norm_type', _NORMS), ('block_type', _SAMPLING)):
         if key in full and full[key] not in list(words):
-            refuse(key, f'known are {", ".join(words)}')
+            refuse(key, f'use one of {", ".join(words)}')
     if any(kind not in list(_MIDS) for kind in full['mid_layers_type']):
-        refuse('mid_layers_type', f'known are {", ".join(_MIDS)}')
+        refuse('mid_layers_type', f'use some of {", ".join(_MIDS)}')
 
 
 def _per_channel(full, key, channels, path):
@@ -149,8 +150,8 @@ def _per_channel(full, key, channels, path):
     values = full[key] if isinstance(full[key], list) else [full[key]] * channels
     numbers = all(isinstance(value, (int, float)) and math.isfinite(value) for value in values)
     if len(values) != channels or not numbers or (key == 'scale' and min(values) <= 0):
-        raise CheckpointError(f'{path}: {key}={full[key]!r}; one number or {channels} are read'
-                              + ', above 0' * (key == 'scale'))
+        raise CheckpointError(f'{path}: {key}={full[key]!r}; use one finite number or a list of {channels}'
+                              + (', each above 0' if key == 'scale' else ''))
     return [float(value) for value in values]
 
 
@@ -162,7 +163,7 @@ def _layers(layers, name):
 
 
 def _word(words, ours):
-    """Earlier word for one of our types; the first one where there is none, and the comparison then names it."""
+    """Earlier word for one of our types. For a type without one, any word: comparing with the config then fails."""
     return next((word for word, type_ in words.items() if type_ == ours), next(iter(words)))
 
 

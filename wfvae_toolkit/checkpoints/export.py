@@ -65,9 +65,9 @@ def export_model(model, output, form, force=False, **options):
         CheckpointError: the form cannot express the model, a weight is NaN or infinite, or what was written does not
             read back as it.
     """
-    output = Path(output)
+    output = Path(output).expanduser()
     if form not in EXPORTERS:
-        raise SettingError(f'--to {form}: one of {", ".join(EXPORTERS)}')
+        raise SettingError(f'--to {form}: use one of {", ".join(EXPORTERS)}')
     if output.exists():
         if not force:
             raise SettingError(f'{output} exists; --force replaces it')
@@ -101,7 +101,7 @@ def check_copy(model, path):
     if not all(math.isclose(*pair, rel_tol=1e-15) for pair in zip(*numbers, strict=True)):
         lost.append('latent statistics')
     if lost:
-        raise CheckpointError(f'{path}: does not read back as what was written; different: {", ".join(lost[:5])}')
+        raise CheckpointError(f'{path}: what was written reads back differently: {", ".join(lost[:5])}')
 
 
 def _equal(first, second):

@@ -23,7 +23,7 @@ def read_config(path):
     except (OSError, ValueError) as error:
         raise CheckpointError(f'{path}: cannot be read as JSON ({error})') from None
     if not isinstance(config, dict):
-        raise CheckpointError(f'{path}: holds no settings, but a {type(config).__name__}')
+        raise CheckpointError(f'{path}: a dict of settings is needed, it holds a {type(config).__name__}')
     return config
 
 
@@ -63,11 +63,11 @@ def read_weights(path):
         return _read_file(path)
     index = read_config(path).get('weight_map')
     if not isinstance(index, dict) or not all(isinstance(name, str) for name in index.values()):
-        raise CheckpointError(f'{path}: no index of shards (it has no weight_map)')
+        raise CheckpointError(f'{path}: not an index of shards (it has no weight_map)')
     state = {}
     for name in sorted(set(index.values())):
         if Path(name).name != name or not name.endswith(_ENDING):
-            raise CheckpointError(f'{path}: names {name!r}, which is no safetensors file beside it')
+            raise CheckpointError(f'{path}: names {name!r}, which is not a safetensors file beside it')
         state.update(_read_file(path.with_name(name)))
     strange = sorted(state.keys() ^ index.keys())
     if strange:
@@ -91,4 +91,4 @@ def _read_file(path):
         with safe_open(path, 'pt') as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f'{path}: damaged or no safetensors file ({error})') from None
+        raise CheckpointError(f'{path}: damaged or not a safetensors file ({error})') from None

@@ -79,7 +79,7 @@ def check_file(path):
         if trailer.startswith(SUFFIX):
             _, expected, length = _TRAILER.unpack(trailer)
             if length != size - _TRAILER.size:
-                raise Damaged(f'{size} bytes, {length + _TRAILER.size} were written')
+                raise Damaged(f'it has {size} bytes, but {length + _TRAILER.size} were written')
             file.seek(0)
             if _sum_of(file, length) != expected:
                 raise Damaged('its checksum does not fit its content')
@@ -106,7 +106,7 @@ def _sum_of(file, length):
     while length:
         chunk = file.read(min(length, _CHUNK_BYTES))
         if not chunk:
-            raise Damaged('it was cut while it was read')
+            raise Damaged('it became shorter while it was read')
         total = zlib.crc32(chunk, total)
         length -= len(chunk)
     return total

@@ -23,7 +23,7 @@ def merge_models(encoder, decoder):
     if first['type'] == second['type'] == 'WFVAE2Image':
         if len(first['widths']) != len(second['widths']):
             raise CheckpointError(f'{encoder.path} has factor {2 ** len(first["widths"])}, {decoder.path} factor '
-                                  f'{2 ** len(second["widths"])}; halves of one factor can be merged')
+                                  f'{2 ** len(second["widths"])}; both must have the same factor')
         config = {**first, **{name: second[name] for name in _OF_DECODER}}
         own = {*_OF_ENCODER, *_OF_DECODER}
         shared = [name for name in difference(first, second) if name not in own]

@@ -71,7 +71,7 @@ def load_training_checkpoint(path, map_location='cpu'):
         raise CheckpointError(f'{path}: holds weights for inference, no state of a training to resume; '
                               f'load_from={str(path)!r} starts a new training from it')
     if format_of(checkpoint) != FORMAT:
-        raise CheckpointError(f'{path}: not a checkpoint of this toolkit (its meta says no {FORMAT!r})')
+        raise CheckpointError(f'{path}: not a checkpoint of this toolkit (its meta does not say {FORMAT!r})')
     check_version(checkpoint, path)
     return checkpoint
 
@@ -92,7 +92,7 @@ def load_plain(path, map_location='cpu'):
                               f'({str(error).splitlines()[0]})') from None
     except _DAMAGED as error:
         reason = str(error) or type(error).__name__
-        raise CheckpointError(f'{path}: damaged or no checkpoint ({reason.splitlines()[0]})') from None
+        raise CheckpointError(f'{path}: damaged or not a checkpoint ({reason.splitlines()[0]})') from None
 
 
 def format_of(content):
@@ -186,7 +186,7 @@ def check_inference(content, path):
     weights = content.get('weights')
     if content['meta'].get('weights') not in ('ema', 'raw') or not isinstance(weights, dict) or not all(
             isinstance(value, torch.Tensor) for value in weights.values()):
-        raise CheckpointError(f'{path}: damaged: no weights in it')
+        raise CheckpointError(f'{path}: damaged: it holds no weights')
 
 
 def plain_data(config):

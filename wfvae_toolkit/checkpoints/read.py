@@ -88,7 +88,7 @@ def _read_checkpoint(path):
     states = content.get('state_dict') if isinstance(content, dict) else None
     if isinstance(states, dict) and 'gen_model' in states:
         return earlier_checkpoint_models(content, path)
-    raise CheckpointError(f'{path}: no checkpoint of this toolkit, nor of the earlier one (no state_dict.gen_model); '
+    raise CheckpointError(f'{path}: not a checkpoint of this toolkit or of the earlier code (no state_dict.gen_model); '
                           f'{ACCEPTED}')
 
 
@@ -102,11 +102,11 @@ def _read_folder(folder, weights_path=None):
     settings = read_config(config_path)
     earlier_run = sorted(folder.glob('*.ckpt'))
     if weights_path is None and earlier_run and not any(folder.glob('*.safetensors*')):
-        raise CheckpointError(f'{folder}: holds earlier checkpoints; name one, such as {earlier_run[-1]}')
+        raise CheckpointError(f'{folder}: holds checkpoints of the earlier code; name one, such as {earlier_run[-1]}')
     name = settings.get('_class_name')
     known = (*EARLIER_CLASSES, *DIFFUSERS_CLASSES)
     if name not in known:
-        raise CheckpointError(f'{config_path}: of a {name or "model without _class_name"}; read are '
+        raise CheckpointError(f'{config_path}: of a {name or "model without _class_name"}; supported are '
                               f'{", ".join(known)}; {ACCEPTED}')
     read = earlier_folder_model if name in EARLIER_CLASSES else diffusers_folder_model
     return read(folder, settings, read_weights(weights_path or find_weights(folder)))

@@ -38,7 +38,7 @@ def write_diffusers(model, output, latent_statistics=None):
     """
     check_exportable(model, 'diffusers')
     if latent_statistics not in (None, *STATISTICS):
-        raise SettingError(f'latent_statistics={latent_statistics!r}: one of {", ".join(STATISTICS)}')
+        raise SettingError(f'latent_statistics={latent_statistics!r}: use one of {", ".join(STATISTICS)}')
     if latent_statistics is not None and model.statistics is None:
         raise SettingError(f'{model.path} has no latent statistics to write: run tools/measure_latents.py first, or '
                            'leave --latent-statistics out, and latents stay raw')
@@ -85,7 +85,7 @@ def _made_up_activations(native):
 def check_exportable(model, form):
     """SettingError unless the model is one whose code this form can carry."""
     if model.config['type'] != EXPORTED:
-        raise SettingError(f'{model.path}: a {model.config["type"]}; --to {form} takes {EXPORTED}')
+        raise SettingError(f'{model.path}: a {model.config["type"]}; --to {form} takes only {EXPORTED}')
 
 
 def scaling(statistics, kind='channels'):

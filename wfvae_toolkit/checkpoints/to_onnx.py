@@ -89,7 +89,7 @@ def _export(half, argument, dynamic, outputs, path):
                               output_names=outputs, dynamic_shapes={name: dynamic}, verbose=False,
                               external_data=weights_bytes > _SINGLE_FILE_BYTES)
     except torch.onnx.errors.OnnxExporterError as error:
-        raise CheckpointError(f'{path}: a part of the model has no form in ONNX: {error}') from error
+        raise CheckpointError(f'{path}: a part of the model cannot be written as ONNX: {error}') from error
 
 
 def _output_names(posterior):

@@ -46,8 +46,8 @@ class TrainedModel:
         """The autoencoder, filled strictly, in evaluation mode on the CPU. CheckpointError if anything does not fit."""
         model = build_autoencoder(self.config, self.state, self.path, self.weights)
         if self.statistics is not None and len(self.statistics.mean) != model.latent_channels:
-            raise CheckpointError(f'{self.path}: statistics of {len(self.statistics.mean)} latent channels for '
-                                  f'{model.latent_channels}')
+            raise CheckpointError(f'{self.path}: statistics of {len(self.statistics.mean)} latent channels for a '
+                                  f'model of {model.latent_channels}')
         return model
 
 
@@ -81,7 +81,7 @@ class ModelFile:
         """The same; CheckpointError if a config is no dict or names a type that is not registered."""
         for model in self.models.values():
             if not isinstance(model.config, dict):
-                raise CheckpointError(f'{model.path}: its config is no dict, but {model.config!r}')
+                raise CheckpointError(f'{model.path}: its config is not a dict, but {model.config!r}')
             check_registered(model.config, model.path)
         return self
 

@@ -63,7 +63,7 @@ class BadFileLog:
         if len(self._known) > self.limit:
             of = f' of {self.total}' if self.total is not None else ''
             raise TooManyBadFiles(
-                f'{len(self._known)}{of} files could not be used, {self.limit} are accepted; the last is '
+                f'{len(self._known)}{of} files could not be used, at most {self.limit} are accepted; the last is '
                 f'{bad_files[-1].path} ({bad_files[-1].reason}). Look at {self.path}, repair or remove the files, '
                 f'or raise {self.option}')
 

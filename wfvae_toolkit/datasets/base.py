@@ -117,7 +117,8 @@ class ImageDataset(Dataset):
         if not isinstance(convert_to_srgb, bool):
             raise SettingError(f'convert_to_srgb={convert_to_srgb!r}: True or False')
         if convert_to_srgb and not features.check('littlecms2'):
-            raise MissingLibrary('convert_to_srgb=True: the installed Pillow has no LittleCMS, its wheels do')
+            raise MissingLibrary('convert_to_srgb=True: the installed Pillow was built without LittleCMS; install a '
+                                 'wheel of Pillow, which has it')
         self.data_root = Path(data_root).expanduser()
         self.pipeline = []
         for number, cfg in enumerate(pipeline):
@@ -226,7 +227,8 @@ class ImageDataset(Dataset):
             raise SettingError("decoder='fast' shrinks while it decodes: begin the pipeline with ResizeShortSide, or "
                                'RandomCrop with a scale')
         if cache_mib:
-            raise SettingError(f"cache_mib={cache_mib} keeps whole pictures, decoder='fast' decodes none: use one")
+            raise SettingError(f"cache_mib={cache_mib} keeps whole pictures, decoder='fast' decodes none: use only "
+                               "one of them")
         if self._loads_itself():
             raise SettingError(f"decoder='fast' reads files: {type(self).__name__}.load decodes them itself; override "
                                'read in its place')

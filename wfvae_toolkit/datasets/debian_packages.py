@@ -87,7 +87,8 @@ def read_pictures(deb, package):
                             if package.wants(f'{path}//{name}'):
                                 yield f'{path}//{name}', data
         except tarfile.ReadError as error:
-            raise SettingError(f'{deb} is no complete package: delete it, and it is downloaded again') from error
+            raise SettingError(f'{deb} is not a complete package: delete it, and the next call downloads it '
+                               'again') from error
 
 
 def _members(path, data):
@@ -108,7 +109,7 @@ def read_qt_resources(data):
     """
     magic, version, tree, payload, names = struct.unpack_from('>4s4I', data)
     if magic != b'qres':
-        raise SettingError('no Qt resource file')
+        raise SettingError('not a Qt resource file')
     node_size = 14 if version == 1 else 22
 
     def walk(number, folder):

@@ -86,6 +86,12 @@ def map_tensors(function, extras):
     return {name: mapped(value) for name, value in extras.items()}
 
 
+def is_mask(value, images):
+    """Whether a field of a training batch is a mask of ``images``, (B, C, H, W): uint8 (B, 1, H, W)."""
+    return (isinstance(value, torch.Tensor) and value.dtype == torch.uint8
+            and value.shape == (len(images), 1, *images.shape[-2:]))
+
+
 def _read_mask(name, source, max_pixels):
     try:
         image = load_upright(source, max_pixels)

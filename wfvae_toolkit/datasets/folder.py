@@ -43,7 +43,7 @@ class ImageFolder(ImageDataset):
         self.paths = PathList(paths)
         if not self.paths:
             raise SettingError('; '.join([
-                f'no image under {str(data_root)!r} ({option}); read are files ending in '
+                f'no image under {str(data_root)!r} ({option}); files are read that end in '
                 f'{", ".join(readable_extensions() if extensions is None else extensions)}', *self.remarks()]))
 
     def __len__(self):

@@ -55,7 +55,7 @@ def open_images(data, pipeline=(), allow_outside=False, convert_to_srgb=False):
     if not data.exists():
         raise MissingFile(f'there is no {str(data)!r}: name a folder, a manifest (.jsonl) or a picture')
     if is_archive(data):
-        raise MissingFile(f'{data} is no folder. It is an archive: unpack it and name the folder')
+        raise MissingFile(f'{data} is an archive, not a folder: unpack it and name the folder')
     if data.suffix == '.jsonl':
         return ImageManifest(data, option='the path given', allow_outside=allow_outside, **settings)
     return ImageFiles(data.parent, [data.name], **settings)

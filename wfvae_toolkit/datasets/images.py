@@ -158,7 +158,7 @@ def read_size(source, max_pixels=MAX_PIXELS):
 def _opened(source, max_pixels):
     """PIL image, not decoded yet; an error of a decoder, here or inside the context, becomes a BadImage."""
     if not isinstance(source, (str, os.PathLike, bytes, Image.Image)):
-        raise TypeError(f'{source!r:.80} is no picture: use a path, the bytes of a file, or a PIL image')
+        raise TypeError(f'{source!r:.80} is not a picture: use a path, the bytes of a file, or a PIL image')
     is_open = isinstance(source, Image.Image)
     if not is_open and Image.MAX_IMAGE_PIXELS is not None and max_pixels > 2 * Image.MAX_IMAGE_PIXELS:
         Image.MAX_IMAGE_PIXELS = max_pixels
@@ -216,7 +216,8 @@ def rgb_colour(colour):
         try:
             return ImageColor.getrgb(colour)[:3]
         except ValueError:
-            raise SettingError(f'{colour!r} is no colour; use a CSS name or code such as "white", "#808080"') from None
+            raise SettingError(f'{colour!r} is not a colour; use a CSS name or code such as "white", '
+                               '"#808080"') from None
     values = tuple(colour) if isinstance(colour, (list, tuple)) else ()
     if len(values) != 3 or not all(isinstance(value, int) and 0 <= value <= 255 for value in values):
         raise SettingError(f'{colour!r}: use a colour name such as "white" or three integers of 0..255')
@@ -229,7 +230,7 @@ def _to_8_bits(image):
     white = 1 if image.mode == 'F' else 65535
     low, high = values.min(), values.max()
     if not (low >= 0 and high <= white):  # so that NaN fails too
-        raise SettingError(f'values {low}..{high}, of mode {image.mode} only 0 (black) to {white} (white) is read')
+        raise SettingError(f'values {low}..{high}, in mode {image.mode} only 0 (black) to {white} (white) can be read')
     grey = Image.fromarray(np.rint(values * (255 / white)).astype(np.uint8))
     if 'transparency' in image.info:
         grey.putalpha(Image.fromarray(np.where(values == image.info['transparency'], 0, 255).astype(np.uint8)))
@@ -259,7 +260,7 @@ def reason_of(error):
     if isinstance(error, FileNotFoundError):
         return 'missing'
     if isinstance(error, UnidentifiedImageError):
-        return f'not an image, or its header is damaged (read are {", ".join(readable_formats())})'
+        return f'not an image, or its header is damaged (formats that are read: {", ".join(readable_formats())})'
     if isinstance(error, OSError):
         return error.strerror or str(error)
     return f'{type(error).__name__}: {error}'

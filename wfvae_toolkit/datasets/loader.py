@@ -110,7 +110,7 @@ class PictureCounts:
         """Entries of a protocol, a dict of str."""
         profiles = ', '.join(f'{count} {profile}' for profile, count in sorted(self.profiles.items()))
         return {'enlarged': f'{self.enlarged} of {self.pictures} pictures, to the size that the pipeline needs',
-                'colour_profiles': profiles or 'none other than sRGB'}
+                'colour_profiles': profiles or 'all pictures are sRGB'}
 
 
 @dataclass

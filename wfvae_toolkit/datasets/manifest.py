@@ -148,7 +148,7 @@ def _unique(pairs):
 
 
 def _no_number(name):
-    raise ValueError(f'{name} is no JSON; use null')
+    raise ValueError(f'{name} is not JSON; use null')
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_number)
@@ -164,7 +164,7 @@ def _parse(line):
     except json.JSONDecodeError as error:  # its own message would name line 1
         raise ValueError(f'{error.msg} at column {error.colno}') from None
     if not isinstance(row, dict):
-        raise ValueError(f'{text[:40]!r} is no JSON object; write {{"path": "picture.jpg"}}')
+        raise ValueError(f'{text[:40]!r} is not a JSON object; write {{"path": "picture.jpg"}}')
     return row
 
 

@@ -61,7 +61,7 @@ class MixedDataset(Dataset):
     def order(self, length, seed, shuffle):
         """`MixedOrder`; SettingError for a part of the mixture, because a mixture has no first samples."""
         if length != len(self):
-            raise SettingError(f'max_images={length}: a mixture has no first samples; leave it out in training')
+            raise SettingError(f'max_images={length}: a mixture has no first samples; leave max_images out in training')
         lengths = {name: len(dataset) for name, dataset in self.datasets.items()}
         return MixedOrder(lengths, self.weights, seed, shuffle)
 

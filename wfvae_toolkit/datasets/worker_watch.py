@@ -84,8 +84,8 @@ class WatchedLoader(DataLoader):
             for process, number, _ in self._notes.tolist():
                 if number:  # a hung worker does not obey a request to end
                     os.kill(int(process), signal.SIGKILL)
-            return WorkerLost(f'no batch for {self.timeout:g} s; at work were {samples}. Look at that file and at its '
-                              'disk, or raise timeout_s of the dataloader (0 waits for ever)')
+            return WorkerLost(f'no batch came for {self.timeout:g} s; the workers were reading {samples}. Look at that '
+                              'file and at its disk, or raise timeout_s of the dataloader (0 waits for ever)')
         if text.startswith('DataLoader '):
             # It may be a worker of another loader: those of training wait while validation reads.
             samples = _samples(_LOADERS, lambda process: re.search(rf'\b{process}\b', text))
@@ -93,7 +93,7 @@ class WatchedLoader(DataLoader):
             samples = _samples([self], _has_ended)
             if not samples:
                 return None
-        return WorkerLost(f'a data worker died ({text}); it had been at {samples or "no sample"}. "Killed" often means '
+        return WorkerLost(f'a data worker died ({text}); it was reading {samples or "no sample"}. "Killed" often means '
                           'that memory ran out: use fewer num_workers or smaller files')
 
 

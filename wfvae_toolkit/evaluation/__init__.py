@@ -18,12 +18,19 @@ from .run import NothingScored, check_scored, evaluate, reconstruct
 from .spectrum import LatentSpectrum
 from .ssim import SSIM, ssim
 from .whole_set import WholeSetMetric, WholeSetScore
-from .worst import describe_worst, worst_images, write_worst
+from .worst import describe_faults, describe_worst, worst_images
 
 __all__ = [
     'ActiveChannels', 'EvaluationBatch', 'EvaluationSummary', 'LPIPS', 'LatentChannels', 'LatentKL', 'LatentNoise',
     'LatentSpectrum', 'Metric', 'NothingScored', 'PSNR', 'PSNRByChannels', 'PictureFunction', 'PooledPSNR',
     'ReconstructionEvaluator', 'RotationEquivariance', 'SSIM', 'STLPIPS', 'ScaleEquivariance', 'UnfitPicture',
-    'WholeSetMetric', 'WholeSetScore', 'check_scored', 'compare_folders', 'describe_worst', 'evaluate', 'format_table',
-    'psnr', 'reconstruct', 'ssim', 'worst_images', 'write_results', 'write_worst',
+    'WholeSetMetric', 'WholeSetScore', 'check_scored', 'compare_folders', 'describe_faults',
+    'describe_worst', 'evaluate', 'format_table', 'psnr', 'reconstruct', 'ssim', 'worst_images', 'write_results',
 ]
+
+
+def __getattr__(name):
+    if name == 'write_worst':
+        raise ImportError('write_worst is gone: tools/test.py and compare_folders(keep=FOLDER) write the worst '
+                          'images to pictures/, and pictures.json lists them')
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

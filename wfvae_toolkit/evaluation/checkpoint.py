@@ -18,7 +18,6 @@ from wfvae_toolkit.visualization.pictures import comparison_grid, write_picture
 from .evaluator import write_results
 from .kept import KEPT, picture_files, random_images, write_kept
 from .run import check_scored, evaluate, reconstruct
-from .worst import write_worst
 
 
 def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max_images=None, max_pictures=KEPT):
@@ -30,9 +29,9 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
     Args:
         cfg (Config): ``val_dataloader`` and ``val_evaluator`` are read.
         checkpoint (str | Path): a MODEL, see ``wfvae_toolkit.checkpoints.read_model``.
-        folder (str | Path): receives summary.json, metrics.csv, worst/ of the three worst images of each metric, and
-            pictures/ of the worst, the best and a random few (of a small set: of all), listed in pictures.json. Each
-            rank writes its random part of pictures/; rank 0 writes everything else.
+        folder (str | Path): receives summary.json, metrics.csv and pictures/ of the worst, the best and a random few
+            (of a small set: of all), listed in pictures.json. Each rank writes its random part of pictures/; rank 0
+            writes everything else.
         resolution (int): resize the short side to so many px; None: keep the config's pipeline, or only crop.
         crop (int): edge in px of a centre crop; None with a ``resolution``: the same number.
         max_images (int): score only the first images.
@@ -68,8 +67,9 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
         'software': describe_environment()['packages']}
     dataset = loader.dataset
     # Paths as the rows of the summary have them.
-    numbers = {printable(dataset.path(index)): index for index in range(len(dataset))}
-    chosen = random_images(count_images(dataset, max_images), max_pictures)
+    count = count_images(dataset, max_images)
+    numbers = {printable(dataset.path(index)): index for index in range(count)}
+    chosen = random_images(count, max_pictures)
     pictures = _Pictures(Path(folder) / 'pictures', numbers, chosen)
     summary = evaluate(autoencoders, loader, evaluator, device, on_batch=pictures, protocol=protocol)
     with located('val_dataloader.dataset'):
@@ -79,7 +79,6 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
             return _pair(autoencoders[''], dataset[numbers[path]].image.to(device))
 
         write_results(summary, folder)
-        write_worst(summary, Path(folder) / 'worst', images_of)
         write_kept(summary, folder, pictures.names, images_of, pictures.paths, written=True, count=max_pictures)
     return summary
 

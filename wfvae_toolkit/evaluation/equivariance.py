@@ -31,8 +31,8 @@ class _Equivariance(Metric):
         decoded = decode_pictures(batch, latents)
         if decoded.shape != picture.shape:
             height, width = batch.target.shape[-2:]
-            raise UnfitPicture(f'{width}x{height} px: {type(self).__name__} takes images whose sides the '
-                               "autoencoder's factor divides; --crop makes them so")
+            raise UnfitPicture(f'{width}x{height} px: {type(self).__name__} needs images whose sides the '
+                               "autoencoder's factor divides; --crop cuts them to such a size")
         encoded = batch.need('autoencoder').encode(2 * picture - 1).latent_dist.mode()
         spread = encoded - encoded.mean((2, 3), keepdim=True)
         return {'image': _rms(decoded - picture), 'latent': _rms(encoded - latents) / _rms(spread)}
@@ -55,7 +55,7 @@ class RotationEquivariance(_Equivariance):
 
     def __init__(self, quarter_turns=1):
         if quarter_turns not in (1, 2, 3):
-            raise SettingError(f'RotationEquivariance: quarter_turns={quarter_turns!r}; 1, 2 or 3')
+            raise SettingError(f'RotationEquivariance: quarter_turns={quarter_turns!r}; use 1, 2 or 3')
         super().__init__(f'rotation by {90 * quarter_turns} degrees')
         self.quarter_turns = quarter_turns
 
@@ -85,8 +85,8 @@ class ScaleEquivariance(_Equivariance):
     def transform(self, x):
         size = [round(self.factor * edge) for edge in x.shape[-2:]]
         if any(abs(self.factor * edge - new) > 1e-6 for edge, new in zip(x.shape[-2:], size, strict=True)):
-            raise UnfitPicture(f'ScaleEquivariance: {self.factor:g} times {x.shape[-1]}x{x.shape[-2]} positions is '
-                               'no whole number; use images of another size or another factor')
+            raise UnfitPicture(f'ScaleEquivariance: {self.factor:g} times {x.shape[-1]}x{x.shape[-2]} positions are '
+                               'not whole numbers; use images of another size or another factor')
         return F.interpolate(x, size, mode='bilinear', antialias=True)
 
 

@@ -109,7 +109,7 @@ class ReconstructionEvaluator:
                                'wfvae_toolkit.evaluation.Metric or WholeSetMetric, and set higher_is_better and '
                                'description')
         if better is not None and metric.higher_is_better is not None:
-            raise SettingError(f'higher_is_better={better!r}: this metric says itself that it is '
+            raise SettingError(f'higher_is_better={better!r}: this metric sets it itself, to '
                                f'{metric.higher_is_better}; leave the setting out')
         if better is not None:
             metric.higher_is_better = better
@@ -146,7 +146,7 @@ class ReconstructionEvaluator:
             known = list(known or self.columns)
             near = difflib.get_close_matches(column, known, n=1, cutoff=0.6)
             hint = f'; did you mean {near[0]!r}?' if near else ''
-            raise SettingError(f'{column!r} is never measured; one of {", ".join(known)}{hint}')
+            raise SettingError(f'{column!r} is never measured; use one of {", ".join(known)}{hint}')
         return self._direction(name, bare)
 
     def _direction(self, name, column):
@@ -244,7 +244,7 @@ class ReconstructionEvaluator:
             if not tensor or values.shape != batch.target.shape[:1] or values.is_complex():
                 found = f'{values.dtype} of shape {tuple(values.shape)}' if tensor else f'a {type(values).__name__}'
                 raise SettingError(f'metric {name}: measure returned {found} for {len(batch.target)} images; a tensor '
-                                   'of one value an image is needed, or a dict of such')
+                                   'of one value per image is needed, or a dict of such')
         return {f'{name}.{part}' if part else name: values.tolist() for part, values in measured.items()}
 
     def _protocol(self):

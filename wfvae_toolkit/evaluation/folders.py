@@ -17,7 +17,6 @@ from wfvae_toolkit.utils.pixels import from_bytes
 from .kept import picture_files, random_images, write_kept
 from .metric import UnfitPicture
 from .run import check_scored
-from .worst import write_worst
 
 ORIGINAL = '.original'  # what tools/reconstruct.py --beside adds to the name of a picture that it copies
 LISTED = 20  # names in a message; it counts the others
@@ -66,7 +65,7 @@ def pair_images(real, reconstructed):
 
 
 def compare_folders(real, reconstructed, evaluator, device, pipeline=(), max_images=None,
-                    allow_unmatched=False, num_workers=0, convert_to_srgb=False, pictures=None, keep=None):
+                    allow_unmatched=False, num_workers=0, convert_to_srgb=False, keep=None):
     """Score the pictures of one folder against those of another, all metrics in one pass; every rank must call it.
 
     Args:
@@ -78,7 +77,6 @@ def compare_folders(real, reconstructed, evaluator, device, pipeline=(), max_ima
         allow_unmatched (bool): score the pairs although some pictures have no partner; the protocol counts those.
         num_workers (int): processes that read, a side.
         convert_to_srgb (bool): of both sides; see `ImageDataset`.
-        pictures (str | Path): a folder that gets the pairs that came out worst, side by side.
         keep (str | Path): a folder that receives pictures/, the worst, the best and a random few pairs, and
             pictures.json, which lists them.
 
@@ -96,7 +94,7 @@ def compare_folders(real, reconstructed, evaluator, device, pipeline=(), max_ima
         raise SettingError(f'{pairs.unmatched()}; nothing is computed: --allow-unmatched scores the '
                            f'{len(pairs.names)} pairs')
     if not pairs.names:
-        raise SettingError(f'{real} and {reconstructed}: no two relative paths agree')
+        raise SettingError(f'{real} and {reconstructed}: no relative path is in both')
     count = count_images(pairs.names, max_images)
     share = range(distributed.rank(), count, distributed.world_size())
     loaders = [load_batches(side, [[numbers[index]] for index in share], num_workers)
@@ -122,8 +120,6 @@ def compare_folders(real, reconstructed, evaluator, device, pipeline=(), max_ima
             return [from_bytes(side[numbers[places[name]]].image[None])
                     for side, numbers in zip(sides, (pairs.real, pairs.reconstructed), strict=True)]
 
-        if pictures is not None:
-            write_worst(summary, pictures, images_of)
         if keep is not None:
             chosen = random_images(count)
             write_kept(summary, keep, picture_files(places), images_of,

@@ -82,7 +82,7 @@ class LatentNoise(Metric):
     def __init__(self, sigmas=(0.1, 0.5)):
         super().__init__()
         if not sigmas or min(sigmas) < 0:
-            raise SettingError(f'LatentNoise: sigmas={sigmas!r}; one or more, each 0 or above')
+            raise SettingError(f'LatentNoise: sigmas={sigmas!r}; use one or more numbers, each 0 or above')
         self.sigmas = tuple(sigmas)
         self.description = ('PSNR in dB decoded from latents with Gaussian noise of '
                             f'{", ".join(map(str, self.sigmas))} times their std in the image, not rounded')

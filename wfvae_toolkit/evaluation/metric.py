@@ -36,8 +36,8 @@ class EvaluationBatch:
         """The field ``name``; SettingError where images alone are compared and there is none."""
         value = getattr(self, name)
         if value is None:
-            raise SettingError(f'no {name} here: this metric looks at a model, not at pictures alone; leave its row '
-                               'of val_evaluator.metrics out')
+            raise SettingError(f'there is no {name} here: this metric looks at a model, not at pictures alone; leave '
+                               'its row of val_evaluator.metrics out')
         return value
 
 

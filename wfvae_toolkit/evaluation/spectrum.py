@@ -75,7 +75,7 @@ class LatentSpectrum(Metric):
         latents = batch.need('latents')
         if min(latents.shape[-2:]) < SMALLEST:
             raise UnfitPicture(f'LatentSpectrum: latents of {latents.shape[-1]}x{latents.shape[-2]} positions; use '
-                               f'images that leave at least {SMALLEST} an axis')
+                               f'images that leave at least {SMALLEST} per axis')
         of_latents, of_image = cosine_power(latents), cosine_power(batch.target)
         return {'slope': radial_slope(of_latents), 'high_share': high_share(of_latents),
                 'image_slope': radial_slope(of_image), 'image_high_share': high_share(of_image)}

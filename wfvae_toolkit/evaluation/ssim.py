@@ -29,10 +29,11 @@ def ssim(reconstruction, target):
     11x11 Gaussian of sigma 1.5, population covariance, K1 0.01, K2 0.03, dynamic range 1.
 
     Raises:
-        ValueError: the shapes differ, or an image is smaller than the window.
+        SettingError: the shapes differ.
+        UnfitPicture: an image is smaller than the window.
     """
     if reconstruction.shape != target.shape:
-        raise SettingError(f'reconstruction {tuple(reconstruction.shape)} and target {tuple(target.shape)}: SSIM takes '
+        raise SettingError(f'reconstruction {tuple(reconstruction.shape)} and target {tuple(target.shape)}: SSIM needs '
                            'two (B, 3, H, W) of one shape')
     height, width = target.shape[-2:]
     if min(height, width) < WINDOW:

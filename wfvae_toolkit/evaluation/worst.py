@@ -1,10 +1,6 @@
 """Which images came out worst."""
 
-import glob
 import math
-from pathlib import Path
-
-from wfvae_toolkit.visualization.pictures import comparison_grid, write_picture
 
 SHOWN = 3
 
@@ -30,18 +26,12 @@ def describe_worst(summary, count=SHOWN):
             for column, images in worst_images(summary, count).items() if summary.images > 1]
 
 
-def write_worst(summary, folder, images_of):
-    """Write ``COLUMN_1_NAME.png`` and so on, input, reconstruction and error side by side, the worst first.
-
-    Args:
-        summary (EvaluationSummary): whose `worst_images` are meant.
-        folder (str | Path): made if there is something to write.
-        images_of (callable): path of a row -> target and reconstruction, (1, 3, H, W) in [-1, 1].
-    """
-    for column, images in worst_images(summary).items():
-        for place, (path, _) in enumerate(images, 1):
-            name = Path(folder) / f'{column}_{place}_{Path(path).stem}.png'
-            name.parent.mkdir(parents=True, exist_ok=True)
-            for earlier in name.parent.glob(f'{glob.escape(column)}_{place}_*.png'):
-                earlier.unlink()
-            write_picture(comparison_grid(*images_of(path)), name)
+def describe_faults(summary):
+    """Lines of plain text: each image that was not scored, and each column with scores that are not numbers (NaN)."""
+    lines = [f'not scored: {bad["path"]}: {bad["reason"]}' for bad in summary.skipped]
+    for column, entry in summary.metrics.items():
+        if entry['nan']:
+            paths = [row['path'] for row in summary.rows if math.isnan(row.get(column, 0.0))]
+            of = f'{len(paths)} images, the first: {paths[0]}' if paths else 'the whole set'
+            lines.append(f'not a number: {column} of {of}')
+    return lines

@@ -25,8 +25,8 @@ def higher_is_better(runner, column):
     if column in of_hooks:
         return of_hooks[column]
     if column.startswith('raw/') and runner.averaged_autoencoder is None:
-        raise SettingError(f'{column!r} is not measured without default_hooks.ema: then {column[4:]!r} is of the raw '
-                           'weights')
+        raise SettingError(f'{column!r} is not measured without default_hooks.ema: then {column[4:]!r} is the score '
+                           'of the raw weights')
     evaluator = runner.val_loop.evaluator
     known = [*evaluator.columns, *(f'raw/{name}' for name in evaluator.columns), *of_hooks]
     direction = evaluator.higher_is_better(column, known)
@@ -127,7 +127,7 @@ class BestCheckpoint:
             try:
                 save_training_checkpoint(checkpoint, path, runner.model.autoencoder_config)
             except WriteError as error:
-                runner.logger.error(f'{error}. The run goes on without')
+                runner.logger.error(f'{error}. The run goes on without this file')
             else:
                 runner.logger.info(f'saved {path}: {self.column} {self.score:.4f} is the best so far')
 

@@ -98,7 +98,7 @@ class CollapseHook(Hook):
         found = (f'CollapseHook: iteration {runner.iter}: {self.monitor} {score:.4f} is the last of {self.worse} in a '
                  f'row worse than the best, {self.best:.4f}, by more than {self.tolerance:g}')
         if runner.iter >= runner.max_iters:
-            runner.logger.warning(f'{found}. The run is at its end')
+            runner.logger.warning(f'{found}. The run has reached its end')
             return
         self.worse = 0
         path = BestCheckpoint(self.monitor).path(runner)
@@ -120,8 +120,8 @@ class CollapseHook(Hook):
             if isinstance(hook, EMAHook):
                 hook.after_load_checkpoint(runner, checkpoint)
         runner.logger.warning(f'{found}. Return {self.returns} of {self.max_returns}: networks, EMA and optimizers are '
-                              f'those of {path}, iteration {checkpoint["meta"]["iteration"]}; iteration, data and '
-                              'learning rate go on')
+                              f'restored from {path}, iteration {checkpoint["meta"]["iteration"]}; iteration, data '
+                              'order and learning rate continue')
 
     def before_save_checkpoint(self, runner, checkpoint):
         checkpoint.setdefault('collapse', {})[self.monitor] = {

@@ -22,7 +22,7 @@ class DiscriminatorWarmupHook(Hook):
         if start_iter < 0:
             raise SettingError(f'DiscriminatorWarmupHook: start_iter={start_iter}; 0 or more is needed')
         if train_iter is not None and not 0 <= train_iter <= start_iter:
-            raise SettingError(f'DiscriminatorWarmupHook: train_iter={train_iter}; 0 to start_iter={start_iter}')
+            raise SettingError(f'DiscriminatorWarmupHook: train_iter={train_iter}; use 0 to start_iter={start_iter}')
         self.start_iter = start_iter
         self.train_iter = start_iter if train_iter is None else train_iter
 

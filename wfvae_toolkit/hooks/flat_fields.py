@@ -57,5 +57,5 @@ class FlatFieldHook(Hook):
         patterns = [f'{name} of {getattr(worst[name], name):.2f} levels RMS at RGB {worst[name].colour}'
                     for name in ('grid', 'stripes') if getattr(worst[name], name) > VISIBLE]
         if patterns:
-            runner.logger.warning(f'flat areas: {", ".join(patterns)}; visible from {VISIBLE}, usual early in a run, a '
-                                  'fault if it stays or grows')
+            runner.logger.warning(f'patterns in flat areas: {", ".join(patterns)}. Above {VISIBLE} they are visible. '
+                                  'Early in a run this is usual; if they stay or grow, it is a fault')

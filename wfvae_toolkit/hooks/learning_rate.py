@@ -30,7 +30,7 @@ class LearningRateHook(Hook):
 
     def __init__(self, warmup_iters=0, decay='constant', final_factor=0.0, tail=0.1):
         if decay not in DECAYS:
-            raise SettingError(f'LearningRateHook: decay={decay!r}; one of {", ".join(DECAYS)}')
+            raise SettingError(f'LearningRateHook: decay={decay!r}; use one of {", ".join(DECAYS)}')
         if warmup_iters < 0 or not 0.0 <= final_factor <= 1.0:
             raise SettingError(f'LearningRateHook: warmup_iters={warmup_iters} (0 or more), '
                                f'final_factor={final_factor} (0 to 1)')

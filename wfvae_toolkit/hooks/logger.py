@@ -76,9 +76,9 @@ class LoggerHook(Hook):
             found = f'a tensor of shape {tuple(value.shape)}' if isinstance(value, torch.Tensor) else repr(value)
             raise SettingError(f'log_number({name!r}): {found:.80}; a number or a tensor of one value is needed')
         if name in self._given[phase]:
-            raise SettingError(f'log_number({name!r}): this name came twice in one '
-                               f'{"iteration" if phase == "train" else "validation"}; it belongs to one hook, which '
-                               'gives it once')
+            raise SettingError(f'log_number({name!r}): this name was given twice in one '
+                               f'{"iteration" if phase == "train" else "validation"}; only one hook may use it, and '
+                               'only once')
         self._refuse(phase, name in _RESERVED or phase == 'train' and (
             name in self._own_names or name.startswith('learning_rate/')), name)
         self._given[phase].add(name)

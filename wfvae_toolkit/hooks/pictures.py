@@ -47,7 +47,7 @@ class PicturesHook(Hook):
         if len(rows) < len(self._rows) and not self._said:
             height, width = rows[0][0].shape[1:]
             runner.logger.info(f'PicturesHook: shows {len(rows)} of the first {len(self._rows)} validation images: the '
-                               f'others have another size than the first, {width}x{height}')
+                               f'others differ in size from the first, {width}x{height}')
             self._said = True
         target, reconstruction = (torch.stack(column) for column in zip(*rows, strict=True))
         path = Path(runner.work_dir) / 'pictures' / f'iter_{runner.iter}.png'

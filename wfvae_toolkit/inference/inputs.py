@@ -30,7 +30,7 @@ def to_batch(images, device='cpu'):
     """
     items = images if isinstance(images, (list, tuple)) else [images]
     if not items:
-        raise SettingError(f'no pictures in an empty list; {ACCEPTED}')
+        raise SettingError(f'an empty list holds no pictures; {ACCEPTED}')
     batches = [_to_tensor(item).to(device) for item in items]
     sizes = sorted({f'{batch.shape[-1]}x{batch.shape[-2]}' for batch in batches})
     if len(sizes) > 1:
@@ -56,12 +56,12 @@ def _to_tensor(item):
     if isinstance(item, np.ndarray):
         item = _from_array(item)
     elif not isinstance(item, torch.Tensor):
-        raise SettingError(f'a {type(item).__name__} is no picture; {ACCEPTED}')
+        raise SettingError(f'a {type(item).__name__} is not a picture; {ACCEPTED}')
     elif item.ndim not in (3, 4) or item.shape[-3] != 3:
         raise SettingError(f'a tensor of shape {tuple(item.shape)}; {ACCEPTED}')
     item = item.detach() if item.ndim == 4 else item.detach()[None]
     if not item.numel():
-        raise SettingError(f'nothing in pictures of shape {tuple(item.shape)}; {ACCEPTED}')
+        raise SettingError(f'pictures of shape {tuple(item.shape)} hold no pixels; {ACCEPTED}')
     if item.dtype != torch.uint8 and not item.is_floating_point():
         raise SettingError(f'pictures of {item.dtype}; {ACCEPTED}')
     return item

@@ -108,7 +108,7 @@ def plan_outputs(dataset, output, suffix, max_images=None, existing='error', bes
     if there and existing == 'error':
         first = paths[min(there)]
         raise SettingError(f'{len(there)} outputs are there already, such as {first}: --existing skip leaves them and '
-                           'makes the others, --existing replace makes all anew')
+                           'makes the others, --existing replace writes all of them again')
     skipped = there if existing == 'skip' else set()
     return PlannedOutputs({index: path for index, path in paths.items() if index not in skipped}, len(skipped))
 
@@ -169,7 +169,7 @@ def format_of(output, name=None, quality=None):
     suffix = Path(output).suffix.lower().removeprefix('.')
     implied = {'jpeg': 'jpg'}.get(suffix, suffix)
     if implied in FORMATS and name not in (None, implied):
-        raise SettingError(f'{output} is to be {name}: give it the suffix .{name}, or leave --format out')
+        raise SettingError(f'{output}: --format {name} needs the suffix .{name}, or leave --format out')
     return PictureFormat(name or (implied if implied in FORMATS else 'png'), quality)
 
 

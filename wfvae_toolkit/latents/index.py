@@ -61,7 +61,7 @@ class LatentIndex:
         try:
             content = json.loads(path.read_text(encoding='utf-8'))
             if not isinstance(content, dict) or content.pop('format', None) != FORMAT:
-                raise ValueError(f'it does not say {FORMAT!r}')
+                raise ValueError(f'its format is not {FORMAT!r}')
             version = content.pop('format_version', None)
             if version != FORMAT_VERSION:
                 raise ValueError(f'format {version}, this version reads {FORMAT_VERSION}')

@@ -230,8 +230,8 @@ class LatentCache:
             other = [_difference(key, there, now) for key in {**there.settings, **now.settings}
                      if there.settings.get(key) != now.settings.get(key)]
             if other:
-                raise LatentCacheError(f'{self.folder} holds a cache made otherwise: {"; ".join(other)}. Choose '
-                                       'another folder, or the same settings')
+                raise LatentCacheError(f'{self.folder} holds a cache that was made with other settings: '
+                                       f'{"; ".join(other)}. Choose another folder, or the same settings')
         for number in range(self.shard_count):
             if self._path(number).exists() and self._header(number)[0] != self._digest():
                 raise LatentCacheError(f'{self._path(number)} belongs to another cache: choose another folder')
@@ -282,8 +282,8 @@ class LatentCache:
             self.index.shards.append({'file': shard_name(number), 'names': names})
             self.index.skipped += skipped
         if self.index.skipped and not skip_bad:
-            raise LatentCacheError(f'{self.folder}: {len(self.index.skipped)} files could not be read when it was '
-                                   f'begun, the first: {self.index.skipped[0]["path"]}; --skip-bad accepts that')
+            raise LatentCacheError(f'{self.folder}: {len(self.index.skipped)} files could not be read when the cache '
+                                   f'was started, the first: {self.index.skipped[0]["path"]}; --skip-bad accepts that')
         self.index.complete = True
         if distributed.is_main():
             self.index.write(self.folder)

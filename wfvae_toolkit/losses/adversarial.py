@@ -53,7 +53,7 @@ class AdversarialLoss(Loss):
     def __init__(self, weight=0.5, balance=('pixel', 'perceptual'), max_ratio=1e6, objective='hinge'):
         super().__init__(weight)
         if objective not in OBJECTIVES:
-            raise SettingError(f'AdversarialLoss: objective={objective!r}; one of {", ".join(OBJECTIVES)}')
+            raise SettingError(f'AdversarialLoss: objective={objective!r}; use one of {", ".join(OBJECTIVES)}')
         if not max_ratio > 0:
             raise SettingError(f'AdversarialLoss: max_ratio={max_ratio!r}; a number above 0 is needed, such as 1e6')
         self.objective = OBJECTIVES[objective]

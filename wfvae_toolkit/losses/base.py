@@ -11,7 +11,12 @@ from wfvae_toolkit.utils.errors import SettingError, is_number
 
 
 class HasExtras:
-    """A step with ``extras``: the extra fields of its samples."""
+    """A step with ``extras``: the extra fields of its samples.
+
+    ``masks_left_out``: names of masks that are not in ``extras``, because the images were augmented and masks were not.
+    """
+
+    masks_left_out = ()
 
     def extra(self, name):
         """The extra field ``name`` of the samples: a tensor with a row per image, or a list of str.
@@ -19,8 +24,12 @@ class HasExtras:
         A mask is uint8 (B, 1, H, W).
 
         Raises:
-            SettingError: the training dataset gives no field of this name.
+            SettingError: the training dataset gives no field of this name, or it is a mask that does not fit the
+                augmented images.
         """
+        if name in self.masks_left_out:
+            raise SettingError(f'the mask {name!r} does not fit the images that the discriminator sees: '
+                               'model.discriminator_augmentation moves them without their masks; set it to None')
         if name not in self.extras:
             raise SettingError(f'samples have no extra field {name!r}, but {sorted(self.extras)}; the training dataset '
                                'must give it, such as ImageManifest by mask_keys')

@@ -34,6 +34,7 @@ class DiscriminatorStep(HasExtras):
     full_precision: bool = True
     seeds: tuple[int, ...] | None = None  # one per image; None: torch's generator
     extras: dict = field(default_factory=dict)  # see ``Step.extras``
+    masks_left_out: tuple[str, ...] = ()
 
     def features(self, kind):
         """Outputs of every layer for the ``'real'`` or ``'fake'`` images, by another forward pass."""
@@ -71,8 +72,8 @@ class DiscriminatorLoss(Loss):
     def check(self, discriminator):
         """SettingError if the row does not work with this discriminator, or if the row has parameters of its own."""
         if any(True for _ in self.parameters()):
-            raise SettingError(f'{type(self).__name__} trains the discriminator, whose optimizer has no parameters of '
-                               'rows; put them into the discriminator')
+            raise SettingError(f"{type(self).__name__} has parameters, which the discriminator's optimizer would not "
+                               'train; put them into the discriminator')
         if self.needs_image_gradient and any(isinstance(module, nn.modules.batchnorm._BatchNorm)
                                              for module in discriminator.modules()):
             raise SettingError(f'{type(self).__name__} needs a score of each image by itself, and with batch norm it '

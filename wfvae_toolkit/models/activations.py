@@ -80,7 +80,7 @@ def describe_activations(activations):
 def safe_dtypes(activations):
     """[(dtype, 'yes', 'no' or 'not measured', reason)] for float32, bfloat16 and float16."""
     known = float16_is_safe(activations)
-    limit = f'float16 ends at {FLOAT16_MAX:.0f}, a margin of {FLOAT16_MARGIN:g} is asked for'
+    limit = f'float16 ends at {FLOAT16_MAX:.0f}, and values must stay {FLOAT16_MARGIN:g} times below it'
     return [('float32', 'yes', 'it was trained and is evaluated in it'),
             ('bfloat16', 'yes', 'it has the range of float32, and rounds to 3 decimal digits'),
             ('float16', {True: 'yes', False: 'no', None: 'not measured' if not (activations or {}).get('images') else

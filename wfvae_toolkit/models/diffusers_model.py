@@ -187,7 +187,7 @@ class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin,
         raise SettingError('set_attn_processor: its attention has no processors; it is PyTorch\'s fused one')
 
     def fuse_qkv_projections(self):
-        raise SettingError('fuse_qkv_projections: queries, keys and values are convolutions of their own here; leave '
+        raise SettingError('fuse_qkv_projections: queries, keys and values are separate convolutions here; leave '
                            'the call out')
 
     @property

@@ -82,7 +82,8 @@ def modelling_source():
                     registries |= {alias.name for alias in statement.names if alias.name.isupper()}
             for bound in _bound_names(statement):
                 if bound != '__all__' and owners.setdefault(bound, name) != name:
-                    raise ValueError(f'{bound} stands in {name} and in {owners[bound]}; one file needs one of them')
+                    raise ValueError(f'{bound} is defined in {name} and in {owners[bound]}; one file can hold only '
+                                     'one of them')
         body = _body(name, source, tree)
         if body:
             bodies.append(f'# {name}\n\n{body}')

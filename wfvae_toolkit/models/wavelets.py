@@ -162,7 +162,7 @@ def pywavelets_filters(name):
     pywt = importlib.import_module('pywt')
     known = pywt.wavelist(kind='discrete')
     if name not in known:
-        raise SettingError(f'{name!r} is no discrete wavelet of PyWavelets; known: {", ".join(known)}')
+        raise SettingError(f'{name!r} is not a discrete wavelet of PyWavelets; known: {", ".join(known)}')
     return pywt.Wavelet(name).filter_bank
 
 

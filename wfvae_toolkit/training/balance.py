@@ -53,10 +53,10 @@ def _adaptive_weight(model, outputs, rows, weights, name):
                for i in range(len(outputs.leaves))]
     at_layer = [_gradient_at(layer, outputs.tensors, gradients, model.precision)
                 for gradients in (balance, rows[name].gradients[:len(outputs.leaves)])]
-    for gradient, what in zip(at_layer, (f'none of the rows {", ".join(loss.balance)}', f'no gradient of {name}'),
-                              strict=True):
+    for gradient, what in zip(at_layer, (f'none of the rows {", ".join(loss.balance)} depends',
+                                         f'{name} does not depend'), strict=True):
         if gradient is None:
-            raise SettingError(f'losses.{name}.balance={loss.balance}: {what} depends on '
+            raise SettingError(f'losses.{name}.balance={loss.balance}: {what} on '
                                f'{loss.balance_at or "the reconstruction"}; balance=() gives a constant weight')
     # Averaged before the norm: then two ranks equal one process.
     average_over_ranks(at_layer)
@@ -90,8 +90,8 @@ def layer_of(model, name):
                if key.endswith('.weight')}
     if place not in weights:
         near = difflib.get_close_matches(place, weights, n=3, cutoff=0.4)
-        raise SettingError(f'losses.{name}.balance_at={place!r}: no layer of the autoencoder is called so; near: '
-                           f'{", ".join(near) or ", ".join(list(weights)[:3])}')
+        raise SettingError(f'losses.{name}.balance_at={place!r}: the autoencoder has no layer of this name; similar '
+                           f'names: {", ".join(near) or ", ".join(list(weights)[:3])}')
     return weights[place]
 
 

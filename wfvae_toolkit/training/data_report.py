@@ -30,12 +30,11 @@ class TrainingData:
             TooManyBadFiles: more than ``max_bad_files``.
         """
         if batch.upsampled and not self.counts.enlarged:
-            self.logger.warning(f"pictures that are too small are enlarged, as too_small='upsample' says: "
-                                f'{batch.upsampled} of the {len(batch)} of this batch, the first with one; the number '
-                                'follows at the end')
+            self.logger.warning("too_small='upsample' enlarges pictures that are too small: "
+                                f'{batch.upsampled} of the {len(batch)} in this batch. The total follows at the end')
         for profile in batch.profiles.keys() - self.counts.profiles.keys():
-            self.logger.warning(f'colour profile {profile}: a first picture has it, and convert_to_srgb of its dataset '
-                                'decides; the number follows at the end')
+            self.logger.warning(f'a first picture has the colour profile {profile}; convert_to_srgb of its dataset '
+                                'says if it is converted. The number follows at the end')
         self.counts.add(batch)
         try:
             self.bad_files.add(batch.bad)
@@ -46,14 +45,14 @@ class TrainingData:
     def name_bad_files(self):
         """Log the first bad files of all ranks, on rank 0."""
         if distributed.is_main():
-            self._named = _name(self.logger, self.bad_files, self._named, 'another picture stands in for it')
+            self._named = _name(self.logger, self.bad_files, self._named, 'another picture replaces it')
 
     def finish(self):
         """Log the numbers of the whole run; every rank must call it."""
         self.name_bad_files()
         if len(self.bad_files):
             self.logger.warning(f'{len(self.bad_files)} of {self.bad_files.total} training files could not be used, '
-                                f'others stood in for them; {self.bad_files.path} lists them')
+                                f'other pictures replaced them; {self.bad_files.path} lists them')
         self.counts.say(lambda line: self.logger.warning(f'training: {line}'))
 
 

@@ -221,9 +221,9 @@ class UpdateLoop(BaseLoop):
         if self.skipped_in_a_row >= self.max_skipped:
             folder = save_post_mortem(self.runner, self.iter, update, micro_batches)
             raise NotFinite(f'{self.skipped_in_a_row} updates in a row skipped at iteration {self.iter}: '
-                            f'{term} went bad first; resume from an earlier checkpoint with a lower rate or '
-                            'in fp32, or raise train_cfg.max_skipped. The last batch and a checkpoint to replay it '
-                            f'from are in {folder}')
+                            f'{term} was the first that was not finite; resume from an earlier checkpoint with a '
+                            'lower rate or in fp32, or raise train_cfg.max_skipped. The last batch and a checkpoint '
+                            f'to replay it from are in {folder}')
 
 
 def _first_of_ranks(terms):

@@ -10,6 +10,7 @@ from mmengine.model import BaseModel
 from torch import nn
 
 from wfvae_toolkit.checkpoints import plain_data
+from wfvae_toolkit.datasets.extras import is_mask
 from wfvae_toolkit.losses import AdversarialLoss, DiscriminatorStep, Loss
 from wfvae_toolkit.models.discriminators import AugmentedDiscriminator
 from wfvae_toolkit.registry import (
@@ -70,7 +71,7 @@ class AutoencoderTraining(BaseModel):
         super().__init__(_preprocessor(data_preprocessor))
         for name, value, known in (('precision', precision, PRECISIONS), ('turns', turns, TURNS)):
             if value not in known:
-                raise SettingError(f'{name}={value!r}: one of {", ".join(known)}')
+                raise SettingError(f'{name}={value!r}: use one of {", ".join(known)}')
         self._build_autoencoder(autoencoder)
         self._build_losses(losses or {}, discriminator)
         self._build_discriminator(discriminator, discriminator_augmentation)
@@ -205,20 +206,24 @@ class AutoencoderTraining(BaseModel):
         Args:
             images, reconstruction (Tensor): (B, 3, H, W), about [-1, 1].
             seeds (list[int]): one an image, fixing its augmentation; None: torch's generator.
-            extras (dict): see ``Step.extras``; the augmentation does not move masks.
+            extras (dict): see ``Step.extras``; masks are left out if an augmentation moves pixels.
 
         Returns:
             DiscriminatorStep: what the rows of the discriminator see.
         """
+        extras, masks = extras or {}, ()
         if self.discriminator_augmentation is not None:
             augment = self.discriminator_augmentation.drawn(images, seeds)
             images, reconstruction = augment(images), augment(reconstruction)
+            if self.discriminator_augmentation.moves_pixels:
+                masks = tuple(name for name, value in extras.items() if is_mask(value, images))
+        extras = {name: value for name, value in extras.items() if name not in masks}
         if any(row.needs_image_gradient for row in self.discriminator_rows().values()):
             images, reconstruction = (x.detach().requires_grad_() for x in (images, reconstruction))
         with self.autocast():
             scores = self._passes['discriminator'](images, reconstruction)
         return DiscriminatorStep(images, reconstruction, *scores, self.discriminator, self.precision == 'fp32',
-                                 None if seeds is None else tuple(seeds), extras or {})
+                                 None if seeds is None else tuple(seeds), extras, masks)
 
     def discriminator_rows(self):
         """Rows that train the discriminator beside the adversarial row, by name."""

@@ -287,5 +287,5 @@ def _check_paramwise(network, cfg):
     names = [name for name, _ in network.named_parameters()]
     for key in cfg.get('custom_keys', {}):
         if not any(key in name for name in names):
-            raise SettingError(f'custom_keys: {key!r} is part of no name of a parameter; names start with '
+            raise SettingError(f'custom_keys: {key!r} occurs in no parameter name; names start with '
                                f'{", ".join(sorted({name.partition(".")[0] for name in names}))}')

@@ -51,7 +51,7 @@ CLASSES = {
     **dict.fromkeys(('model.losses', 'model.turns', 'model.normalize', 'model.logvar', 'model.precision',
                      'model.freeze', 'model.latent_transforms',
                      'model.discriminator_augmentation'), _NEW),
-    'optim_wrapper*.optimizer.type': Class('refused', 'its state is of another optimizer', 'optimizers'),
+    'optim_wrapper*.optimizer.type': Class('refused', 'the saved state belongs to another optimizer', 'optimizers'),
     'optim_wrapper.constructor': Class('refused', 'it builds the optimizers', 'optimizers'),
     **dict.fromkeys(('optim_wrapper.type', 'optim_wrapper.logvar_lr', 'optim_wrapper.autoencoder',
                      'optim_wrapper.discriminator', 'param_scheduler'), _NEW),
@@ -117,7 +117,7 @@ def continue_from(runner, path, dropped=()):
     if settings:
         runner.logger.info('\n  '.join(['settings that have changed', *settings]))
     if surroundings:
-        runner.logger.warning('\n  '.join(['beside the settings', *surroundings]))
+        runner.logger.warning('\n  '.join(['other things that have changed', *surroundings]))
     runner.resumed = f'{path} at iteration {runner.iter}', surroundings
 
 
@@ -182,7 +182,7 @@ def _compare(runner, checkpoint, path, dropped):
     for key, *pair in differences:
         found = class_of(key)
         if key == 'model.logvar' and runner.model.logvar.requires_grad:
-            found = Class('no effect', "it is learned, and the checkpoint's value goes on")
+            found = Class('no effect', "it is learned, and the checkpoint's value is used")
         if found.effect == 'refused' and found.drop not in dropped:
             refused.append((key, *pair, found))
         else:

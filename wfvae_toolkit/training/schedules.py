@@ -35,7 +35,7 @@ class ParamSchedules:
         for rows in self._rows.values():
             for _, arguments, place in rows:
                 if arguments.get('begin', 0) >= max_iters:
-                    raise SettingError(f'{place}: begin={arguments["begin"]}: the run ends before, at '
+                    raise SettingError(f'{place}: begin={arguments["begin"]}: the run ends earlier, at '
                                        f'train_cfg.max_iters={max_iters}')
 
     def _read_rows(self):

@@ -41,7 +41,8 @@ def start_from(model, path, weights='ema', allow_missing=()):
     if refused:
         shown = ', '.join(f'{name} ({what})' for name, what in list(refused.items())[:5])
         parts = sorted({name.split('.')[0] for name in refused})
-        advice = ('list patterns of what is meant to be new in load_from.allow_missing' if 'autoencoder' in parts else
+        advice = ('if some weights are meant to be new, list patterns of their names in '
+                  'load_from.allow_missing' if 'autoencoder' in parts else
                   f'if a new {" and ".join(parts)} is meant, say load_from.allow_missing='
                   f'{[f"{part}*" for part in parts]}')
         if len(refused) > 5:
@@ -52,7 +53,7 @@ def start_from(model, path, weights='ema', allow_missing=()):
     if hidden:
         shown = '; '.join(f'model.autoencoder.{name} was {before!r} and is {now!r}'
                           for name, (before, now) in hidden.items())
-        raise CheckpointError(f'{path}: its weights fit, but the network would compute something else: {shown}; set it '
+        raise CheckpointError(f'{path}: its weights fit, but the network would compute other results: {shown}; set it '
                               'back, or if it is meant, say load_from.allow_missing='
                               f'{[f"autoencoder.{name}" for name in hidden]}')
     model.load_state_dict({name: value for name, value in state.items() if name not in problems}, strict=False)

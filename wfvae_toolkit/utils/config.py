@@ -71,11 +71,12 @@ def find_config(path):
     """``file.py`` or ``package::file.py`` -> path of an existing file, as a string."""
     package, separator, name = str(path).rpartition('::')
     if not separator:
-        if Path(path).is_dir():
-            there = ', '.join(sorted(file.name for file in Path(path).glob('*.py')))
+        path = Path(path).expanduser()
+        if path.is_dir():
+            there = ', '.join(sorted(file.name for file in path.glob('*.py')))
             raise MissingFile(f'{path} is a folder; name a config file' + (f' in it: {there}' if there else ''))
-        if not Path(path).is_file():
-            name = Path(path).name
+        if not path.is_file():
+            name = path.name
             shipped = (configs_folder('wfvae_toolkit') / name).is_file()
             raise MissingFile(f'no config file {path}' + (f'; there is wfvae_toolkit::{name}' if shipped else ''))
         return str(path)

@@ -227,7 +227,7 @@ def _plain(value, key, place):
     if isinstance(value, dict):
         for name in value:
             if not isinstance(name, str):
-                raise SettingError(f'{place}: {key}: its key {name!r} is no text')
+                raise SettingError(f'{place}: {key}: its key {name!r} is not a string')
         return {name: _plain(item, f'{key}.{name}', place) for name, item in value.items()}
     if isinstance(value, (list, tuple, range)):
         items = [_plain(item, f'{key}.{number}', place) for number, item in enumerate(value)]
@@ -240,8 +240,8 @@ def _plain(value, key, place):
         return _plain(value.tolist(), key, place)
     if key.endswith('.type') and callable(value) and _by_path(value):
         return f'{value.__module__}.{value.__qualname__}'
-    raise SettingError(f'{place}: {key}: {value!r} is no plain value; use a number, a text, True, False, None, or a '
-                       'list or dict of them')
+    raise SettingError(f'{place}: {key}: {value!r} is not a plain value; use a number, a string, True, False, None, '
+                       'or a list or dict of them')
 
 
 def _by_path(value):

@@ -7,7 +7,7 @@ KEYS = {
     'seed': 'use randomness=dict(seed=...)',
     'deterministic': 'use randomness=dict(deterministic=True)',
     'cudnn_benchmark': 'use env_cfg=dict(cudnn_benchmark=True)',
-    'dist_params': 'say --launcher on the command line',
+    'dist_params': 'give --launcher on the command line',
     'optimizer': 'use optim_wrapper.autoencoder.optimizer and optim_wrapper.discriminator.optimizer',
     'optimizer_config': 'use optim_wrapper.autoencoder.clip_grad and optim_wrapper.discriminator.clip_grad',
     'lr': 'use optim_wrapper.autoencoder.optimizer.lr and optim_wrapper.discriminator.optimizer.lr',
@@ -19,7 +19,7 @@ KEYS = {
     'evaluation': 'use val_evaluator and train_cfg.val_interval',
     'workflow': 'use train_cfg.val_interval',
     'runner': 'use train_cfg',
-    'resume_from': 'say --resume CHECKPOINT on the command line; from Python, set cfg.resume after load_config',
+    'resume_from': 'give --resume CHECKPOINT on the command line; from Python, set cfg.resume after load_config',
     'test_dataloader': 'tools/test.py scores val_dataloader; change that one by --cfg-options',
     'test_cfg': 'tools/test.py needs none; leave it out',
     'test_evaluator': 'tools/test.py scores with val_evaluator; change that one by --cfg-options',
@@ -38,11 +38,11 @@ KEYS = {
     'vis_backends': 'use visualizer=dict(vis_backends=[...])',
     'randomness.diff_rank_seed': 'the order of samples needs one seed on all ranks, and noise differs by rank anyway; '
                                  'leave it out',
-    'env_cfg.dist_cfg': 'the process group is opened by --launcher before the config counts, nccl on GPUs and gloo '
+    'env_cfg.dist_cfg': '--launcher opens the process group before the config is read, nccl on GPUs and gloo '
                         'without; leave it out',
-    'model_wrapper_cfg.type': 'the model wraps its own passes in DistributedDataParallel; give its options alone, such '
+    'model_wrapper_cfg.type': 'the model wraps its own passes in DistributedDataParallel; give only its options, such '
                               'as dict(find_unused_parameters=True)',
-    'optim_wrapper*.accumulative_counts': 'use train_cfg.accumulation, micro-batches an update of either network',
+    'optim_wrapper*.accumulative_counts': 'use train_cfg.accumulation, micro-batches per update of each network',
     'optim_wrapper*.dtype': "use model.precision: 'fp16', 'bf16' or 'fp32'",
     'optim_wrapper*.loss_scale': "model.precision='fp16' scales by itself; leave it out",
     'optim_wrapper*.clip_grad.type': 'the L2 norm of all gradients is clipped; leave it out',

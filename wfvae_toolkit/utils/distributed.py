@@ -166,5 +166,6 @@ def _first_host(nodes):
     try:
         hosts = subprocess.run(['scontrol', 'show', 'hostnames', nodes], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise LaunchError(f'--launcher slurm: no first host of {nodes} ({error}); set MASTER_ADDR') from error
+        raise LaunchError(f'--launcher slurm: cannot find the first host of {nodes} ({error}); set '
+                          'MASTER_ADDR') from error
     return hosts.stdout.split()[0]

@@ -13,8 +13,8 @@ from .errors import UserError
 _ADVICE = {
     errno.ENOSPC: 'free space there', errno.EDQUOT: 'free space there', errno.EFBIG: 'raise the limit of file sizes',
     errno.EROFS: 'it is mounted read-only', errno.EACCES: 'this user may not write there',
-    errno.EPERM: 'this user may not write there', errno.ENOENT: 'its folder is gone',
-    errno.ENOTDIR: 'its folder is none', errno.ESTALE: 'its folder is gone'}
+    errno.EPERM: 'this user may not write there', errno.ENOENT: 'its folder does not exist',
+    errno.ENOTDIR: 'its folder is a file', errno.ESTALE: 'its folder does not exist'}
 
 
 class WriteError(UserError, OSError):

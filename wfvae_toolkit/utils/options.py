@@ -29,7 +29,8 @@ def add_launcher_argument(parser):
 def add_import_argument(parser):
     """``--import``: modules that register parts of a model; the tool passes ``imports`` to `plugins.import_modules`."""
     parser.add_argument('--import', dest='imports', nargs='+', action='extend', default=[], metavar='MODULE',
-                        help='import these first, as custom_imports of a config would; give it after the other names')
+                        help='modules to import first, as custom_imports of a config does; give it after the other '
+                             'names')
 
 
 def add_image_arguments(parser):
@@ -41,7 +42,7 @@ def add_image_arguments(parser):
                         help='convert pictures with another colour profile (default: their numbers as they are)')
     parser.add_argument('--max-images', type=int, metavar='N', help='only the first N images')
     parser.add_argument('--workers', type=whole(0), default=2, metavar='N',
-                        help='processes that read pictures, a rank; 0: the main one (default: 2)')
+                        help='processes per rank that read pictures; 0: the main process reads (default: 2)')
 
 
 def add_model_arguments(parser, dtype_option='--dtype'):
@@ -51,7 +52,7 @@ def add_model_arguments(parser, dtype_option='--dtype'):
     parser.add_argument('--weights', choices=('ema', 'raw'), default='ema', help='averaged or raw (default: ema)')
     parser.add_argument('--device', help='such as cuda:1 or cpu (default: a GPU if there is one)')
     parser.add_argument(dtype_option, choices=('float32', 'bfloat16', 'float16'), default='float32',
-                        help='of weights and activations (default: float32)')
+                        help='type of weights and activations (default: float32)')
     add_import_argument(parser)
 
 

@@ -2,6 +2,8 @@ import pytest
 import torch
 
 from wfvae_toolkit.models.autoencoders import DiffusersAutoencoderDC, DiffusersAutoencoderKL
+from wfvae_toolkit.registry import AUTOENCODERS
+from wfvae_toolkit.utils.errors import UserError
 
 KL = dict(type='DiffusersAutoencoderKL', latent_channels=4, widths=(8, 16), layers=1, groups=8)
 DC = dict(type='DiffusersAutoencoderDC', latent_channels=4, encoder_block_types='ResBlock',
@@ -33,6 +35,12 @@ def test_encode_and_decode_are_diffusers_own(config, cls):
         torch.testing.assert_close(ours.decode(latents).sample, theirs.decode(latents).sample)
     assert images.shape[-1] // latents.shape[-1] == ours.downsample_factor
     assert ours.last_layer.shape[0] == 3
+
+
+@pytest.mark.parametrize('config', [KL, DC])
+def test_another_posterior_is_refused(config):
+    with pytest.raises(UserError, match=f"{config['type']}: no setting is called 'posterior'; its settings are"):
+        AUTOENCODERS.build({**config, 'posterior': dict(type='GaussianPosterior')})
 
 
 @pytest.mark.parametrize('config', [KL, DC])

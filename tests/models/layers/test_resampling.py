@@ -78,7 +78,7 @@ def test_without_weights_residual_sampling_keeps_what_it_can():
 
 
 @pytest.mark.parametrize(('build', 'message'), [
-    (lambda: ResidualDownsample(6, 10), '10 channels after it; a multiple of 4'),
+    (lambda: ResidualDownsample(6, 10), '10 output channels; a multiple of 4'),
     (lambda: ResidualDownsample(5, 12), '20 channels to 12; one must divide the other'),
     (lambda: ResidualUpsample(6, 4), '6 -> 4 channels; 6 must divide 16')])
 def test_residual_widths_are_checked(build, message):

@@ -44,7 +44,10 @@ def test_an_export_is_not_tiled_and_takes_any_size():
     whole, side = torch.export.Dim('count'), torch.export.Dim('side', min=2, max=99)
     with torch.no_grad():
         exported = torch.export.export(model, (noise(2, 3, 32, 48),), dynamic_shapes=({0: whole, 2: 4 * side},))
-        torch.testing.assert_close(exported.module()(noise(3, 3, 56, 48)), model(noise(3, 3, 56, 48)))
+        images = noise(3, 3, 56, 48)
+        # An export chooses other kernels than eager PyTorch.
+        both = [dict(image=network(images)) for network in (exported.module(), model)]
+        assert largest_difference(*both) < of_network(model)
 
 
 def test_slicing_takes_images_one_by_one():

@@ -43,6 +43,7 @@ class Bench:
         precision (str): 'fp32', 'bf16' or 'fp16' (autocast).
         device (torch.device): where.
         compile (bool): encoder and decoder of every model through torch.compile.
+        imports (Sequence[str]): modules that register parts of the models; each process imports them.
     """
 
     model: dict
@@ -51,6 +52,7 @@ class Bench:
     precision: str = 'fp32'
     device: torch.device = torch.device('cpu')
     compile: bool = False
+    imports: tuple[str, ...] = ()
 
     def work(self, name, model):
         """``name`` of INFERENCE or TURNS, ``model`` 'ours', 'plain', one of BASELINES or a MODEL -> callable.
@@ -68,7 +70,7 @@ class Bench:
             return self._inference(name, self._autoencoder(model))
         if name in TURNS:
             return self._turn(name, model)
-        raise SettingError(f'work {name!r}: one of {", ".join(INFERENCE + TURNS)}')
+        raise SettingError(f'work {name!r}: use one of {", ".join(INFERENCE + TURNS)}')
 
     def images(self):
         """(batch, 3, size, size) in [-1, 1], the same every time."""
@@ -121,7 +123,7 @@ class Bench:
 
     def _turn(self, name, model):
         if model == 'joint' and name != 'both_turns':
-            raise SettingError(f"{name} of 'joint': it stands for both_turns only")
+            raise SettingError(f"{name} of 'joint': this model has both_turns only")
         losses, networks, training = self._losses(model)
         images, seeds = self.images(), list(range(self.batch))
 
@@ -166,7 +168,8 @@ class Bench:
         elif model == 'checkpointed':
             cfg['autoencoder'] = {**cfg['autoencoder'], 'checkpoint_activations': True}
         elif model not in ('ours', 'plain'):
-            raise SettingError(f'turns of {model!r}: of ours, plain, joint, checkpointed, {", ".join(BASELINES)}')
+            raise SettingError(f'{model!r} has no training turns; they exist for ours, plain, joint, checkpointed, '
+                               f'{", ".join(BASELINES)}')
         training = MODELS.build(cfg).to(self.device).train()
         self._compiled(training.autoencoder)
         return training

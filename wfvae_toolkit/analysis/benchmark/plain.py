@@ -110,12 +110,12 @@ def plain_autoencoder(autoencoder):
     plain = copy.deepcopy(autoencoder)
     if type(plain.encoder) is not Encoder or plain.encoder.latent_shortcuts or \
             any(stage.flow_in is None for stage in plain.encoder.stages):
-        raise SettingError('the plain formulation knows WFVAE2Image with energy flow and without latent shortcuts')
+        raise SettingError('the plain formulation supports WFVAE2Image with energy flow and without latent shortcuts')
     for module in list(plain.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, Wavelet):
                 if type(child) is not Haar:
-                    raise SettingError(f'the plain formulation knows the wavelet Haar, not {type(child).__name__}')
+                    raise SettingError(f'the plain formulation supports the wavelet Haar, not {type(child).__name__}')
                 setattr(module, name, ConvolvedHaar())
     return _reclass(plain)
 

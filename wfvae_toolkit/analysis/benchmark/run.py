@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
+from wfvae_toolkit.utils.plugins import import_modules
+
 from ..kernels import record
 from .limit import Limit
 from .networks import INFERENCE, TURNS
@@ -126,6 +128,7 @@ def _peak(bench, work, model):
 
 def _peak_in_child(bench, work, model, threads):
     torch.set_num_threads(threads)
+    import_modules(bench.imports)
     return peak_bytes(lambda: bench.work(work, model), bench.device)
 
 

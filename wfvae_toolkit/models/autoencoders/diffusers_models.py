@@ -1,5 +1,7 @@
 """diffusers' autoencoders as baselines in the same loop (extra ``diffusers``)."""
 
+import inspect
+
 import torch
 from torch import nn
 
@@ -84,9 +86,16 @@ class DiffusersAutoencoderDC(_DiffusersAutoencoder):
 
     Raises:
         MissingLibrary: diffusers is not installed.
+        SettingError: diffusers' class does not take a setting.
     """
 
     def __init__(self, **settings):
-        model = import_diffusers().AutoencoderDC(**settings)
+        build = import_diffusers().AutoencoderDC
+        known = [name for name in inspect.signature(build.__init__).parameters if name != 'self']
+        unknown = sorted(set(settings) - set(known))
+        if unknown:
+            raise SettingError(f'DiffusersAutoencoderDC: no setting is called {unknown[0]!r}; its settings are '
+                               f'{", ".join(known)}')
+        model = build(**settings)
         super().__init__(model, DeterministicPosterior(), model.config.latent_channels,
                          model.spatial_compression_ratio, 'decoder.conv_out.weight')

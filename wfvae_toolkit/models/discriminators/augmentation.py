@@ -12,7 +12,11 @@ class Augmentation:
 
     The turns of both networks draw from the image's seed. An image and its reconstruction get the same augmentation, so
     losses may compare them. Batch and rank do not change an image's augmentation.
+
+    ``moves_pixels``: masks no longer fit the augmented images, so rows of the discriminator do not get them.
     """
+
+    moves_pixels = True
 
     def drawn(self, images, seeds=None):
         """A function (B, 3, H, W) -> (B, 3, H, W) for these images.
@@ -55,8 +59,9 @@ class DiffAugment(Augmentation):
     def __init__(self, policy=('color', 'translation', 'cutout')):
         policy = (policy,) if isinstance(policy, str) else tuple(policy)
         if not policy or set(policy) - set(self.KINDS):
-            raise SettingError(f'DiffAugment: policy={policy!r}: some of {", ".join(self.KINDS)}')
+            raise SettingError(f'DiffAugment: policy={policy!r}: use some of {", ".join(self.KINDS)}')
         self.policy = policy
+        self.moves_pixels = policy != ('color',)
 
     def draw(self, generator):
         return torch.rand(7, generator=generator)

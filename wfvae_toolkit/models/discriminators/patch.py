@@ -45,7 +45,7 @@ class PatchDiscriminator(nn.Module):
         if num_layers < 1 or width < 1:
             raise SettingError(f'num_layers={num_layers}, width={width}: both must be at least 1')
         if norm not in NORMS:
-            raise SettingError(f'norm={norm!r}: one of {", ".join(NORMS)}')
+            raise SettingError(f'norm={norm!r}: use one of {", ".join(NORMS)}')
         widths = [3, *(min(width * 2**i, max_width or 8 * width) for i in range(num_layers + 1))]
         strides = [2] * num_layers + [1]
         wrap = spectral_norm if norm == 'spectral' else nn.Identity()
@@ -90,7 +90,7 @@ class MultiScaleDiscriminator(nn.Module):
     def __init__(self, scales=3, num_layers=3, width=64, norm='spectral', padding=2, max_width=512):
         super().__init__()
         if scales < 1:
-            raise SettingError(f'scales={scales}: at least 1')
+            raise SettingError(f'scales={scales}: use at least 1')
         self.scales = nn.ModuleList(PatchDiscriminator(num_layers, width, norm, padding, max_width)
                                     for _ in range(scales))
 

@@ -79,7 +79,7 @@ class ResidualDownsample(nn.Module):
     def __init__(self, channels, next_channels):
         super().__init__()
         if next_channels % 4:
-            raise SettingError(f'ResidualDownsample: {next_channels} channels after it; a multiple of 4 is needed')
+            raise SettingError(f'ResidualDownsample: {next_channels} output channels; a multiple of 4 is needed')
         _check_ratio('ResidualDownsample', 4 * channels, next_channels)
         self.out_channels = next_channels
         self.conv = nn.Conv2d(channels, next_channels // 4, 3, padding=1)
@@ -122,5 +122,5 @@ def average_or_tile(x, channels):
 
 def _check_ratio(name, channels, next_channels):
     if channels % next_channels and next_channels % channels:
-        raise SettingError(f'{name}: its shortcut brings {channels} channels to {next_channels}; one must divide the '
+        raise SettingError(f'{name}: its shortcut takes {channels} channels to {next_channels}; one must divide the '
                            'other')

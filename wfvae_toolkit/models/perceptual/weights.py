@@ -39,7 +39,7 @@ def read_weights(path):
     try:
         state = torch.load(path, map_location='cpu', weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise SettingError(f'{path} is damaged or no file of weights: {error}') from error
+        raise SettingError(f'{path} is damaged or not a file of weights: {error}') from error
     if not isinstance(state, dict):
         raise SettingError(f'{path} holds a {type(state).__name__}, not a state dict')
     return state
@@ -59,7 +59,7 @@ def find_trunk(name, trunk_weights=None):
         path, reason = Path(trunk_weights).expanduser(), 'no such file'
     else:
         failed = of_main(_download(name, path) if is_main() and not path.is_file() else None)
-        reason = failed or 'rank 0 found it, others not'
+        reason = failed or 'rank 0 found it, but another rank did not'
     if not path.is_file():
         raise PerceptualWeightsMissing(
             f'LPIPS needs the trunk weights {path} ({reason}). Fetch {DOWNLOAD_FOLDER}{name} elsewhere and put it at '

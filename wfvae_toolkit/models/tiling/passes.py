@@ -81,8 +81,8 @@ def _tiles(unbounded, height, width, tiling, factor):
     # Each tile shares a quarter of its edge with each neighbour.
     grid = [cut(size, length, length // 8 if unbounded else 0) for size in (height, width)]
     if unbounded and max(map(len, grid)) > 1:
-        tiling.warn_once(f'tiling is approximate: {", ".join(sorted(unbounded))} may look at the whole picture and '
-                         'sees one tile; tiles overlap and are blended')
+        tiling.warn_once(f'tiling is approximate: {", ".join(sorted(unbounded))} may look at the whole picture, but '
+                         'see one tile at a time; tiles overlap and are blended')
     return [(rows, columns) for rows in grid[0] for columns in grid[1]]
 
 
