@@ -13,6 +13,7 @@ from wfvae_toolkit.utils.environment import describe_environment
 from wfvae_toolkit.utils.errors import located
 from wfvae_toolkit.utils.files import printable
 from wfvae_toolkit.utils.pixels import from_bytes
+from wfvae_toolkit.utils.progress import progress
 from wfvae_toolkit.visualization.pictures import comparison_grid, write_picture
 
 from .evaluator import write_results
@@ -71,7 +72,8 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
     numbers = {printable(dataset.path(index)): index for index in range(len(dataset))}
     chosen = random_images(count_images(dataset, max_images), max_pictures)
     pictures = _Pictures(Path(folder) / 'pictures', numbers, chosen)
-    summary = evaluate(autoencoders, loader, evaluator, device, on_batch=pictures, protocol=protocol)
+    batches = progress(loader, 'batches scored', len(loader))
+    summary = evaluate(autoencoders, batches, evaluator, device, on_batch=pictures, protocol=protocol)
     with located('val_dataloader.dataset'):
         check_scored(summary)
     if distributed.is_main():

@@ -4,7 +4,9 @@ import re
 import shlex
 from datetime import timedelta
 
-from .compare import FEWEST, compare_entries, differing_settings, flatten, verdict
+from wfvae_toolkit.evaluation.statistics import FEWEST
+
+from .compare import compare_entries, differing_settings, flatten, verdict
 from .read import is_finite
 
 ARROWS = {True: 'higher is better', False: 'lower is better', None: ''}

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.progress import progress
 from wfvae_toolkit.visualization.pictures import GAP
 
 THUMBNAIL = 256  # px, longer side
@@ -62,7 +62,7 @@ class PictureWriter:
         """-> {path: {'runs': {entry's number: Layers}, 'differences': {'0-1': file}}}, in the order of ``paths``."""
         with ThreadPoolExecutor(os.cpu_count() or 1) as executor:
             written = executor.map(lambda path: self._write(entries, path), paths)
-            return dict(zip(paths, tqdm(written, 'pictures written', len(paths), disable=None), strict=True))
+            return dict(zip(paths, progress(written, 'pictures written', len(paths)), strict=True))
 
     def _write(self, entries, path):
         sides, runs, differences = {}, {}, {}
