@@ -68,6 +68,17 @@ def make_evaluation(folder, names, shift=0.0, side=24, kept=None, spread=0.01, p
     return folder
 
 
+def make_maps(folder, names, channels=4, side=8, of=None):
+    """Channel maps of some pictures of an evaluation."""
+    rows = {}
+    for place, name in enumerate(names):
+        rows[name] = {'file': f'channels/{place}.png', 'channels': channels, 'of': of or channels}
+        (folder / 'channels').mkdir(exist_ok=True)
+        grey = np.random.default_rng(place).integers(0, 256, (channels * side, side), dtype=np.uint8)
+        Image.fromarray(grey).save(folder / rows[name]['file'])
+    (folder / 'channels.json').write_text(json.dumps(rows), encoding='utf-8')
+
+
 def make_strip(path, seed, shift=0.0, side=24, height=None):
     """Input, reconstruction and error of a smooth random picture, side by side with white gaps; returns the parts."""
     path.parent.mkdir(parents=True, exist_ok=True)
