@@ -6,6 +6,7 @@ import json
 import numpy as np
 from PIL import Image
 
+NAMES = [f'photo {number:02}.png' for number in range(12)]
 CONFIG = """model = dict(
     autoencoder=dict(type='WFVAE2Image', widths=(8, 16), latent_channels=4),
     discriminator=dict(type='PatchDiscriminator'),

@@ -25,6 +25,8 @@ def describe(entries, studies, printable):
         'scores': [{'name': metric['name'], 'title': metric['title'],
                     'cells': [_score(entry, metric['name']) for entry in entries]}
                    for metric in metrics if not _CHANNEL.match(metric['name'])],
+        'fewest': FEWEST, 'few': any(entry.evaluation and entry.evaluation.summary['images'] < FEWEST
+                                     for entry in entries),
         'comparisons': _comparisons(entries),
         'lacks': _grouped(described),
         'studies': [_study(printable(name), rows, {metric['name']: metric['better'] for metric in metrics})
