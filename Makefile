@@ -65,9 +65,10 @@ test-all: env  ## every test that this machine can run, with a GPU where there i
 	@$(PYTEST) --cov --cov-fail-under=85 \
 		-m "$$($(BIN)/python -c 'import torch; print("" if torch.cuda.is_available() else "not gpu")')"
 
-test-browser: env  ## the report in Debian's chromium, which root installs by apt
-	@command -v chromium >/dev/null || { echo 'test-browser: installing chromium'; \
-		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
+test-browser: env  ## the report in Debian's chromium and firefox-esr, which root installs by apt
+	@command -v chromium >/dev/null && command -v firefox-esr >/dev/null || { \
+		echo 'test-browser: installing chromium and firefox-esr'; apt-get update -qq && \
+		apt-get install -y -qq --no-install-recommends chromium firefox-esr fonts-dejavu-core; }
 	@$(BIN)/python -m pip install -qq -r requirements/browser.txt -c requirements/constraints.txt
 	@echo 'test-browser: running tests/browser'
 	@$(BIN)/python -m pytest tests/browser

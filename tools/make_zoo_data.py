@@ -31,6 +31,7 @@ def collect(table, cache):
     from wfvae_toolkit.datasets.debian_packages import Package, download, read_pictures
     from wfvae_toolkit.datasets.demo import PHOTOS, find_photo
     from wfvae_toolkit.datasets.photographs import PhotographRule
+    from wfvae_toolkit.utils.progress import progress
 
     def demo(split, wanted):
         for source, files in PHOTOS[split].items():
@@ -40,7 +41,7 @@ def collect(table, cache):
 
     rule = PhotographRule()
     yield from demo('val', '')  # only compared with
-    for package in sorted(table, key=lambda row: row.split != 'val'):
+    for package in progress(sorted(table, key=lambda row: row.split != 'val'), 'packages read', len(table)):
         deb = download(package, cache)
         for path, data in read_pictures(deb, package):
             try:

@@ -124,6 +124,14 @@ def test_a_score_of_the_whole_set_has_a_difference_and_no_interval(study):
     assert 'A Δ without an interval is that of a score of the whole set.' in describe(table, [0, 1], 'command')
 
 
+def test_an_interval_needs_five_images(make_runs):
+    table = collect(make_runs({(name, 0): [20.0, 21.0, 22.5, 23.0 + gain] for name, gain in (
+        ('base', 0.0), ('better', 0.2))}), SIZES)
+    assert table.rows[1].scores['PSNR'].difference == pytest.approx(0.05)
+    assert '| +0.050 |' in format_markdown(table)
+    assert 'A Δ has no interval: that needs 5 images or more.' in describe(table, [0], 'command')
+
+
 def test_a_row_has_means_spread_sizes_and_the_worst_cost(study):
     runs, values = study
     table = collect(runs, SIZES)

@@ -1,10 +1,32 @@
-"""Debian's chromium, driven by Playwright; started by `make test-browser`, which installs both."""
+"""Debian's browsers: chromium, driven by Playwright, and firefox-esr; `make test-browser` installs them."""
 
 import shutil
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import sync_playwright
+
+from tests.browser.firefox import Firefox
+from tests.report.made import NAMES, make_evaluation, make_maps, make_run
+from wfvae_toolkit.report import write_report
+
+
+@pytest.fixture(scope='session')
+def two(tmp_path_factory):
+    """A report of two runs; the second is better by 1 dB, and has channel maps."""
+    folder = tmp_path_factory.mktemp('two')
+    for place, name in enumerate(('first', 'second')):
+        run = make_run(folder / name, kl_weight=10.0**-place)
+        make_evaluation(run / 'evaluation', NAMES, shift=float(place), side=64)
+    make_maps(folder / 'second/evaluation', NAMES[:3])
+    return write_report([folder / 'first', folder / 'second'], folder / 'report')
+
+
+@pytest.fixture(scope='session')
+def firefox(tmp_path_factory):
+    browser = Firefox(tmp_path_factory.mktemp('firefox') / 'profile')
+    yield browser
+    browser.close()
 
 
 @pytest.fixture(scope='session')

@@ -3,20 +3,8 @@ import time
 
 import pytest
 
-from tests.report.made import make_evaluation, make_run
+from tests.report.made import NAMES, make_evaluation, make_run
 from wfvae_toolkit.report import write_report
-
-NAMES = [f'photo {number:02}.png' for number in range(12)]
-
-
-@pytest.fixture(scope='module')
-def two(tmp_path_factory):
-    """A report of two runs; the second is better by 1 dB."""
-    folder = tmp_path_factory.mktemp('two')
-    for place, name in enumerate(('first', 'second')):
-        run = make_run(folder / name, kl_weight=10.0**-place)
-        make_evaluation(run / 'evaluation', NAMES, shift=float(place), side=64)
-    return write_report([folder / 'first', folder / 'second'], folder / 'report')
 
 
 def tiles(page):
@@ -292,3 +280,31 @@ def test_new_data_come_without_losing_the_place(tmp_path, open_page):
     assert page.input_value('#wall-order') == 'best'
     assert page.locator('#config-0').get_attribute('open') is not None
     assert page.evaluate('scrollY') == pytest.approx(place, abs=60)
+
+
+def test_channels_of_a_picture(two, open_page):
+    page = open_page(two)
+    assert 'No channel maps' in page.locator('#latents').text_content()  # of the first
+    maps = page.locator('#maps-runs .map')
+    assert [one.get_attribute('aria-label') for one in maps.all()] == [f'Channel {n} of second' for n in range(4)]
+    positions = [one.evaluate('map => getComputedStyle(map).backgroundPositionY') for one in maps.all()]
+    assert [float(place.removesuffix('%')) for place in positions] == pytest.approx([0, 100 / 3, 200 / 3, 100], abs=0.1)
+    before = maps.first.get_attribute('style')
+    page.select_option('#maps-picture', NAMES[1])
+    assert maps.first.get_attribute('style') != before
+
+
+def test_what_is_not_there_has_no_controls(tmp_path, open_page):
+    make_evaluation(tmp_path / 'scores', NAMES, kept=[])
+    page = open_page(write_report([tmp_path / 'scores'], tmp_path / 'out'))
+    assert not page.locator('#curves-controls').is_visible()
+    assert not page.locator('#maps').is_visible()
+    assert 'no pictures of them are there' in page.locator('#wall-count').text_content()
+
+
+def test_it_prints_on_white_without_controls(two, open_page):
+    page = open_page(two, color_scheme='dark')
+    page.emulate_media(media='print')
+    assert not page.locator('.controls').first.is_visible()
+    assert page.evaluate('getComputedStyle(document.body).backgroundColor') == 'rgb(255, 255, 255)'
+    assert page.pdf(format='A4').startswith(b'%PDF')

@@ -97,7 +97,7 @@ def test_add_a_posterior(follow):
 def test_add_a_metric(follow):
     folder, output = follow('add_a_metric.md')
     assert '1 passed' in output
-    assert re.search(r'error ↓ +0\.\d+ \+- 0\.\d+ +0\.', output)
+    assert re.search(r'error ↓ +0\.\d+ +0\.', output)
     assert re.search(r'shift\.distance ↓ +0\.\d+ \(whole set of \d+\) +0\.\d+ \(whole', output)
     assert (folder / 'work_dirs/metrics/best_shift.distance.pth').is_file()
     assert 'pooled' in read_records(folder / 'work_dirs/metrics')[-1]

@@ -12,6 +12,7 @@ import torch
 from torch import distributed
 
 from wfvae_toolkit.evaluation import Metric, ReconstructionEvaluator, format_table, psnr, write_results
+from wfvae_toolkit.evaluation.statistics import FEWEST
 from wfvae_toolkit.models.perceptual import PerceptualWeightsMissing
 from wfvae_toolkit.registry import EVALUATORS
 
@@ -181,15 +182,22 @@ def test_files(tmp_path):
 
 
 def test_table_has_a_column_for_each_set_of_weights():
-    evaluator = feed(ReconstructionEvaluator(BOTH), [0, 1, 2])
+    evaluator = feed(ReconstructionEvaluator(BOTH), range(FEWEST + 1))
     header, _, first, *_ = format_table(evaluator.summarize()).splitlines()
     assert header.split() == ['metric', 'mean']
     assert first.startswith('PSNR ↑')
     assert first.endswith('(1 infinite)')
-    feed(evaluator, [0, 1, 2], weights_name='raw')
+    feed(evaluator, range(FEWEST + 1), weights_name='raw')
     header, _, _, second, *_ = format_table(evaluator.summarize()).splitlines()
     assert header.split() == ['metric', 'EMA', 'raw']
     assert second.count(' +- ') == 2
+
+
+def test_an_interval_needs_five_images():
+    table = format_table(feed(ReconstructionEvaluator(PSNR), range(FEWEST - 1)).summarize())
+    assert ' +- ' not in table
+    assert f'{FEWEST - 1} images, 0 skipped; no intervals: they need {FEWEST} images or more' in table.splitlines()
+    assert ' +- ' in format_table(feed(ReconstructionEvaluator(PSNR), range(FEWEST)).summarize())
 
 
 def test_no_image_at_all_still_gives_files(tmp_path):

@@ -223,15 +223,15 @@ def test_identical_images_give_infinity_and_one_image_no_interval():
 # files and table
 
 def test_table_and_files_state_the_number_of_images(tmp_path):
-    summary = feed(build(PSNR=dict(type='PSNR')), range(4)).summarize()
+    summary = feed(build(PSNR=dict(type='PSNR')), range(5)).summarize()
     table = format_table(summary)
-    assert table.count('(whole set of 4)') == 6
-    assert '+- 0.2500 (whole set of 4)' in table
+    assert table.count('(whole set of 5)') == 6
+    assert '+- 0.2500 (whole set of 5)' in table
     assert 'channels.order ↓' in table
     write_results(summary, tmp_path)
     written = json.loads((tmp_path / 'summary.json').read_text())['metrics']
     assert written['channels.determinant']['ci95'] == 0.25
-    assert written['raw/pooled']['images'] == 4
+    assert written['raw/pooled']['images'] == 5
     assert 'images' not in written['PSNR']
     assert (tmp_path / 'metrics.csv').read_text().startswith('path,PSNR,raw/PSNR\n')
 

@@ -6,6 +6,7 @@ import json
 import numpy as np
 from PIL import Image
 
+NAMES = [f'photo {number:02}.png' for number in range(12)]
 CONFIG = """model = dict(
     autoencoder=dict(type='WFVAE2Image', widths=(8, 16), latent_channels=4),
     discriminator=dict(type='PatchDiscriminator'),
@@ -66,6 +67,17 @@ def make_evaluation(folder, names, shift=0.0, side=24, kept=None, spread=0.01, p
             make_strip(folder / files[name], place, shift, side)
     (folder / 'pictures.json').write_text(json.dumps(files), encoding='utf-8')
     return folder
+
+
+def make_maps(folder, names, channels=4, side=8, of=None):
+    """Channel maps of some pictures of an evaluation."""
+    rows = {}
+    for place, name in enumerate(names):
+        rows[name] = {'file': f'channels/{place}.png', 'channels': channels, 'of': of or channels}
+        (folder / 'channels').mkdir(exist_ok=True)
+        grey = np.random.default_rng(place).integers(0, 256, (channels * side, side), dtype=np.uint8)
+        Image.fromarray(grey).save(folder / rows[name]['file'])
+    (folder / 'channels.json').write_text(json.dumps(rows), encoding='utf-8')
 
 
 def make_strip(path, seed, shift=0.0, side=24, height=None):

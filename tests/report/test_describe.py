@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from tests.report.made import make_evaluation, make_run
+from tests.report.made import make_evaluation, make_maps, make_run
 from wfvae_toolkit.report.describe import describe, discriminator_start
 from wfvae_toolkit.report.read import read_entries
 
@@ -83,3 +83,23 @@ def test_one_run_has_nothing_to_differ_from(page):
     described = page()
     assert (described['differences'], described['comparisons']) == ([], [])
     assert ('model.losses.kl.weight', '1e-06') in described['whole'][0]
+
+
+def test_a_spectrum_is_shown_if_it_was_measured(tmp_path):
+    make_evaluation(tmp_path / 'scores', NAMES)
+    [entry] = read_entries([tmp_path / 'scores'])
+    assert describe([entry], [], str)['spectra'] == [None]
+    values = {'slope': -1.8, 'high_share': 0.2, 'image_slope': -2.6, 'image_high_share': 0.03}
+    entry.evaluation.summary['metrics'] |= {
+        f'spectrum.{name}': {'mean': value, 'ci95': None, 'higher_is_better': None} for name, value in values.items()}
+    assert describe([entry], [], str)['spectra'] == [{'latents': [-1.8, 0.2], 'images': [-2.6, 0.03]}]
+
+
+def test_whose_channel_maps_are_not_there_is_said(tmp_path):
+    for name in ('with', 'without'):
+        make_evaluation(tmp_path / name, NAMES)
+    make_maps(tmp_path / 'with', NAMES[:2])
+    entries = read_entries([tmp_path / 'with', tmp_path / 'without', make_run(tmp_path / 'run')])
+    assert describe(entries, [], str)['without_maps'] == [
+        '', 'No channel maps: score it again with tools/test.py, which writes them.',
+        'No channel maps: it is not scored.']

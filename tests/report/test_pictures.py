@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.report.made import make_strip
+from tests.report.made import make_evaluation, make_maps, make_strip
 from wfvae_toolkit.report.pictures import (
     PictureWriter,
     difference_map,
@@ -11,6 +11,7 @@ from wfvae_toolkit.report.pictures import (
     scale_colours,
     split_strip,
 )
+from wfvae_toolkit.report.read import read_evaluation
 from wfvae_toolkit.utils.errors import SettingError
 
 
@@ -72,3 +73,16 @@ def test_scales_name_their_ends():
     scales = scale_colours()
     assert (scales['error']['low'], scales['difference']['low']) == (0, -scales['difference']['high'])
     assert scales['error']['colours'][0] == 'rgb(0, 0, 4)' or scales['error']['colours'][0] == 'rgb(0, 0, 3)'
+
+
+def test_channel_maps_are_copied_without_loss(tmp_path):
+    make_evaluation(tmp_path / 'scores', ['a.png'])
+    make_maps(tmp_path / 'scores', ['a.png'], channels=3, side=5, of=70)
+    maps = read_evaluation(tmp_path / 'scores').maps['a.png']
+    found = PictureWriter(tmp_path / 'out').channels(maps)
+    assert {key: found[key] for key in ('width', 'height', 'shown', 'of')} == {
+        'width': 5, 'height': 5, 'shown': 3, 'of': 70}
+    with Image.open(tmp_path / 'out' / found['file']) as ours, Image.open(maps['file']) as theirs:
+        assert np.array_equal(np.asarray(ours.convert('L')), np.asarray(theirs))
+    with pytest.raises(SettingError, match='15 px high, not 4 channels'):
+        PictureWriter(tmp_path / 'out').channels({**maps, 'channels': 4})

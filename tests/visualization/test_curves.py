@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from wfvae_toolkit.visualization.curves import Curve, draw_curves
@@ -61,3 +62,16 @@ def test_the_mark_is_drawn(tmp_path):
 def test_nothing_to_draw_yet(tmp_path):
     draw_curves({'loss': {}}, tmp_path / 'curves.png')
     assert shape(tmp_path / 'curves.png')[0] > 100
+
+
+@pytest.mark.parametrize('value', [25.1234, 0.0, 1e-6])
+def test_one_point_has_an_axis_that_can_be_read(tmp_path, monkeypatch, value):
+    figures = []
+    monkeypatch.setattr(Figure, 'savefig', lambda figure, *args, **options: figures.append(figure))
+    draw_curves({'a': {'PSNR': curve([value])}}, tmp_path / 'curves.png')
+    axes, = figures[0].axes
+    assert axes.get_xlim() == (-1, 1)
+    low, high = axes.get_ylim()
+    assert low < value < high
+    assert [float(tick).is_integer() for tick in axes.get_xticks()] == [True] * len(axes.get_xticks())
+    assert not axes.yaxis.get_major_formatter().get_useOffset()

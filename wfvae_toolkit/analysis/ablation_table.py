@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from wfvae_toolkit.evaluation.evaluator import ARROWS
-from wfvae_toolkit.evaluation.statistics import paired_difference, statistics
+from wfvae_toolkit.evaluation.statistics import FEWEST, paired_difference, statistics
 from wfvae_toolkit.utils.config import load_config
 from wfvae_toolkit.utils.errors import SettingError, UserError
 from wfvae_toolkit.utils.files import atomic_write
@@ -26,6 +26,7 @@ class Score:
     """``mean`` of ``seeds``, one mean over images each; ``std`` over seeds (None: one seed).
 
     difference, ci95: to the first config's, and half its 95 % confidence interval over images; None for the first.
+    Fewer than FEWEST images give no interval.
     """
 
     seeds: list[float]
@@ -145,11 +146,14 @@ def describe(table, seeds, command):
     """A line below the table: what its numbers are."""
     alone = any(score.difference is not None and score.ci95 is None
                 for row in table.rows for score in row.scores.values())
-    whole_set = 'A Δ without an interval is that of a score of the whole set. ' if alone and table.images > 1 else ''
+    without = ''
+    if alone and table.images > 1:
+        without = ('A Δ without an interval is that of a score of the whole set. ' if table.images >= FEWEST
+                   else f'A Δ has no interval: that needs {FEWEST} images or more. ')
     return (f'{table.images} images, seeds {" ".join(map(str, seeds))}. Scores: mean ± standard deviation over seeds. '
             f'Δ: to `{table.rows[0].name}`, with the 95 % confidence interval of the paired t-test over images, each '
             "image's values averaged over seeds first: it speaks of other images, not of other seeds. "
-            f'{whole_set}Parameters and '
+            f'{without}Parameters and '
             f'GFLOP (forward, {FLOPS_SIZE} px, one image) of encoder and decoder; time of the updates and peak memory '
             f'of the slowest and the largest run.\n\n```bash\n{command}\n```')
 
@@ -201,7 +205,9 @@ def _score(values, metric, row, first):
     if row is not first and both and metric in values[first.name, both[0]]:
         difference = paired_difference(_over_seeds(values, first.name, metric, both),
                                        _over_seeds(values, row.name, metric, both))
-        score.difference, score.ci95 = difference['mean'], difference['ci95']
+        score.difference = difference['mean']
+        if len(values[row.name, both[0]][metric]) >= FEWEST:
+            score.ci95 = difference['ci95']
     return score
 
 

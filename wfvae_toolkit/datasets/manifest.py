@@ -15,6 +15,7 @@ import numpy as np
 from ..registry import DATASETS
 from ..utils.errors import MissingFile, SettingError
 from ..utils.files import atomic_write
+from ..utils.progress import progress
 from .bad_files import BadFile
 from .base import ImageDataset
 from .extras import Mask, read_extras
@@ -241,7 +242,7 @@ def write_manifest(folder, out, split=None, seed=0):
     prefix = Path(os.path.relpath(folder, out.parent)).as_posix()
     lines, bad = {side: [] for side in manifests}, []
     scan = scan_tree(folder)
-    for path in scan.paths:
+    for path in progress(scan.paths, 'pictures listed', len(scan.paths)):
         try:
             width, height = read_size(Path(folder, path))
         except BadImage as error:

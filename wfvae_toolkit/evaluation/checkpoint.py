@@ -6,6 +6,7 @@ import torch
 
 from wfvae_toolkit.checkpoints import read_model_file
 from wfvae_toolkit.datasets import build_dataloader, count_images, describe_pipeline, fixed_pipeline
+from wfvae_toolkit.models.sizes import fit_to_factor
 from wfvae_toolkit.registry import EVALUATORS
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
@@ -13,8 +14,10 @@ from wfvae_toolkit.utils.environment import describe_environment
 from wfvae_toolkit.utils.errors import located
 from wfvae_toolkit.utils.files import printable
 from wfvae_toolkit.utils.pixels import from_bytes
+from wfvae_toolkit.utils.progress import progress
 from wfvae_toolkit.visualization.pictures import comparison_grid, write_picture
 
+from .channel_maps import write_channel_maps
 from .evaluator import write_results
 from .kept import KEPT, picture_files, random_images, write_kept
 from .run import check_scored, evaluate, reconstruct
@@ -29,9 +32,9 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
     Args:
         cfg (Config): ``val_dataloader`` and ``val_evaluator`` are read.
         checkpoint (str | Path): a MODEL, see ``wfvae_toolkit.checkpoints.read_model``.
-        folder (str | Path): receives summary.json, metrics.csv and pictures/ of the worst, the best and a random few
-            (of a small set: of all), listed in pictures.json. Each rank writes its random part of pictures/; rank 0
-            writes everything else.
+        folder (str | Path): receives summary.json, metrics.csv, pictures/ of the worst, the best and a random few (of a
+            small set: of all), listed in pictures.json, and channels/, the latent channels of up to 16 of them, listed
+            in channels.json. Each rank writes its random part of pictures/; rank 0 writes everything else.
         resolution (int): resize the short side to so many px; None: keep the config's pipeline, or only crop.
         crop (int): edge in px of a centre crop; None with a ``resolution``: the same number.
         max_images (int): score only the first images.
@@ -71,15 +74,20 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
     numbers = {printable(dataset.path(index)): index for index in range(count)}
     chosen = random_images(count, max_pictures)
     pictures = _Pictures(Path(folder) / 'pictures', numbers, chosen)
-    summary = evaluate(autoencoders, loader, evaluator, device, on_batch=pictures, protocol=protocol)
+    batches = progress(loader, 'batches scored', len(loader))
+    summary = evaluate(autoencoders, batches, evaluator, device, on_batch=pictures, protocol=protocol)
     with located('val_dataloader.dataset'):
         check_scored(summary)
     if distributed.is_main():
         def images_of(path):
             return _pair(autoencoders[''], dataset[numbers[path]].image.to(device))
 
+        def latents_of(path):
+            return _latents(autoencoders[''], dataset[numbers[path]].image.to(device))
+
         write_results(summary, folder)
-        write_kept(summary, folder, pictures.names, images_of, pictures.paths, written=True, count=max_pictures)
+        kept = write_kept(summary, folder, pictures.names, images_of, pictures.paths, written=True, count=max_pictures)
+        write_channel_maps(kept, folder, pictures.names, latents_of)
     return summary
 
 
@@ -88,6 +96,13 @@ def _pair(autoencoder, image):
     """uint8 (3, H, W) -> it and its reconstruction, (1, 3, H, W) in [-1, 1]."""
     target = from_bytes(image[None])
     return target, reconstruct(autoencoder, target)[1]
+
+
+@torch.inference_mode()
+def _latents(autoencoder, image):
+    """uint8 (3, H, W) -> the posterior's mean, (1, C, h, w)."""
+    target = fit_to_factor(from_bytes(image[None]), autoencoder.downsample_factor, 'pad')
+    return autoencoder.encode(target).latent_dist.mode()
 
 
 class _Pictures:

@@ -17,7 +17,7 @@ from wfvae_toolkit.utils.files import atomic_write, printable, write_json
 from .engine_metric import EngineRow
 from .metric import EvaluationBatch
 from .other_libraries import PyiqaMetric, TorchmetricsRow, is_pyiqa, is_torchmetrics
-from .statistics import statistics
+from .statistics import FEWEST, statistics
 from .whole_set import StateRow, WholeSetMetric, WholeSetRow, whole_set_entry
 
 ARROWS = {True: '↑', False: '↓', None: ''}
@@ -298,22 +298,24 @@ def format_table(summary):
     for name in dict.fromkeys(column.rpartition('/')[2] for column in summary.metrics):
         found = [summary.metrics.get(f'{prefix}/{name}' if prefix else name) for prefix in prefixes]
         arrow = ARROWS[next(filter(None, found))['higher_is_better']]
-        table.append([f'{name} {arrow}'.rstrip(), *('' if entry is None else _format(entry) for entry in found)])
+        table.append([f'{name} {arrow}'.rstrip(), *(
+            '' if entry is None else _format(entry, summary.images) for entry in found)])
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     lines = ['  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
     lines.insert(1, '-' * max(map(len, lines)))
     lines += [f'not computed: {name}: {reason}' for name, reason in summary.not_computed.items()]
-    lines += ['', f'{summary.images} images, {len(summary.skipped)} skipped']
+    lines += ['', f'{summary.images} images, {len(summary.skipped)} skipped'
+              + (f'; no intervals: they need {FEWEST} images or more' if summary.images < FEWEST else '')]
     lines += [f'{key}: {value}' for key, value in summary.protocol.items()]
     return '\n'.join(lines)
 
 
-def _format(entry):
+def _format(entry, images):
     counts = [f'{entry[kind]} {kind}' for kind in ('infinite', 'nan') if entry[kind]]
     if 'images' in entry:
         counts.append(f'whole set of {entry["images"]}')
     mean = 'n/a' if entry['mean'] is None else f'{entry["mean"]:.4f}'
-    interval = '' if entry['ci95'] is None else f' +- {entry["ci95"]:.4f}'
+    interval = '' if entry['ci95'] is None or images < FEWEST else f' +- {entry["ci95"]:.4f}'
     return mean + interval + (f' ({", ".join(counts)})' if counts else '')
 
 

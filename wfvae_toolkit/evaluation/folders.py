@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import torch
-from tqdm import tqdm
 
 from wfvae_toolkit.datasets import PictureCounts, count_images, describe_pipeline, load_batches, open_images
 from wfvae_toolkit.utils import distributed
@@ -13,6 +12,7 @@ from wfvae_toolkit.utils.environment import describe_environment
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.files import printable
 from wfvae_toolkit.utils.pixels import from_bytes
+from wfvae_toolkit.utils.progress import progress
 
 from .kept import picture_files, random_images, write_kept
 from .metric import UnfitPicture
@@ -102,8 +102,7 @@ def compare_folders(real, reconstructed, evaluator, device, pipeline=(), max_ima
     evaluator.reset()
     read = zip(share, *loaders, strict=True)
     counts = PictureCounts()
-    # None: only on a terminal.
-    for index, *both in tqdm(read, 'compared', len(share), disable=None if distributed.is_main() else True):
+    for index, *both in progress(read, 'compared', len(share)):
         for batch in both:
             counts.add(batch)
         _score(evaluator, index, pairs.names[index], both, device)

@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path, PurePath
 
 from wfvae_toolkit.utils.files import printable, write_json
+from wfvae_toolkit.utils.progress import progress
 from wfvae_toolkit.visualization.pictures import comparison_grid, write_picture
 
 from .worst import worst_images
@@ -57,16 +58,21 @@ def write_kept(summary, folder, names, images_of, asked_for=(), written=False, c
         asked_for (Iterable[str]): paths of images that are kept whatever their scores are; they count.
         written (bool): the pictures of those are there already.
         count (int): most images.
+
+    Returns:
+        list[str]: paths of the kept images: the worst and the best in turn, then those asked for.
     """
     scored = {row['path'] for row in summary.rows}
     chosen = dict.fromkeys(path for path in asked_for if path in scored)
     there = set(chosen) if written else set()
-    for path in extreme_images(summary, count):
+    extreme = extreme_images(summary, count)
+    for path in extreme:
         if len(chosen) < count:
             chosen[path] = None
-    for path in chosen:
-        if path not in there:
-            place = Path(folder) / 'pictures' / names[path]
-            place.parent.mkdir(parents=True, exist_ok=True)
-            write_picture(comparison_grid(*images_of(path)), place)
+    missing = [path for path in chosen if path not in there]
+    for path in progress(missing, 'pictures written', len(missing)):
+        place = Path(folder) / 'pictures' / names[path]
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_picture(comparison_grid(*images_of(path)), place)
     write_json(Path(folder) / KEPT_FILE, {path: f'pictures/{printable(names[path])}' for path in chosen})
+    return list(dict.fromkeys([path for path in extreme if path in chosen] + list(chosen)))

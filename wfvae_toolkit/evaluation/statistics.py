@@ -5,6 +5,8 @@ import math
 
 import numpy as np
 
+FEWEST = 5  # images; an interval of fewer is so wide that it says nothing, and is not shown
+
 
 def statistics(values):
     """Floats -> dict of ``mean``, ``ci95``, ``infinite``, ``nan``.

@@ -1,4 +1,4 @@
-"""The first lines of a log: what is needed to repeat the run."""
+"""The first lines of a log: what is needed to repeat the run, on one screen."""
 
 from pathlib import Path
 
@@ -6,16 +6,21 @@ import torch
 from mmengine.hooks import Hook
 
 from wfvae_toolkit.registry import HOOKS
+from wfvae_toolkit.training.record import changes, settings_of
 from wfvae_toolkit.utils import distributed
+from wfvae_toolkit.utils.config import configs_folder, shipped_config
 from wfvae_toolkit.utils.environment import describe_environment
 from wfvae_toolkit.utils.files import write_json
+
+SHOWN = 20  # settings that differ; the file has them all
 
 
 @HOOKS.register_module()
 class RunHeaderHook(Hook):
-    """Logs versions, git state, devices, the config and parameter counts before the run.
+    """Logs versions, git state, devices, parameter counts, and what the config changes, before the run.
 
-    The same facts go into ``run.json``, for ``tools/report.py``.
+    Changes are those to the shipped config that it inherits. The whole config is in the run's folder. The facts go
+    into ``run.json``, for ``tools/report.py``.
     """
 
     priority = 'VERY_HIGH'
@@ -41,4 +46,26 @@ class RunHeaderHook(Hook):
             runner.logger.warning("precision='bf16': this CPU has no AMX; without it bf16 took 1.6 times as long as "
                                   'float32 on the machine of docs/benchmarks.md; compare --cfg-options '
                                   'model.precision=fp32')
-        runner.logger.info(f'config\n{runner.cfg.pretty_text}')
+        runner.logger.info('\n  '.join(describe_config(runner)))
+
+
+def describe_config(runner):
+    """Lines of text: where the whole config is, and what differs from the shipped one."""
+    file = runner.cfg.filename
+    copy = Path(runner.work_dir) / Path(file).name if file else None
+    lines = [f'config: {copy}' if copy and copy.is_file() else 'config: not from a file']
+    paths, shipped = shipped_config(file) if file and Path(file).is_file() else ([], {})
+    if not paths:
+        return [f'{lines[0]}; it inherits no shipped config']
+    names = ', '.join(path.relative_to(configs_folder('wfvae_toolkit').resolve()).as_posix() for path in paths)
+    found = changes(settings_of(shipped), settings_of(runner.cfg))
+    if not found:
+        return [f'{lines[0]}, as shipped: {names}']
+    lines = [f'{lines[0]}; it differs from the shipped {names} in',
+             *(f'{key}: {_short(before)} -> {_short(now)}' for key, before, now in found[:SHOWN])]
+    return lines + ([f'and {len(found) - SHOWN} others'] if len(found) > SHOWN else [])
+
+
+def _short(value):
+    text = repr(value)
+    return text if len(text) <= 80 else f'{text[:77]}...'

@@ -4,8 +4,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from wfvae_toolkit.datasets import (
     BadFile,
     ImageFolder,
@@ -18,6 +16,7 @@ from wfvae_toolkit.datasets import (
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.pixels import from_bytes, to_bytes
+from wfvae_toolkit.utils.progress import progress
 from wfvae_toolkit.visualization.pictures import write_picture
 
 # 4:4:4: with half the colour resolution the file would hide what the model did to colour edges.
@@ -147,8 +146,7 @@ def reconstruct_files(reconstructor, dataset, planned, picture_format, beside=Fa
         len(indices), distributed.rank(), distributed.world_size())]
     loader = load_batches(dataset, share, num_workers)
     bad, counts = [], PictureCounts()
-    # None: only on a terminal.
-    for batch in tqdm(loader, 'reconstructed', len(share), disable=None if distributed.is_main() else True):
+    for batch in progress(loader, 'reconstructed', len(share)):
         bad += batch.bad
         counts.add(batch)
         for index, image in zip(batch.indices, batch.images, strict=True):

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import torch
-from tqdm import tqdm
 
 from wfvae_toolkit.datasets import BlockSampler, PictureCounts, count_images, describe_pipeline, load_batches
 from wfvae_toolkit.models.activations import HALVES, ActivationMonitor
@@ -13,6 +12,7 @@ from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.finite import check_finite
 from wfvae_toolkit.utils.pixels import from_bytes
+from wfvae_toolkit.utils.progress import progress
 
 _ACTIVE = {True: 'yes', False: 'no', None: 'none'}
 ACTIVATION_IMAGES = 32  # decoding all would take twice the time of the measurement itself
@@ -160,8 +160,7 @@ def measure_latents(reconstructor, dataset, max_images=None, batch_size=8, num_w
     sums, images, bad = LatentSums(autoencoder.latent_channels), 0, []
     counts = PictureCounts()
     loader = load_batches(dataset, batches, num_workers)
-    # None: only on a terminal.
-    for batch in tqdm(loader, 'batches measured', len(batches), disable=None if distributed.is_main() else True):
+    for batch in progress(loader, 'batches measured', len(batches)):
         bad += batch.bad
         counts.add(batch)
         for group in batch.groups():

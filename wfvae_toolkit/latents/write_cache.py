@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from tqdm import tqdm
 
 from wfvae_toolkit.checkpoints import fingerprint
 from wfvae_toolkit.datasets import PictureCounts, count_images, describe_pipeline, load_batches
@@ -25,6 +24,7 @@ from wfvae_toolkit.utils.environment import describe_environment
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.files import atomic_write, printable
 from wfvae_toolkit.utils.finite import check_finite
+from wfvae_toolkit.utils.progress import progress
 from wfvae_toolkit.utils.seeding import mix_seed, standard_normal
 
 from .index import DTYPES, INDEX, WHAT, LatentCacheError, LatentIndex, shard_name
@@ -169,8 +169,7 @@ class LatentCache:
             numbers = self._numbers(shard)
             blocks += [(shard, list(numbers[start:start + batch_size])) for start in range(0, len(numbers), batch_size)]
         loader = load_batches(self.dataset, [numbers for _, numbers in blocks], num_workers)
-        # None: only on a terminal.
-        batches = tqdm(loader, 'batches cached', len(blocks), disable=None if distributed.is_main() else True)
+        batches = progress(loader, 'batches cached', len(blocks))
         tensors, skipped, counts = {}, [], PictureCounts()
         for (shard, numbers), batch in zip(blocks, batches, strict=True):
             counts.add(batch)

@@ -1,8 +1,7 @@
 """Is one run better than another? Paired intervals over the same images; and where two configs differ."""
 
-from wfvae_toolkit.evaluation.statistics import paired_difference
+from wfvae_toolkit.evaluation.statistics import FEWEST, paired_difference
 
-FEWEST = 5  # images; the interval of fewer says nothing
 _SAME = ('pipeline', 'quantize')  # of two protocols, so that their scores may be compared
 
 

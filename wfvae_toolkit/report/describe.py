@@ -4,7 +4,9 @@ import re
 import shlex
 from datetime import timedelta
 
-from .compare import FEWEST, compare_entries, differing_settings, flatten, verdict
+from wfvae_toolkit.evaluation.statistics import FEWEST
+
+from .compare import compare_entries, differing_settings, flatten, verdict
 from .read import is_finite
 
 ARROWS = {True: 'higher is better', False: 'lower is better', None: ''}
@@ -23,11 +25,14 @@ def describe(entries, studies, printable):
         'scores': [{'name': metric['name'], 'title': metric['title'],
                     'cells': [_score(entry, metric['name']) for entry in entries]}
                    for metric in metrics if not _CHANNEL.match(metric['name'])],
+        'fewest': FEWEST, 'few': any(entry.evaluation and entry.evaluation.summary['images'] < FEWEST
+                                     for entry in entries),
         'comparisons': _comparisons(entries),
         'lacks': _grouped(described),
         'studies': [_study(printable(name), rows, {metric['name']: metric['better'] for metric in metrics})
                     for name, rows in studies],
-        'latents': [_latents(entry) for entry in entries],
+        'latents': [_latents(entry) for entry in entries], 'spectra': [_spectrum(entry) for entry in entries],
+        'without_maps': [_why_no_maps(entry) for entry in entries],
         'configs': [labels[number] for number in with_config],
         'differences': differing_settings([entries[number].config for number in with_config])
         if len(with_config) > 1 else [],
@@ -194,6 +199,27 @@ def _latents(entry):
         return None
     return {'source': source, 'rows': rows,
             'lacks': [name for name in ('mean', 'std', 'kl') if any(row[name] is None for row in rows)]}
+
+
+def _spectrum(entry):
+    """Means of LatentSpectrum: {'latents': (slope, high share), 'images': the same}; None if it was not measured."""
+    metrics = entry.evaluation.summary['metrics'] if entry.evaluation else {}
+    for name in metrics:
+        row = name.removesuffix('.image_high_share')
+        columns = [f'{row}.{prefix}{part}' for prefix in ('', 'image_') for part in ('slope', 'high_share')]
+        if row != name and '/' not in row and all(column in metrics for column in columns):
+            means = [metrics[column]['mean'] for column in columns]
+            return {'latents': means[:2], 'images': means[2:]}
+    return None
+
+
+def _why_no_maps(entry):
+    """A sentence if no channel maps are there, or ''."""
+    if entry.evaluation is None:
+        return 'No channel maps: it is not scored.'
+    if entry.evaluation.of_folders:
+        return 'No channel maps: folders of pictures have no latents.'
+    return '' if entry.evaluation.maps else 'No channel maps: score it again with tools/test.py, which writes them.'
 
 
 def _channels(entry):

@@ -1,5 +1,6 @@
 """Pictures of a report: thumbnails, originals, reconstructions, maps of errors and of differences between two runs."""
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -9,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.progress import progress
 from wfvae_toolkit.visualization.pictures import GAP
 
 THUMBNAIL = 256  # px, longer side
@@ -62,7 +63,7 @@ class PictureWriter:
         """-> {path: {'runs': {entry's number: Layers}, 'differences': {'0-1': file}}}, in the order of ``paths``."""
         with ThreadPoolExecutor(os.cpu_count() or 1) as executor:
             written = executor.map(lambda path: self._write(entries, path), paths)
-            return dict(zip(paths, tqdm(written, 'pictures written', len(paths), disable=None), strict=True))
+            return dict(zip(paths, progress(written, 'pictures written', len(paths)), strict=True))
 
     def _write(self, entries, path):
         sides, runs, differences = {}, {}, {}
@@ -90,9 +91,20 @@ class PictureWriter:
 
     def snapshot(self, path):
         """Copy a picture of a run's pictures/ without loss; -> (file, width, height)."""
-        with Image.open(path) as picture:
+        with _opened(path) as picture:
             pixels = np.asarray(picture.convert('RGB'))
         return self._save('s', pixels), pixels.shape[1], pixels.shape[0]
+
+    def channels(self, maps):
+        """A row of channels.json -> dict of ``file``, ``width`` and ``height`` of a channel, ``shown``, ``of``."""
+        with _opened(maps['file']) as picture:
+            pixels = np.asarray(picture.convert('L'))
+        height, rest = divmod(pixels.shape[0], maps['channels'])
+        if rest:
+            raise SettingError(f'{maps["file"]}: {pixels.shape[0]} px high, not {maps["channels"]} channels; remove '
+                               'it, or score the run again')
+        return {'file': self._save('c', pixels), 'width': pixels.shape[1], 'height': height,
+                'shown': maps['channels'], 'of': maps['of']}
 
     def _save(self, kind, pixels, **options):
         digest = hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=10)
@@ -113,13 +125,20 @@ class PictureWriter:
                 path.unlink(missing_ok=True)
 
 
-def split_strip(path):
-    """A side-by-side picture -> original and reconstruction, uint8 (H, W, 3)."""
+@contextlib.contextmanager
+def _opened(path):
+    """A picture that one of our tools wrote; SettingError if it is damaged."""
     try:
         with Image.open(path) as picture:
-            pixels = np.asarray(picture.convert('RGB'))
+            yield picture
     except OSError as error:
         raise SettingError(f'{path}: not readable ({error}); remove it, or score the run again') from None
+
+
+def split_strip(path):
+    """A side-by-side picture -> original and reconstruction, uint8 (H, W, 3)."""
+    with _opened(path) as picture:
+        pixels = np.asarray(picture.convert('RGB'))
     width, rest = divmod(pixels.shape[1] - 2 * GAP, 3)
     if rest or width < 1:
         raise SettingError(f'{path}: {pixels.shape[1]} px wide, not an input, a reconstruction and an error side by '

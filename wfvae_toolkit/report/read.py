@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wfvae_toolkit.evaluation.channel_maps import MAPS_FILE
 from wfvae_toolkit.evaluation.kept import KEPT_FILE, picture_files
 from wfvae_toolkit.utils.errors import MissingFile, SettingError
 from wfvae_toolkit.utils.options import parse_value
@@ -25,12 +26,14 @@ class Evaluation:
         summary (dict): of summary.json.
         rows (dict[str, dict[str, float]]): path of an image -> value by column, in the order of metrics.csv.
         pictures (dict[str, Path]): path of an image -> input, reconstruction and error side by side.
+        maps (dict[str, dict]): path of an image -> row of channels.json, ``file`` as a Path.
     """
 
     folder: Path
     summary: dict
     rows: dict
     pictures: dict
+    maps: dict
 
     def values(self, column):
         """Path -> value of a column; empty if no image has one."""
@@ -164,7 +167,9 @@ def read_evaluation(folder):
     if kept is None:
         kept = {path: f'pictures/{name}' for path, name in picture_files(rows).items()}  # before there was the list
     pictures = {path: folder / name for path, name in kept.items() if path in rows and (folder / name).is_file()}
-    return Evaluation(folder, summary, rows, pictures)
+    maps = {path: {**one, 'file': folder / one['file']} for path, one in _read_json(folder / MAPS_FILE, {}).items()
+            if path in rows and (folder / one['file']).is_file()}
+    return Evaluation(folder, summary, rows, pictures, maps)
 
 
 def read_config(run):

@@ -95,6 +95,8 @@ def _data(entries, page, writer, limit):
         'pictures': [{'path': path, 'runs': {number: asdict(layers) for number, layers in one['runs'].items()},
                       'differences': one['differences']} for path, one in written.items()],
         'scales': scale_colours(),
+        'channels': [{path: writer.channels(maps) for path, maps in entry.evaluation.maps.items()}
+                     if entry.evaluation else {} for entry in entries],
         'curves': _curves(entries),
         'snapshots': [_snapshots(entry, writer) for entry in entries]}
 

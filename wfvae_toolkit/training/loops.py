@@ -12,6 +12,7 @@ from wfvae_toolkit.registry import EVALUATORS, LOOPS, find_part
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.errors import NotFinite, SettingError, is_number, located
+from wfvae_toolkit.utils.progress import progress
 from wfvae_toolkit.utils.seeding import mix_seed
 from wfvae_toolkit.utils.signals import StopRequest
 
@@ -275,7 +276,7 @@ class EvaluationLoop(BaseLoop):
         return metrics
 
     def _batches(self):
-        for number, batch in enumerate(self.dataloader):
+        for number, batch in enumerate(progress(self.dataloader, 'batches scored', len(self.dataloader))):
             self.runner.call_hook('before_val_iter', batch_idx=number, data_batch=batch)
             yield batch
 

@@ -17,16 +17,20 @@ _OF_THE_START = ('work_dir', 'experiment_name', 'launcher', 'resume', 'resume_dr
 def describe_run(runner):
     """Plain data: ``settings`` by dotted key, ``machine``, ``versions``, ``processes``, ``images_per_iteration``,
     ``teachers`` by row, and ``data``, on rank 0: number and digest of the names in each dataset."""
-    settings = {key: plain(value) for key, value in effective_settings(runner.cfg).items()
-                if key.partition('.')[0] not in _OF_THE_START}
     loaders = {'train_dataloader': runner.train_loop.dataloader}
     if runner.val_loop is not None:
         loaders['val_dataloader'] = runner.val_loop.dataloader
-    return {'settings': settings, 'machine': describe_machine(), 'versions': describe_versions(),
+    return {'settings': settings_of(runner.cfg), 'machine': describe_machine(), 'versions': describe_versions(),
             'processes': distributed.world_size(), 'images_per_iteration': runner.train_loop.images_per_iteration,
             'teachers': {name: loss.source for name, loss in runner.model.losses.items() if hasattr(loss, 'source')},
             'data': {name: describe_data(loader.dataset) for name, loader in loaders.items()}
             if distributed.is_main() else {}}
+
+
+def settings_of(cfg):
+    """Config -> every setting that runs, defaults included, by dotted key; without those of the start."""
+    return {key: plain(value) for key, value in effective_settings(cfg).items()
+            if key.partition('.')[0] not in _OF_THE_START}
 
 
 def describe_data(dataset):

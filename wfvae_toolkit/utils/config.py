@@ -4,7 +4,7 @@ import difflib
 import importlib.util
 from pathlib import Path
 
-from .config_file import read_config_file
+from .config_file import base_entries, merge, read_config_file
 from .errors import MissingFile, MissingLibrary, UnknownName, UserError
 
 
@@ -85,6 +85,22 @@ def find_config(path):
         there = ', '.join(sorted(str(file.relative_to(folder)) for file in folder.rglob('*.py')))
         raise MissingFile(f'{package} ships no config {name}; there are: {there}')
     return str(folder / name)
+
+
+def shipped_config(path):
+    """The nearest configs of the toolkit that a config file is or inherits -> (their paths, their merged settings)."""
+    from wfvae_toolkit.schema import SECTIONS
+
+    shipped, settings = configs_folder('wfvae_toolkit').resolve(), {}
+    paths, waiting = [], [path]
+    while waiting:
+        found = Path(waiting.pop(0))
+        if not found.resolve().is_relative_to(shipped):
+            waiting += [_find_base(entry, found.parent) for entry in base_entries(found)]
+        elif found.resolve() not in paths:
+            paths.append(found.resolve())
+            settings = merge(settings, read_config_file(found, SECTIONS, _find_base).values)
+    return paths, settings
 
 
 def configs_folder(package):

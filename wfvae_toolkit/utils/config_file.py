@@ -80,6 +80,11 @@ def read_config_file(path, known, find_base, chain=()):
     return Source(merge(inherited, own), helpers, text, removed)
 
 
+def base_entries(path):
+    """Entries of ``_base_`` in a config file, in order."""
+    return [entry for entry, _ in _base_entries(_parse(_substitute(_read_text(path), path)[0], path), path)]
+
+
 def merge(base, child):
     """Dicts of the child go into those of the base; any other value, or a dict with ``_delete_``, replaces it."""
     merged = dict(base)

@@ -18,7 +18,6 @@ MODULES = {
     'wfvae_toolkit.inference.measurement': 'wfvae_toolkit.latents.measure',
     'wfvae_toolkit.models.latents': 'wfvae_toolkit.models.latent_statistics',
     'wfvae_toolkit.training.distillation': 'wfvae_toolkit.losses.distillation',
-    'wfvae_toolkit.utils.progress': 'tqdm',
     'wfvae_toolkit.utils.pictures': 'wfvae_toolkit.visualization.pictures',
 }
 

@@ -36,6 +36,7 @@ def draw_curves(panels, path, mark=None):
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     panels = {title: curves for title, curves in panels.items() if any(curve.x for curve in curves.values())}
     figure = Figure(figsize=(9, 0.4 + 2.4 * max(1, len(panels))), layout='constrained')
@@ -47,6 +48,11 @@ def draw_curves(panels, path, mark=None):
         values = [y for curve in curves.values() for y in curve.y]
         if min(values) > 0 and max(values) > 10 * min(values):
             axes.set_yscale('log')
+        else:
+            axes.ticklabel_format(axis='y', useOffset=False)
+            if max(values) - min(values) <= 1e-6 * abs(max(values)):  # one value, or equal ones but for rounding
+                room = 0.05 * abs(max(values)) or 1
+                axes.set_ylim(min(values) - room, max(values) + room)
         if mark is not None:
             axes.axvline(mark[0], color='0.4', linestyle='--', linewidth=1)
             late = mark[0] > sum(axes.get_xlim()) / 2
@@ -56,6 +62,10 @@ def draw_curves(panels, path, mark=None):
         axes.grid(alpha=0.25)
         # Beside the title, where the legend hides no curve.
         axes.legend(fontsize=7, ncols=4, loc='lower right', bbox_to_anchor=(1.0, 0.98), frameon=False)
+    points = {x for curves in panels.values() for curve in curves.values() for x in curve.x}
     figure.axes[-1].set_xlabel('iteration')
+    figure.axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    if len(points) == 1:
+        figure.axes[-1].set_xlim(min(points) - 1, max(points) + 1)
     with atomic_write(path) as file:
         figure.savefig(file, format='png', dpi=110)

@@ -77,10 +77,20 @@
   function showScores() {
     const {labels, metrics, scores} = page.data, found = scores[picture.path] || {};
     const entries = labels.map((label, entry) => entry).filter((entry) => entry in found || entry in picture.runs);
-    byId('viewer-scores').replaceChildren(table(`Scores of this picture, ${shown().width} x ${shown().height} px`,
+    byId('viewer-scores').replaceChildren(table(`Scores of this picture, ${shown().width} x ${shown().height} px; rank 1 is the worst`,
       ['metric', ...entries.map((entry) => labels[entry])],
       metrics.map((metric, place) => [metric.title ? `${metric.name}, ${metric.title}` : metric.name,
-        ...entries.map((entry) => number(found[entry] && found[entry][place]))])));
+        ...entries.map((entry) => number(found[entry] && found[entry][place]) + rank(entry, place))])));
+  }
+
+  /* ', rank 3 of 500': how many images of a run are worse, and one more; of a metric that has a direction. */
+  function rank(entry, place) {
+    const {metrics, scores} = page.data, {better} = metrics[place];
+    const key = (value) => Number.isNaN(value) ? -Infinity : better ? value : -value;
+    const values = Object.values(scores).map((one) => one[entry] && one[entry][place]).filter((value) => value !== undefined && value !== null);
+    const own = scores[picture.path] && scores[picture.path][entry] && scores[picture.path][entry][place];
+    if (better === null || own === undefined || own === null) return '';
+    return `, rank ${1 + values.filter((value) => key(value) < key(own)).length} of ${values.length}`;
   }
 
   const shown = () => Object.values(picture.runs)[0];
