@@ -19,16 +19,17 @@ KEPT = 8  # results whose pictures stay on disk
 _SCRIPT = """document.addEventListener('slide', event =>
   event.target.setAttribute('aria-valuenow', Math.round(event.target.value)), true);"""
 _ABOUT = ('Choose a picture, or drop it on the field. EXIF orientation is applied; transparent parts are composed over '
-          'white; of several frames the first is read; 16-bit pictures become 8-bit. Nothing leaves this machine.')
+          'white; of several frames the first is read; 16-bit pictures become 8-bit. The page asks no '
+          'other server for anything.')
 
 
 def check_address(host, port):
     """SettingError in one sentence if nothing can listen on ``port`` of ``host``."""
     try:
-        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, kind, *_, (address, _, *more) = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+            probe.bind((address, port, *more))  # getaddrinfo counts ports modulo 65536
     except (OSError, OverflowError) as error:
         raise SettingError(f'cannot listen on {host}, port {port} ({error}): stop the program that uses it, or choose '
                            'another --port or --host') from None
@@ -43,6 +44,7 @@ def import_gradio(temporary):
     os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
     os.environ['HF_HUB_OFFLINE'] = '1'
     os.environ['GRADIO_TEMP_DIR'] = str(temporary)
+    os.environ['no_proxy'] = os.environ['NO_PROXY'] = '*'  # Gradio looks whether its own page answers
     try:
         import gradio
     except ImportError as error:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from wfvae_toolkit.datasets.images import FOREIGN_PROFILE, BadImage, load_rgb
 from wfvae_toolkit.evaluation.metric import EvaluationBatch, UnfitPicture
+from wfvae_toolkit.models.latent_statistics import LatentStatistics
 from wfvae_toolkit.models.tiling import AUTO_PIXELS, TilingControls
 from wfvae_toolkit.registry import METRICS
 from wfvae_toolkit.report.pictures import error_map, scale_colours
@@ -90,17 +91,20 @@ def look_at(model, name, pixels, metrics):
 
 
 def _notes(model, latent_size):
-    """Whether the picture was tiled; ``latent_size``: height and width of its latents."""
+    """Whether it was tiled, and latents without statistics; ``latent_size``: height and width of the latents."""
     autoencoder = model.autoencoder
     with torch.no_grad():  # with gradients nothing is tiled
         tiling = isinstance(autoencoder, TilingControls) and autoencoder.active_tiling(
             *(side * autoencoder.downsample_factor for side in latent_size))
+    notes = []
+    if model.statistics == LatentStatistics.identity(autoencoder.latent_channels):
+        notes.append('The model has no statistics of its latents, so they are shown as they are.')
     if not tiling:
-        return []
+        return notes
     exact = 'equals the result in one pass up to rounding' if autoencoder.tiling_is_exact else (
         'may differ slightly from the result in one pass')
-    return [f'The picture is too large for one pass. It was computed in tiles of about {tiling.tile} px. '
-            f'The convolutions\' result {exact}.']
+    return [*notes, f'The picture is too large for one pass. It was computed in tiles of about {tiling.tile} px. '
+                    f'What the convolutions compute {exact}.']
 
 
 @torch.no_grad()
