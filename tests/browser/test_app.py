@@ -1,4 +1,5 @@
 import ast
+import os
 import re
 import socket
 import subprocess
@@ -39,11 +40,13 @@ def app(tmp_path_factory):
     log = folder / 'connections'
     process = subprocess.Popen(
         [sys.executable, '-c', WATCHED, log, ROOT / 'tools/app.py', *models, '--port', str(port)],
-        stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, 'TMPDIR': str(folder)})
     said = process.stdout.readline()
     yield re.search(r'http://127\.0\.0\.1:\d+/', said)[0], log
+    assert list(folder.glob('wfvae_app_*'))
     process.terminate()
-    process.wait(30)
+    assert process.wait(30) == 0
+    assert not list(folder.glob('wfvae_app_*'))
 
 
 @pytest.fixture

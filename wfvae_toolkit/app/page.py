@@ -3,6 +3,7 @@
 import itertools
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from importlib import resources
@@ -92,7 +93,7 @@ def build_page(gradio, look):
 
 
 def serve(models, host, port, lpips_weights=None):
-    """Show the page on ``http://host:port`` until Ctrl-C.
+    """Show the page on ``http://host:port`` until Ctrl-C or SIGTERM; both leave no file behind.
 
     Args:
         models (dict[str, Reconstructor]): by the name that the page shows.
@@ -105,6 +106,7 @@ def serve(models, host, port, lpips_weights=None):
         MissingLibrary: Gradio is not installed.
     """
     check_address(host, port)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     vendor = resources.files('wfvae_toolkit.report') / 'assets/vendor'
     own = resources.files('wfvae_toolkit.app')
     script = (vendor / 'img-comparison-slider.js').read_text(encoding='utf-8')
