@@ -65,13 +65,23 @@ test-all: env  ## every test that this machine can run, with a GPU where there i
 	@$(PYTEST) --cov --cov-fail-under=85 \
 		-m "$$($(BIN)/python -c 'import torch; print("" if torch.cuda.is_available() else "not gpu")')"
 
-test-browser: env  ## the report in Debian's chromium and firefox-esr, which root installs by apt
+test-browser: env .venv-app/.installed  ## report and app in Debian's chromium and firefox-esr, which root installs by apt
 	@command -v chromium >/dev/null && command -v firefox-esr >/dev/null || { \
 		echo 'test-browser: installing chromium and firefox-esr'; apt-get update -qq && \
 		apt-get install -y -qq --no-install-recommends chromium firefox-esr fonts-dejavu-core; }
-	@$(BIN)/python -m pip install -qq -r requirements/browser.txt -c requirements/constraints.txt
 	@echo 'test-browser: running tests/browser'
-	@$(BIN)/python -m pytest tests/browser
+	@.venv-app/bin/python -m pytest tests/browser
+
+# What .venv lacks for the app and the browser, on top of it: Gradio 6.31 takes no Pillow 13, which .venv has.
+.venv-app/.installed: requirements/app.txt requirements/browser.txt requirements/constraints.txt .venv/.installed
+	@echo 'env: installing Gradio and Playwright into .venv-app, on top of .venv'
+	@rm -rf .venv-app && $(BIN)/python -m venv .venv-app
+	@$(BIN)/python -c 'import site; print(f"import site; site.addsitedir({site.getsitepackages()[0]!r})")' \
+		> "$$(.venv-app/bin/python -c 'import site; print(site.getsitepackages()[0])')/env.pth"
+	@grep -v '^pillow==' requirements/constraints.txt > .venv-app/constraints.txt
+	@.venv-app/bin/python -m pip install -qq -r requirements/app.txt -r requirements/browser.txt 'pillow==12.3.0' \
+		-c .venv-app/constraints.txt
+	@touch $@
 
 test-kernels: env  ## the numeric tests with every kind of CPU kernel that this processor has, 1, 2 and 4 threads
 	@$(BIN)/python -m tests.kernels

@@ -12,7 +12,7 @@ FLOORS = {
     'checkpoints': 2,
     'losses': 3, 'evaluation': 3,
     'inference': 4, 'latents': 4, 'report': 4, 'training': 4,
-    'hooks': 5, 'analysis': 5}
+    'app': 5, 'hooks': 5, 'analysis': 5}
 
 
 def imported_modules(source, package):

@@ -40,22 +40,28 @@ def chromium():
 
 @pytest.fixture
 def open_page(chromium):
-    """Opens a file; when the test ends, no error was logged and nothing but files beside it was asked for."""
+    """Opens a file or an address; when the test ends, no error was logged and nothing of another place was asked for.
+
+    The place of a file is its folder, that of an address its server.
+    """
     contexts, complaints = [], []
 
-    def call(path, **options):
+    def call(place, **options):
+        address = place if isinstance(place, str) else place.resolve().as_uri()
         options = {'viewport': {'width': 1280, 'height': 900}, 'reduced_motion': 'reduce', **options}
         context = chromium.new_context(**options)
         contexts.append(context)
         page = context.new_page()
-        folder = path.parent.resolve().as_uri()
+        own = address if isinstance(place, str) else place.parent.resolve().as_uri()
         page.on('console', lambda message: complaints.append(message.text) if message.type == 'error' else None)
         page.on('pageerror', lambda error: complaints.append(str(error)))
         page.on('dialog', lambda dialog: (complaints.append(f'dialog: {dialog.message}'), dialog.dismiss()))
-        page.on('request', lambda request: None if request.url.startswith((folder, 'data:'))
+        page.on('request', lambda request: None if request.url.startswith((own, 'data:'))
                 else complaints.append(f'request: {request.url}'))
-        page.on('requestfailed', lambda request: complaints.append(f'failed: {request.url}'))
-        page.goto(path.resolve().as_uri())
+        # Gradio's page ends its stream of events when all have come.
+        page.on('requestfailed', lambda request: None if '/gradio_api/queue/data?' in request.url
+                else complaints.append(f'failed: {request.url}'))
+        page.goto(address)
         return page
 
     yield call

@@ -45,10 +45,14 @@ def add_image_arguments(parser):
                         help='processes per rank that read pictures; 0: the main process reads (default: 2)')
 
 
-def add_model_arguments(parser, dtype_option='--dtype'):
-    """``MODEL``, ``--weights``, ``--device``, ``--import`` and ``--dtype``, which may have another name."""
-    parser.add_argument('model', metavar='MODEL', help="a run's folder, a checkpoint, an exported "
-                        'folder, a shipped model such as wfvae2-tiny, or org/name[@revision] of the Hugging Face Hub')
+def add_model_arguments(parser, dtype_option='--dtype', nargs=None):
+    """``MODEL``, ``--weights``, ``--device``, ``--import`` and ``--dtype``, which may have another name.
+
+    ``nargs``: ``'+'`` where a tool takes several models.
+    """
+    parser.add_argument('model', metavar='MODEL', nargs=nargs,
+                        help="a run's folder, a checkpoint, an exported folder, a shipped model such as "
+                             'wfvae2-tiny, or org/name[@revision] of the Hugging Face Hub')
     parser.add_argument('--weights', choices=('ema', 'raw'), default='ema', help='averaged or raw (default: ema)')
     parser.add_argument('--device', help='such as cuda:1 or cpu (default: a GPU if there is one)')
     parser.add_argument(dtype_option, choices=('float32', 'bfloat16', 'float16'), default='float32',
