@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help env demo-data demo zoo-data zoo test test-all test-browser test-kernels test-oldest test-oldest-torch test-fork \
-	bench fuzz kill lint wheel clean
+	docs bench fuzz kill lint wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "make %-17s %s\n", $$1, $$2}'
@@ -65,12 +65,17 @@ test-all: env  ## every test that this machine can run, with a GPU where there i
 	@$(PYTEST) --cov --cov-fail-under=85 \
 		-m "$$($(BIN)/python -c 'import torch; print("" if torch.cuda.is_available() else "not gpu")')"
 
-test-browser: env  ## the report in Debian's chromium, which root installs by apt
+test-browser: env  ## the report and the site in Debian's chromium, which root installs by apt
 	@command -v chromium >/dev/null || { echo 'test-browser: installing chromium'; \
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; }
 	@$(BIN)/python -m pip install -qq -r requirements/browser.txt -c requirements/constraints.txt
+	@[ -d build/docs/site ] || $(MAKE) docs
 	@echo 'test-browser: running tests/browser'
 	@$(BIN)/python -m pytest tests/browser
+
+docs: env demo-data  ## the site in build/docs/site: pages, reference, a report, the executed notebook (minutes the first time)
+	@$(BIN)/python -m pip install -qq -r requirements/docs.txt -c requirements/constraints.txt
+	@$(BIN)/python docs/site/build.py
 
 test-kernels: env  ## the numeric tests with every kind of CPU kernel that this processor has, 1, 2 and 4 threads
 	@$(BIN)/python -m tests.kernels

@@ -150,7 +150,7 @@ def site_navigation():
         if section == 'Evaluate':
             entries.insert(1, {'A report to look at': EXAMPLE})
         nav.append({section: entries})
-    nav.append({'Reference': [{name: f'reference/{name}.md'} for name in packages()]})
+    nav.append({'Reference': [{name.removeprefix('wfvae_toolkit.'): f'reference/{name}.md'} for name in packages()]})
     nav.append({'Repository': [{path: site_place(path)} for path in linked_files()]})
     return nav
 

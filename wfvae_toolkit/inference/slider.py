@@ -16,12 +16,14 @@ from .inputs import to_batch
 VENDOR = Path(__file__).resolve().parents[1] / 'report/assets/vendor'
 
 PAGE = '''<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><style>{component}
-html, body {{ margin: 0; }}
-img-comparison-slider {{ width: 100%; --divider-width: 2px; --divider-color: #fff; --divider-shadow: 0 0 0 1px #000; }}
+html, body {{ margin: 0; overflow: hidden; }}
+img-comparison-slider {{ display: block; width: 100%; }}
+img-comparison-slider {{ --divider-width: 2px; --divider-color: #fff; --divider-shadow: 0 0 0 1px #000; }}
 img-comparison-slider:focus-visible {{ outline: 3px solid #0a7; outline-offset: -3px; }}
 img {{ display: block; width: 100%; image-rendering: pixelated; }}
-span {{ position: absolute; bottom: 0; padding: 0 .4em; font: 13px/1.6 sans-serif; color: #fff; background: #000b; }}
-span + span {{ right: 0; }}
+span {{ position: absolute; bottom: 0; left: 0; padding: 0 .4em; }}
+span {{ font: 13px/1.6 sans-serif; color: #fff; background: #000b; }}
+span + span {{ left: auto; right: 0; }}
 </style><main><img-comparison-slider role="slider" aria-label="{title}" aria-valuemin="0" aria-valuemax="100"
 aria-valuenow="50"><img slot="first" src="{first}" alt="{left}"><img slot="second" src="{second}" alt="{right}">
 </img-comparison-slider><span>{left}</span><span>{right}</span></main><script>{script}
