@@ -58,7 +58,8 @@ def test_every_link_of_the_site_leads_to_a_page_and_a_heading(site, written):
     for place, text in written.items():
         outside = re.sub(r'^```.*?^```$|`[^`]*`', '', text, flags=re.DOTALL | re.MULTILINE)
         for link, anchor in re.findall(r'\]\((?![a-z]+:)([^)#]*)(#[^)]*)?\)', outside):
-            target = site.posixpath.normpath(site.posixpath.join(site.posixpath.dirname(place), link)) if link else place
+            folder = site.posixpath.dirname(place)
+            target = site.posixpath.normpath(site.posixpath.join(folder, link)) if link else place
             assert target in places, f'{place}: {link}'
             assert not anchor or anchor[1:] in anchors(written[target]), f'{place}: {link}{anchor}'
             count += 1
