@@ -35,6 +35,14 @@ def test_the_toolkit_comes_from_the_wheel(outside, installed):
     assert done.stdout.strip() == str(installed / 'wfvae_toolkit/__init__.py')
 
 
+def test_the_shipped_model_reconstructs_a_picture(outside, tmp_path):
+    code = ('from PIL import Image\n'
+            'from wfvae_toolkit.inference import Reconstructor\n'
+            "model = Reconstructor.from_pretrained('wfvae2-tiny')\n"
+            "print(model.to_pictures(model.reconstruct(Image.new('RGB', (40, 30), 'red')))[0].size)")
+    assert outside(sys.executable, '-c', code).stdout.strip() == '(40, 30)'
+
+
 def test_every_config_is_in_the_wheel(installed):
     shipped = {path.relative_to(ROOT / 'configs') for path in (ROOT / 'configs').rglob('*.py')}
     assert shipped <= {path.relative_to(installed / 'wfvae_toolkit/configs')

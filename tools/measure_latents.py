@@ -38,7 +38,7 @@ def main(arguments=None):
     with distributed.process_group(options.launcher):
         import torch
 
-        from wfvae_toolkit.checkpoints import read_model, write_statistics
+        from wfvae_toolkit.checkpoints import check_writable, read_model, write_statistics
         from wfvae_toolkit.datasets import fixed_pipeline, open_images
         from wfvae_toolkit.inference import Reconstructor
         from wfvae_toolkit.latents.measure import describe_pictures, measure_activations, measure_latents
@@ -47,6 +47,8 @@ def main(arguments=None):
         pipeline = fixed_pipeline(options.resolution, options.crop)
         dataset = open_images(options.data, pipeline, options.allow_outside, options.convert_to_srgb)
         model = read_model(options.model, options.weights)
+        if not options.dry_run:
+            check_writable(model)
         reconstructor = Reconstructor(model.build(), None, options.device, getattr(torch, options.dtype))
         measured = measure_latents(reconstructor, dataset, options.max_images, options.batch_size, options.workers)
         full = reconstructor if options.dtype == 'float32' else Reconstructor(model.build(), None, options.device)

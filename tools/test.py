@@ -13,7 +13,8 @@ def parse_arguments(arguments=None):
     add_config_arguments(parser)
     parser.add_argument('checkpoint', metavar='MODEL',
                         help="a checkpoint, a run's folder for its newest one, an exported folder, an earlier .ckpt")
-    parser.add_argument('--work-dir', help='where results go (default: evaluation/ beside the checkpoint)')
+    parser.add_argument('--work-dir', help='where results go (default: evaluation/ beside the checkpoint; for a '
+                                           'model that was named: work_dirs/NAME/evaluation)')
     parser.add_argument('--resolution', type=int, nargs='+', metavar='PX',
                         help='resize the short side to PX and crop the centre; several: one folder each')
     parser.add_argument('--crop', type=int, metavar='PX',
@@ -40,14 +41,12 @@ def main(arguments=None):
         from wfvae_toolkit.evaluation import describe_worst, format_table
         from wfvae_toolkit.evaluation.checkpoint import evaluate_checkpoint
 
-        checkpoint = Path(options.checkpoint).expanduser()
-        folder = Path(options.work_dir or (checkpoint if checkpoint.is_dir() else checkpoint.parent) / 'evaluation')
-        folder = folder.expanduser()
+        folder = Path(options.work_dir or _beside(options.checkpoint)).expanduser()
         skipped, places = 0, []
         for resolution in options.resolution or [None]:
             place = folder / f'{resolution}px' if len(options.resolution or ()) > 1 else folder
             places.append(place)
-            summary = evaluate_checkpoint(cfg, checkpoint, place, resolution, options.crop, options.max_images,
+            summary = evaluate_checkpoint(cfg, options.checkpoint, place, resolution, options.crop, options.max_images,
                                           options.pictures)
             skipped += len(summary.skipped)
             if distributed.is_main():
@@ -61,6 +60,14 @@ def main(arguments=None):
             print(f'report: {write_report(places, folder / "report", options.pictures)}')
     if skipped and not options.skip_bad:
         sys.exit(f'{skipped} files could not be scored; --skip-bad accepts that')
+
+
+def _beside(model):
+    """Where the results of a MODEL go."""
+    path = Path(model).expanduser()
+    if not path.exists():  # a name
+        path = Path('work_dirs') / model.replace('/', '--')
+    return (path.parent if path.is_file() else path) / 'evaluation'
 
 
 if __name__ == '__main__':

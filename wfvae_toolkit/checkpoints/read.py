@@ -1,5 +1,6 @@
 """From the path of a MODEL to a TrainedModel: find out what it is, read it, check it.
 
+0. ``find_model``, in ``names.py``: a name of a shipped model or of the Hugging Face Hub becomes a path.
 1. ``read_model_file``: a run's folder, a file or an exported folder?
 2. ``_read_run``, ``_read_checkpoint`` or ``_read_folder``: open it and name its form.
 3. The reader of that form, in ``native.py``, ``earlier.py`` or ``diffusers_settings.py``, makes a ModelFile.
@@ -7,7 +8,6 @@
 """
 
 import logging
-from pathlib import Path
 
 from wfvae_toolkit.utils.plugins import load_plugins
 
@@ -15,6 +15,7 @@ from .diffusers_settings import DIFFUSERS_CLASSES, diffusers_folder_model
 from .earlier import earlier_checkpoint_models, earlier_folder_model
 from .earlier_settings import CLASSES as EARLIER_CLASSES
 from .folders import CONFIG_NAME, find_weights, read_config, read_weights
+from .names import find_model
 from .native import (
     FORMAT,
     INFERENCE_FORMAT,
@@ -27,7 +28,7 @@ from .native import (
 from .trained import CheckpointError
 
 ACCEPTED = ("a MODEL is a run's folder, a native checkpoint, an exported diffusers folder, an earlier .ckpt beside its "
-            'config.json, or an earlier exported folder')
+            'config.json, an earlier exported folder, or a name')
 
 
 def read_model(path, weights='ema'):
@@ -36,7 +37,8 @@ def read_model(path, weights='ema'):
     Args:
         path (str | Path): a run's folder (its newest good checkpoint), a native checkpoint, an exported diffusers
             folder or a safetensors file in it, an earlier ``.ckpt`` beside its ``config.json``, or an earlier exported
-            folder. Folders of diffusers' own AutoencoderKL and AutoencoderDC are read as well.
+            folder. Folders of diffusers' own AutoencoderKL and AutoencoderDC are read as well. Or a name: a shipped
+            model such as ``wfvae2-tiny``, or ``org/name[@revision]`` of the Hugging Face Hub.
         weights (str): ``'ema'`` or ``'raw'``.
 
     Returns:
@@ -51,11 +53,9 @@ def read_model(path, weights='ema'):
 def read_model_file(path):
     """``read_model`` with every set of weights that the MODEL holds. Returns a ModelFile."""
     load_plugins()  # a config may name their parts
-    path = Path(path).expanduser()
+    path = find_model(path)
     if path.is_dir():
         content = _read_run(path) if list_checkpoints(path) else _read_folder(path)
-    elif not path.is_file():
-        raise CheckpointError(f'{path}: no such file or folder')
     elif path.name == CONFIG_NAME:
         content = _read_folder(path.parent)
     elif path.suffix in ('.safetensors', '.json'):  # the weights of a folder, or their index

@@ -11,6 +11,7 @@ from wfvae_toolkit.utils.files import atomic_write, write_json
 
 from .card import CARD_NAME, MARK, model_card
 from .folders import RECORD_NAME
+from .names import SHIPPED_FOLDER
 from .native import (
     activations_in,
     load_inference_checkpoint,
@@ -42,8 +43,9 @@ def write_statistics(model, statistics, record=None):
         Path: the file that was written.
 
     Raises:
-        SettingError: another number of channels than the model's config states.
+        SettingError: a shipped model, or another number of channels than the model's config states.
     """
+    check_writable(model)
     channels = model.config.get('latent_channels')
     if channels not in (None, len(statistics.mean)):
         raise SettingError(f'{model.path}: statistics of {len(statistics.mean)} channels for a model of {channels}')
@@ -67,6 +69,13 @@ def write_statistics(model, statistics, record=None):
             file.write(model_card(replace(model, statistics=statistics,
                                           meta={**model.meta, **activations_in(content, path)})))
     return path
+
+
+def check_writable(model):
+    """SettingError for a shipped model, whose files belong to the installation."""
+    if model.path.resolve().is_relative_to(SHIPPED_FOLDER):
+        raise SettingError(f'{model.path.name} belongs to the installation, and nothing is written into it; '
+                           f'tools/convert.py {model.path.name} FOLDER --to diffusers makes a copy of your own')
 
 
 def fingerprint(model):

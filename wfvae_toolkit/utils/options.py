@@ -46,7 +46,8 @@ def add_image_arguments(parser):
 
 def add_model_arguments(parser, dtype_option='--dtype'):
     """``MODEL``, ``--weights``, ``--device``, ``--import`` and ``--dtype``, which may have another name."""
-    parser.add_argument('model', metavar='MODEL', help="a run's folder, a checkpoint, or an exported folder")
+    parser.add_argument('model', metavar='MODEL', help="a run's folder, a checkpoint, an exported "
+                        'folder, a shipped model such as wfvae2-tiny, or org/name[@revision] of the Hugging Face Hub')
     parser.add_argument('--weights', choices=('ema', 'raw'), default='ema', help='averaged or raw (default: ema)')
     parser.add_argument('--device', help='such as cuda:1 or cpu (default: a GPU if there is one)')
     parser.add_argument(dtype_option, choices=('float32', 'bfloat16', 'float16'), default='float32',
