@@ -10,7 +10,7 @@ from pages import NOTEBOOK, REPORT, ROOT, site_navigation, site_pages
 
 HERE = Path(__file__).resolve().parent
 BUILD = ROOT / 'build/docs'
-MODEL = 'configs/zoo/state'  # the shipped one
+MODEL = 'wfvae2-tiny'
 ITERATIONS = 100  # of the training for the report
 
 
