@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help env demo-data demo zoo-data zoo test test-all test-browser test-kernels test-oldest test-oldest-torch test-fork \
-	bench fuzz kill lint wheel clean
+	docs bench fuzz kill lint wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "make %-17s %s\n", $$1, $$2}'
@@ -61,14 +61,16 @@ test: env  ## the test suite without slow and GPU tests
 	@$(PYTEST) -m 'not slow and not gpu'
 
 test-all: env  ## every test that this machine can run, with a GPU where there is one; coverage of 85% or more
+	@$(BIN)/python -m pip install -qq -r requirements/docs.txt -c requirements/constraints.txt
 	@echo 'test-all: running every test that needs no missing GPU'
 	@$(PYTEST) --cov --cov-fail-under=85 \
 		-m "$$($(BIN)/python -c 'import torch; print("" if torch.cuda.is_available() else "not gpu")')"
 
-test-browser: env .venv-app/.installed  ## report and app in Debian's chromium and firefox-esr, which root installs by apt
+test-browser: env .venv-app/.installed  ## report, app and site in Debian's chromium and firefox-esr, which root installs by apt
 	@command -v chromium >/dev/null && command -v firefox-esr >/dev/null || { \
 		echo 'test-browser: installing chromium and firefox-esr'; apt-get update -qq && \
 		apt-get install -y -qq --no-install-recommends chromium firefox-esr fonts-dejavu-core; }
+	@[ -d build/docs/site ] || $(MAKE) docs
 	@echo 'test-browser: running tests/browser'
 	@.venv-app/bin/python -m pytest tests/browser
 
@@ -82,6 +84,10 @@ test-browser: env .venv-app/.installed  ## report and app in Debian's chromium a
 	@.venv-app/bin/python -m pip install -qq -r requirements/app.txt -r requirements/browser.txt 'pillow==12.3.0' \
 		-c .venv-app/constraints.txt
 	@touch $@
+
+docs: env demo-data  ## the site in build/docs/site: pages, reference, a report, the executed notebook (minutes the first time)
+	@$(BIN)/python -m pip install -qq -r requirements/docs.txt -c requirements/constraints.txt
+	@$(BIN)/python docs/site/build.py
 
 test-kernels: env  ## the numeric tests with every kind of CPU kernel that this processor has, 1, 2 and 4 threads
 	@$(BIN)/python -m tests.kernels
