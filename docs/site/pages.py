@@ -167,4 +167,5 @@ def site_pages(notebook, report_source):
     pages |= {f'reference/{name}.md': reference_page(name, modules) for name, modules in packages().items()}
     pages[site_place(NOTEBOOK)], pictures = notebook_page(notebook)
     pages[EXAMPLE] = EXAMPLE_PAGE.format(report=REPORT, source=report_source)
-    return {**pages, **pictures}
+    drawn = {f'images/{path.name}': path.read_bytes() for path in (ROOT / 'docs/images').iterdir()}
+    return {**pages, **pictures, **drawn}

@@ -24,8 +24,9 @@ def test_memory_kept_for_backward_of_every_further_pixel(default_model):
 
 
 @pytest.mark.slow
-def test_memory_kept_for_backward_at_1024_px(default_model):
-    bench = Bench(default_model, size=1024)
+def test_memory_kept_for_backward_at_512_px(default_model):
+    # At 1024 px the plain one alone takes 15 GB.
+    bench = Bench(default_model, size=512)
     ours, checkpointed, plain = (bench.kept_bytes(model) for model in ('ours', 'checkpointed', 'plain'))
     assert ours <= 0.6 * plain
     assert checkpointed <= 0.35 * plain
