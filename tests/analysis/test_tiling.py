@@ -3,7 +3,7 @@ import pytest
 from wfvae_toolkit.analysis.tiling import TilingCost, format_costs, measure_tiling
 
 SETTINGS = ("model = dict(type='AutoencoderTraining', autoencoder=dict(type='WFVAE2Image', latent_channels=2, "
-            'widths=(64, 8), flow_width=4, mid_blocks=[]))')
+            'widths=(64, 8), flow_width=4, mid_blocks=[]), losses={}, discriminator=None)')
 
 
 @pytest.fixture
