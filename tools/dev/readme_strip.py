@@ -1,0 +1,30 @@
+"""The README's strip: ``python tools/dev/readme_strip.py MODEL OUT.webp PICTURE...``; originals above reconstructions."""
+
+import sys
+
+import torch
+from PIL import Image
+
+from wfvae_toolkit.datasets import fixed_pipeline, open_images
+from wfvae_toolkit.inference import Reconstructor
+from wfvae_toolkit.utils.options import friendly_errors
+from wfvae_toolkit.utils.pixels import from_bytes
+
+SIZE, GAP = 256, 4  # px
+
+
+@friendly_errors()
+def main():
+    _, name, output, *paths = sys.argv
+    model = Reconstructor.from_pretrained(name)
+    strip = Image.new('RGB', (len(paths) * (SIZE + GAP) - GAP, 2 * SIZE + GAP), 'white')
+    for column, path in enumerate(paths):
+        image = from_bytes(open_images(path, fixed_pipeline(SIZE, SIZE))[0].image[None])
+        pair = model.to_pictures(torch.cat([image, model.reconstruct(image)]))
+        for row, picture in enumerate(pair):
+            strip.paste(picture, (column * (SIZE + GAP), row * (SIZE + GAP)))
+    strip.save(output, quality=92, method=6)
+
+
+if __name__ == '__main__':
+    main()
