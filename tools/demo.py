@@ -13,8 +13,9 @@ SHIPPED = 'wfvae2-tiny'
 
 
 def main(arguments=None):
-    parser = argparse.ArgumentParser(description='Score the shipped model, train the demo, score and export it, report. A second call resumes '
-                                                 'where the first one stopped; a finished run is not trained again.')
+    parser = argparse.ArgumentParser(description='Score the shipped model; train the demo, score and export it. '
+                                                 'A second call resumes where the first one stopped; a finished run is '
+                                                 'not trained again.')
     parser.add_argument('--work-dir', default='work_dirs/demo')
     parser.add_argument('--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='settings of the training')
     options = parser.parse_args(arguments)

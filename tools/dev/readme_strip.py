@@ -1,4 +1,4 @@
-"""The README's strip, originals above reconstructions: ``python tools/dev/readme_strip.py MODEL OUT.webp PICTURE...``."""
+"""The README's strip, originals above: ``python tools/dev/readme_strip.py MODEL OUT.webp PICTURE...``."""
 
 import sys
 
