@@ -36,6 +36,8 @@ def find_model(model):
         CheckpointError: nothing of this name here, and nothing that can be fetched; the message says what was tried.
         MissingLibrary: a repository without ``huggingface_hub``.
     """
+    if not isinstance(model, (str, Path)):
+        raise CheckpointError(f'{model!r}: a MODEL is a path or a name')
     path = Path(model).expanduser()
     name = str(model)
     if path.exists():
