@@ -14,7 +14,7 @@ SHIPPED = {'wfvae2-tiny': '8x, 8 latent channels, 3.0 M parameters, photographs'
 # Nothing else of a repository is fetched: neither code nor pickles.
 _FETCHED = (CONFIG_NAME, RECORD_NAME, f'{WEIGHTS_NAME}.safetensors', f'{WEIGHTS_NAME}.safetensors.index.json',
             f'{WEIGHTS_NAME}-*-of-*.safetensors')
-_FILES = ('.pth', '.pt', '.ckpt', '.bin', '.safetensors', '.json', '.onnx')
+_FILES = ('.pth', '.pt', '.ckpt', '.bin', '.safetensors', '.json', '.onnx', '.pt2')
 _REPOSITORY = re.compile(r'\w[\w.-]*/\w[\w.-]*(@[^@\s]+)?')
 
 
