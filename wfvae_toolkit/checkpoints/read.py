@@ -37,8 +37,8 @@ def read_model(path, weights='ema'):
     Args:
         path (str | Path): a run's folder (its newest good checkpoint), a native checkpoint, an exported diffusers
             folder or a safetensors file in it, an earlier ``.ckpt`` beside its ``config.json``, or an earlier exported
-            folder. Folders of diffusers' own AutoencoderKL and AutoencoderDC are read as well. Or a name: a shipped
-            model such as ``wfvae2-tiny``, or ``org/name[@revision]`` of the Hugging Face Hub.
+            folder. Folders of diffusers' own AutoencoderKL, AutoencoderDC and AutoencoderTiny are read as well. Or a
+            name: a shipped model such as ``wfvae2-tiny``, or ``org/name[@revision]`` of the Hugging Face Hub.
         weights (str): ``'ema'`` or ``'raw'``.
 
     Returns:
