@@ -27,7 +27,8 @@ class TrainedModel:
         state (dict[str, Tensor]): weights under our key names, on the CPU.
         statistics (LatentStatistics): of its latents; None: never measured.
         path (Path): the file or folder that was read.
-        form (str): ``'native'``, ``'inference'``, ``'diffusers'``, ``'earlier checkpoint'`` or ``'earlier folder'``.
+        form (str): ``'native'``, ``'inference'``, ``'diffusers'``, ``'earlier checkpoint'``, ``'earlier folder'`` or
+            ``'ldm'``.
         weights (str): ``'ema'`` or ``'raw'``; a form without the distinction has ``'ema'``.
         meta (dict): what else the form says, such as ``iteration``; ``largest_activations`` if they were measured
             (see ``models.activations``; ``images`` is the number of images). Earlier forms add ``class`` and, if the

@@ -43,7 +43,8 @@ def write_statistics(model, statistics, record=None):
         Path: the file that was written.
 
     Raises:
-        SettingError: a shipped model, or another number of channels than the model's config states.
+        SettingError: a shipped model, a file in LDM's naming, or another number of channels than the model's config
+            states.
     """
     check_writable(model)
     channels = model.config.get('latent_channels')
@@ -72,7 +73,10 @@ def write_statistics(model, statistics, record=None):
 
 
 def check_writable(model):
-    """SettingError for a shipped model, whose files belong to the installation."""
+    """SettingError for a shipped model, whose files belong to the installation, and a form without statistics."""
+    if model.form == 'ldm':
+        raise SettingError(f'{model.path}: a file in the naming of LDM has no place for latent statistics; '
+                           f'tools/convert.py {model.path} NAME.pth --to native makes a copy that has')
     if model.path.resolve().is_relative_to(SHIPPED_FOLDER):
         raise SettingError(f'{model.path.name} belongs to the installation, and nothing is written into it; '
                            f'tools/convert.py {model.path.name} FOLDER --to diffusers makes a copy of your own')
