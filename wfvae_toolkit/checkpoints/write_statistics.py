@@ -9,7 +9,7 @@ import torch
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.files import atomic_write, write_json
 
-from .card import CARD_NAME, MARK, model_card
+from .card import CARD_NAME, measured_anew
 from .folders import RECORD_NAME
 from .names import SHIPPED_FOLDER
 from .native import (
@@ -65,10 +65,12 @@ def write_statistics(model, statistics, record=None):
     write_json(folder / RECORD_NAME, content)
     write_json(path, {**config, **settings})
     card = folder / CARD_NAME
-    if card.is_file() and MARK in card.read_text(encoding='utf-8'):
-        with atomic_write(card, 'w') as file:
-            file.write(model_card(replace(model, statistics=statistics,
-                                          meta={**model.meta, **activations_in(content, path)})))
+    if card.is_file():
+        measured = replace(model, statistics=statistics, meta={**model.meta, **activations_in(content, path)})
+        text = measured_anew(card.read_text(encoding='utf-8'), measured)
+        if text is not None:
+            with atomic_write(card, 'w') as file:
+                file.write(text)
     return path
 
 
