@@ -17,6 +17,8 @@ def parse_arguments(arguments=None):
     parser.add_argument('--latent-statistics', choices=('channels', 'scalar'),
                         help='for --to diffusers: one mean and std per latent channel, or one scaling and shift '
                              'factor for pipelines that read only those (default: channels)')
+    parser.add_argument('--license', metavar='ID', help="for --to diffusers: the Hub's identifier of the license that "
+                                                        'you give the weights, such as apache-2.0 (default: unknown)')
     parser.add_argument('--force', action='store_true', help='replace OUTPUT')
     add_import_argument(parser)
     return parser.parse_args(arguments)
@@ -31,7 +33,7 @@ def main(arguments=None):
 
     import_modules(options.imports)
     model = read_model(options.model, options.weights)
-    chosen = {} if options.latent_statistics is None else {'latent_statistics': options.latent_statistics}
+    chosen = {name: value for name in ('latent_statistics', 'license') if (value := getattr(options, name)) is not None}
     paths = export_model(model, options.output, options.to, options.force, **chosen)
     if model.statistics is None:
         print(f'{model.path}: its latents were never measured, so scale 1 and shift 0 are written; '

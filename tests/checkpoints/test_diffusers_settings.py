@@ -77,9 +77,17 @@ def test_autoencoder_kl(tmp_path, diffusers):
     assert torch.equal(read_model(tmp_path).build()(images), ours(images))
 
 
+def test_an_autoencoder_kl_without_quant_convs(tmp_path, diffusers):
+    theirs = save_kl(diffusers, tmp_path, use_quant_conv=False, use_post_quant_conv=False)
+    images = torch.rand(1, 3, 16, 24) * 2 - 1
+    with torch.no_grad():
+        torch.testing.assert_close(read_model(tmp_path).build()(images), theirs(images).sample)
+
+
 def test_an_autoencoder_kl_that_ours_cannot_be_is_named(tmp_path, diffusers):
     save_kl(diffusers, tmp_path, use_quant_conv=False, mid_block_add_attention=False)
-    with pytest.raises(CheckpointError, match='cannot express mid_block_add_attention=False, use_quant_conv=False'):
+    with pytest.raises(CheckpointError, match='cannot express mid_block_add_attention=False, use_post_quant_conv=True, '
+                                              'use_quant_conv=False'):
         read_model(tmp_path)
 
 
@@ -94,3 +102,34 @@ def test_autoencoder_dc(tmp_path, diffusers):
     with torch.no_grad():
         torch.testing.assert_close(model.build()(images), theirs(images).sample)
     assert model.statistics == LatentStatistics((0.0,) * 4, (4.0,) * 4)
+
+
+def save_tiny(diffusers, folder, width=8, **settings):
+    torch.manual_seed(0)
+    model = diffusers.AutoencoderTiny(
+        encoder_block_out_channels=(width, width), decoder_block_out_channels=(8, 8), num_encoder_blocks=(1, 2),
+        num_decoder_blocks=(2, 1), **settings).eval()
+    model.save_pretrained(folder)
+    return model
+
+
+def test_autoencoder_tiny(tmp_path, diffusers):
+    theirs = save_tiny(diffusers, tmp_path, latent_channels=3, latent_magnitude=2, latent_shift=0.25, force_upcast=True,
+                       scaling_factor=0.5, act_fn='silu')
+    model = read_model(tmp_path)
+    images, latents = torch.rand(1, 3, 16, 24) * 2 - 1, torch.randn(1, 3, 8, 12) * 4
+    ours = model.build()
+    with torch.no_grad():
+        torch.testing.assert_close(ours.encode(images).latent_dist.mode(), theirs.encode(images).latents)
+        torch.testing.assert_close(ours.decode(latents).sample, theirs.decode(latents).sample)
+    assert model.statistics == LatentStatistics((0.0,) * 3, (2.0,) * 3)
+
+
+@pytest.mark.parametrize(('settings', 'message'), [
+    (dict(width=4), 'cannot express decoder_block_out_channels=.8, 8., encoder_block_out_channels=.4, 4.'),
+    (dict(upsampling_scaling_factor=3), 'cannot express upsampling_scaling_factor=3'),
+])
+def test_an_autoencoder_tiny_that_ours_cannot_be_is_named(tmp_path, diffusers, settings, message):
+    save_tiny(diffusers, tmp_path, **settings)
+    with pytest.raises(CheckpointError, match=message):
+        read_model(tmp_path)

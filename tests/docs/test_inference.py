@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
+from tests.checkpoints.files import diffusers_kl, ldm_names
 from wfvae_toolkit.checkpoints import read_model, save_training_checkpoint
 from wfvae_toolkit.registry import AUTOENCODERS
 
@@ -20,6 +22,7 @@ def place(tmp_path, monkeypatch):
         save_training_checkpoint(
             {'meta': {'iteration': 1}, 'state_dict': {f'autoencoder.{key}': value for key, value in state.items()},
              'ema_state_dict': state}, tmp_path / 'work_dirs' / name / 'iter_1.pth', CONFIG)
+    save_file(ldm_names(diffusers_kl(widths=(32, 32))), tmp_path / 'ae.safetensors')
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 13, 3), dtype=np.uint8)).save('photo.jpg')
     return tmp_path
 
@@ -33,6 +36,7 @@ def test_python(page, place):
 
 
 def test_commands(page, place):
-    assert page('inference.md').run_commands() == 4
-    for name in ('demo.pth', 'demo_raw.pth', 'demo_earlier', 'merged.pth'):
+    assert page('inference.md').run_commands() == 6
+    for name in ('ae.pth', 'demo.pth', 'demo_raw.pth', 'demo_earlier', 'merged.pth'):
         read_model(place / name).build()
+    assert read_model(place / 'ae.pth').statistics is not None

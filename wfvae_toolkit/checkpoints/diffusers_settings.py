@@ -1,4 +1,4 @@
-"""config.json of diffusers folders -> our configs: our own export, AutoencoderKL and AutoencoderDC."""
+"""config.json of diffusers folders -> our configs: our own export, AutoencoderKL, AutoencoderDC and AutoencoderTiny."""
 
 import inspect
 import math
@@ -12,7 +12,7 @@ from .native import activations_in
 from .trained import CheckpointError, ModelFile, TrainedModel
 
 EXPORTED_CLASS = 'AutoencoderWFVAE2'
-DIFFUSERS_CLASSES = (EXPORTED_CLASS, 'AutoencoderKL', 'AutoencoderDC')
+DIFFUSERS_CLASSES = (EXPORTED_CLASS, 'AutoencoderKL', 'AutoencoderDC', 'AutoencoderTiny')
 _LATENT_KEYS = ('scaling_factor', 'shift_factor', 'latents_mean', 'latents_std')
 # What AutoencoderWFVAE2 writes for diffusers and its pipelines alone.
 _FOR_PIPELINES = ('auto_map', 'block_out_channels', 'force_upcast', 'in_channels', 'out_channels', 'sample_size')
@@ -20,10 +20,17 @@ _FOR_PIPELINES = ('auto_map', 'block_out_channels', 'force_upcast', 'in_channels
 # AutoencoderKL: what DiffusersAutoencoderKL builds, and what does not change the network.
 _KL_SETTINGS = {'latent_channels': 'latent_channels', 'block_out_channels': 'widths', 'layers_per_block': 'layers',
                 'norm_num_groups': 'groups'}
-_KL_FIXED = dict(in_channels=3, out_channels=3, act_fn='silu', use_quant_conv=True, use_post_quant_conv=True,
-                 mid_block_add_attention=True)
+_KL_FIXED = dict(in_channels=3, out_channels=3, act_fn='silu', mid_block_add_attention=True)
+_KL_QUANT_CONVS = ('use_quant_conv', 'use_post_quant_conv')  # here both are one setting
 _KL_BLOCKS = dict(down_block_types='DownEncoderBlock2D', up_block_types='UpDecoderBlock2D')
 _KL_IGNORED = ('sample_size', 'force_upcast')
+# AutoencoderTiny: the same. diffusers sets force_upcast to False whatever is given, copies block_out_channels from the
+# decoder's, and uses magnitude and shift only where latents become bytes.
+_TINY_SETTINGS = {'latent_channels': 'latent_channels', 'num_encoder_blocks': 'encoder_blocks',
+                  'num_decoder_blocks': 'decoder_blocks', 'act_fn': 'act_fn', 'upsample_fn': 'upsample_fn'}
+_TINY_FIXED = dict(in_channels=3, out_channels=3, upsampling_scaling_factor=2)
+_TINY_WIDTHS = ('encoder_block_out_channels', 'decoder_block_out_channels')
+_TINY_IGNORED = ('block_out_channels', 'force_upcast', 'latent_magnitude', 'latent_shift')
 # Attention in files that diffusers wrote before 0.18.
 _KL_OLD_NAMES = {'query': 'to_q', 'key': 'to_k', 'value': 'to_v', 'proj_attn': 'to_out.0'}
 _OLD_ATTENTION = re.compile(r'(\.mid_block\.attentions\.\d+\.)(query|key|value|proj_attn)\.')
@@ -51,7 +58,8 @@ def from_diffusers_settings(settings, path):
     Raises:
         CheckpointError: a class of diffusers that is not read, or settings that its counterpart here lacks.
     """
-    convert = {EXPORTED_CLASS: _exported, 'AutoencoderKL': _kl, 'AutoencoderDC': _dc}[settings['_class_name']]
+    convert = {EXPORTED_CLASS: _exported, 'AutoencoderKL': _kl, 'AutoencoderDC': _dc,
+               'AutoencoderTiny': _tiny}[settings['_class_name']]
     for key in ('latents_mean', 'latents_std', 'block_out_channels'):
         if not isinstance(settings.get(key, []), (list, type(None))):
             raise CheckpointError(f'{path}: {key}={settings[key]!r}; a list is needed')
@@ -82,16 +90,31 @@ def _exported(settings, path):
 
 def _kl(settings, path):
     blocks = {name: [kind] * len(settings.get('block_out_channels') or ()) for name, kind in _KL_BLOCKS.items()}
-    fixed = {**_KL_FIXED, **blocks}
-    other = {key: value for key, value in settings.items() if key not in _KL_SETTINGS and key not in _KL_IGNORED
-             and not (key in fixed and value == fixed[key])}
-    if other:
-        raise CheckpointError(f'{path}: DiffusersAutoencoderKL cannot express '
-                              f'{", ".join(f"{key}={value!r}" for key, value in sorted(other.items()))}')
+    quant_convs = [settings.get(name, True) for name in _KL_QUANT_CONVS]
+    known = (*_KL_SETTINGS, *_KL_IGNORED, *(_KL_QUANT_CONVS if quant_convs in ([True] * 2, [False] * 2) else ()))
+    _refuse_others('DiffusersAutoencoderKL', settings, known, {**_KL_FIXED, **blocks}, path)
     missing = sorted(_KL_SETTINGS.keys() - settings.keys())
     if missing:
         raise CheckpointError(f'{path}: missing: {", ".join(missing)}')
-    return dict(type='DiffusersAutoencoderKL', **{ours: settings[key] for key, ours in _KL_SETTINGS.items()})
+    return dict(type='DiffusersAutoencoderKL', **{ours: settings[key] for key, ours in _KL_SETTINGS.items()},
+                **({} if quant_convs[0] else {'quant_conv': False}))
+
+
+def _tiny(settings, path):
+    widths = {width for name in _TINY_WIDTHS for width in settings.get(name) or (64,)}
+    known = (*_TINY_SETTINGS, *_TINY_IGNORED, *(_TINY_WIDTHS if len(widths) == 1 else ()))
+    _refuse_others('DiffusersAutoencoderTiny', settings, known, _TINY_FIXED, path)
+    own = {ours: settings[key] for key, ours in _TINY_SETTINGS.items() if key in settings}
+    return {'type': 'DiffusersAutoencoderTiny', 'latent_channels': 4, 'width': widths.pop(), **own}
+
+
+def _refuse_others(name, settings, known, fixed, path):
+    """CheckpointError if a setting is not known, and not at the only value that our class has."""
+    other = {key: value for key, value in settings.items()
+             if key not in known and not (key in fixed and value == fixed[key])}
+    if other:
+        raise CheckpointError(f'{path}: {name} cannot express '
+                              f'{", ".join(f"{key}={value!r}" for key, value in sorted(other.items()))}')
 
 
 def _dc(settings, path):

@@ -1,5 +1,6 @@
 """Exported models: a folder with config.json and safetensors, whole or in shards. No other file in it is opened."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def read_weights(path):
     """
     path = Path(path)
     if path.suffix == _ENDING:
-        return _read_file(path)
+        return read_prefixed(path, '')
     index = read_config(path).get('weight_map')
     if not isinstance(index, dict) or not all(isinstance(name, str) for name in index.values()):
         raise CheckpointError(f'{path}: not an index of shards (it has no weight_map)')
@@ -68,11 +69,23 @@ def read_weights(path):
     for name in sorted(set(index.values())):
         if Path(name).name != name or not name.endswith(_ENDING):
             raise CheckpointError(f'{path}: names {name!r}, which is not a safetensors file beside it')
-        state.update(_read_file(path.with_name(name)))
+        state.update(read_prefixed(path.with_name(name), ''))
     strange = sorted(state.keys() ^ index.keys())
     if strange:
         raise CheckpointError(f'{path}: index and shards differ in {", ".join(strange[:5])}')
     return state
+
+
+def weight_names(path):
+    """Names in a safetensors file; no weight is read. CheckpointError: missing or damaged."""
+    with _opened(path) as file:
+        return list(file.keys())
+
+
+def read_prefixed(path, prefix):
+    """The weights of a safetensors file whose names start with ``prefix``. CheckpointError: missing or damaged."""
+    with _opened(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
 
 
 def write_folder(folder, config, state):
@@ -84,11 +97,12 @@ def write_folder(folder, config, state):
     return paths
 
 
-def _read_file(path):
+@contextlib.contextmanager
+def _opened(path):
     if not path.is_file():
         raise CheckpointError(f'{path}: no such file')
     try:
         with safe_open(path, 'pt') as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dict
+            yield file
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f'{path}: damaged or not a safetensors file ({error})') from None

@@ -141,7 +141,10 @@ def training_models(content, path):
     states = {'ema': content.get('ema_state_dict'),
               'raw': {key.removeprefix('autoencoder.'): value for key, value in raw.items()}}
     others = {key: value for key, value in content['state_dict'].items() if key not in raw}
-    return ModelFile({weights: _model(content['meta'], state, path, 'native', weights)
+    run = content['meta'].get('run')
+    # Checkpoints of earlier versions have no record, or a shorter one.
+    told = {'run': run} if isinstance(run, dict) and run.keys() >= {'settings', 'images_per_iteration', 'data'} else {}
+    return ModelFile({weights: _model(content['meta'], state, path, 'native', weights, **told)
                       for weights, state in states.items() if state is not None}, others)
 
 
@@ -152,14 +155,14 @@ def inference_model(content, path):
     return ModelFile({weights: _model(content['meta'], content['weights'], path, 'inference', weights)})
 
 
-def _model(meta, state, path, form, weights):
+def _model(meta, state, path, form, weights, **told):
     try:
         config = json.loads(meta['autoencoder'])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f'{path}: no readable config of its autoencoder in meta ({error})') from None
     statistics = statistics_of(meta, path)
     return TrainedModel(config, state, statistics, path, form, weights,
-                        {'iteration': meta.get('iteration'), **activations_in(record_of(meta), path)})
+                        {'iteration': meta.get('iteration'), **activations_in(record_of(meta), path), **told})
 
 
 def inference_content(model):

@@ -3,18 +3,21 @@
 0. ``find_model``, in ``names.py``: a name of a shipped model or of the Hugging Face Hub becomes a path.
 1. ``read_model_file``: a run's folder, a file or an exported folder?
 2. ``_read_run``, ``_read_checkpoint`` or ``_read_folder``: open it and name its form.
-3. The reader of that form, in ``native.py``, ``earlier.py`` or ``diffusers_settings.py``, makes a ModelFile.
+3. The reader of that form (``native.py``, ``earlier.py``, ``ldm.py``, ``diffusers_settings.py``) makes a ModelFile.
 4. ``ModelFile.select`` and ``TrainedModel.build``, in ``trained.py``, lead to the network.
 """
 
 import logging
+
+import torch
 
 from wfvae_toolkit.utils.plugins import load_plugins
 
 from .diffusers_settings import DIFFUSERS_CLASSES, diffusers_folder_model
 from .earlier import earlier_checkpoint_models, earlier_folder_model
 from .earlier_settings import CLASSES as EARLIER_CLASSES
-from .folders import CONFIG_NAME, find_weights, read_config, read_weights
+from .folders import CONFIG_NAME, find_weights, read_config, read_prefixed, read_weights, weight_names
+from .ldm import ldm_model, ldm_prefix
 from .names import find_model
 from .native import (
     FORMAT,
@@ -28,7 +31,8 @@ from .native import (
 from .trained import CheckpointError
 
 ACCEPTED = ("a MODEL is a run's folder, a native checkpoint, an exported diffusers folder, an earlier .ckpt beside its "
-            'config.json, an earlier exported folder, or a name')
+            'config.json, an earlier exported folder, a single file of an AutoencoderKL in the naming of LDM '
+            '(ae.safetensors, vae.ckpt), or a name')
 
 
 def read_model(path, weights='ema'):
@@ -37,8 +41,9 @@ def read_model(path, weights='ema'):
     Args:
         path (str | Path): a run's folder (its newest good checkpoint), a native checkpoint, an exported diffusers
             folder or a safetensors file in it, an earlier ``.ckpt`` beside its ``config.json``, or an earlier exported
-            folder. Folders of diffusers' own AutoencoderKL and AutoencoderDC are read as well. Or a name: a shipped
-            model such as ``wfvae2-tiny``, or ``org/name[@revision]`` of the Hugging Face Hub.
+            folder. Folders of diffusers' own AutoencoderKL, AutoencoderDC and AutoencoderTiny are read as well, and
+            single files of an AutoencoderKL in LDM's naming (``ae.safetensors``, ``vae.ckpt``, ``vae.pt``). Or a name:
+            a shipped model such as ``wfvae2-tiny``, or ``org/name[@revision]`` of the Hugging Face Hub.
         weights (str): ``'ema'`` or ``'raw'``.
 
     Returns:
@@ -59,7 +64,7 @@ def read_model_file(path):
     elif path.name == CONFIG_NAME:
         content = _read_folder(path.parent)
     elif path.suffix in ('.safetensors', '.json'):  # the weights of a folder, or their index
-        content = _read_folder(path.parent, path)
+        content = _read_weights_file(path)
     else:
         content = _read_checkpoint(path)
     return content.checked()
@@ -88,8 +93,19 @@ def _read_checkpoint(path):
     states = content.get('state_dict') if isinstance(content, dict) else None
     if isinstance(states, dict) and 'gen_model' in states:
         return earlier_checkpoint_models(content, path)
+    state = {name: value for name, value in (states if isinstance(states, dict) else content).items()
+             if isinstance(value, torch.Tensor)} if isinstance(content, dict) else {}
+    if ldm_prefix(state) is not None:
+        return ldm_model(state, state, path)
     raise CheckpointError(f'{path}: not a checkpoint of this toolkit or of the earlier code (no state_dict.gen_model); '
                           f'{ACCEPTED}')
+
+
+def _read_weights_file(path):
+    """A single file in LDM's naming, or the weights of the folder that it stands in."""
+    names = weight_names(path) if path.suffix == '.safetensors' else []
+    prefix = ldm_prefix(names)
+    return _read_folder(path.parent, path) if prefix is None else ldm_model(read_prefixed(path, prefix), names, path)
 
 
 def _read_folder(folder, weights_path=None):

@@ -1,6 +1,7 @@
 """A trained model as a folder that diffusers loads (extra ``diffusers``)."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ EXPORTED = 'WFVAE2Image'
 STATISTICS = ('channels', 'scalar')
 
 
-def write_diffusers(model, output, latent_statistics=None):
+def write_diffusers(model, output, latent_statistics=None, license=None):
     """TrainedModel -> a folder with ``config.json``, safetensors, a modelling file and a README. Returns their paths.
 
     Args:
@@ -29,10 +30,11 @@ def write_diffusers(model, output, latent_statistics=None):
         latent_statistics (str): ``'channels'`` writes ``latents_mean`` and ``latents_std``; ``'scalar'`` one
             ``scaling_factor`` and ``shift_factor`` of all channels together, for pipelines that read no others. None:
             ``'channels'``, or neither for a model whose latents were never measured.
+        license (str): the Hub's identifier for the README, such as ``'apache-2.0'``; None: unknown.
 
     Raises:
-        SettingError: another autoencoder, a part whose source cannot travel, another ``latent_statistics``, or one of a
-            model whose latents were never measured.
+        SettingError: another autoencoder, a part whose source cannot travel, another ``latent_statistics``, one of a
+            model whose latents were never measured, or a license that is no identifier.
         CheckpointError: what was written, loaded again, does not give the model's own results.
         MissingLibrary: diffusers is not installed.
     """
@@ -42,6 +44,8 @@ def write_diffusers(model, output, latent_statistics=None):
     if latent_statistics is not None and model.statistics is None:
         raise SettingError(f'{model.path} has no latent statistics to write: run tools/measure_latents.py first, or '
                            'leave --latent-statistics out, and latents stay raw')
+    if license is not None and not re.fullmatch(r'[a-z0-9][a-z0-9.+-]*', license):
+        raise SettingError(f'license={license!r}: use the identifier of the Hub, such as apache-2.0 or other')
     from wfvae_toolkit.models.diffusers_model import AutoencoderWFVAE2
 
     native = model.build()
@@ -55,22 +59,22 @@ def write_diffusers(model, output, latent_statistics=None):
                            "toolkit's own parts")
     with atomic_folder(output) as folder:
         exported.save_pretrained(folder)
-        _write_card(model, native, folder)
+        _write_card(model, native, folder, license)
         _compare(native, AutoencoderWFVAE2.from_pretrained(folder, low_cpu_mem_usage=False), output)
         _compare(native, read_model(folder).build(), output)
         names = sorted(path.name for path in folder.iterdir())
     return [Path(output) / name for name in names]
 
 
-def _write_card(model, native, folder):
+def _write_card(model, native, folder, license):
     """README.md and, of a model that was measured, the record of its activations."""
     activations = model.meta.get(ACTIVATIONS)
     if activations is None:
         activations = {**_made_up_activations(native), 'images': 0}
     else:
         write_json(folder / RECORD_NAME, {ACTIVATIONS: activations})
-    (folder / CARD_NAME).write_text(model_card(replace(model, meta={**model.meta, ACTIVATIONS: activations})),
-                                    encoding='utf-8')
+    card = model_card(replace(model, meta={**model.meta, ACTIVATIONS: activations}), license)
+    (folder / CARD_NAME).write_text(card, encoding='utf-8')
 
 
 @torch.inference_mode()

@@ -27,9 +27,11 @@ class TrainedModel:
         state (dict[str, Tensor]): weights under our key names, on the CPU.
         statistics (LatentStatistics): of its latents; None: never measured.
         path (Path): the file or folder that was read.
-        form (str): ``'native'``, ``'inference'``, ``'diffusers'``, ``'earlier checkpoint'`` or ``'earlier folder'``.
+        form (str): ``'native'``, ``'inference'``, ``'diffusers'``, ``'earlier checkpoint'``, ``'earlier folder'`` or
+            ``'ldm'``.
         weights (str): ``'ema'`` or ``'raw'``; a form without the distinction has ``'ema'``.
-        meta (dict): what else the form says, such as ``iteration``; ``largest_activations`` if they were measured
+        meta (dict): what else the form says, such as ``iteration``, and of a training checkpoint ``run``, the record
+            of ``training.record.describe_run``; ``largest_activations`` if they were measured
             (see ``models.activations``; ``images`` is the number of images). Earlier forms add ``class`` and, if the
             averaged weights held the decoder only, ``encoder_from='gen_model'``.
     """

@@ -9,7 +9,7 @@ import torch
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.files import atomic_write, write_json
 
-from .card import CARD_NAME, MARK, model_card
+from .card import CARD_NAME, measured_anew
 from .folders import RECORD_NAME
 from .names import SHIPPED_FOLDER
 from .native import (
@@ -43,7 +43,8 @@ def write_statistics(model, statistics, record=None):
         Path: the file that was written.
 
     Raises:
-        SettingError: a shipped model, or another number of channels than the model's config states.
+        SettingError: a shipped model, a file in LDM's naming, or another number of channels than the model's config
+            states.
     """
     check_writable(model)
     channels = model.config.get('latent_channels')
@@ -64,15 +65,20 @@ def write_statistics(model, statistics, record=None):
     write_json(folder / RECORD_NAME, content)
     write_json(path, {**config, **settings})
     card = folder / CARD_NAME
-    if card.is_file() and MARK in card.read_text(encoding='utf-8'):
-        with atomic_write(card, 'w') as file:
-            file.write(model_card(replace(model, statistics=statistics,
-                                          meta={**model.meta, **activations_in(content, path)})))
+    if card.is_file():
+        measured = replace(model, statistics=statistics, meta={**model.meta, **activations_in(content, path)})
+        text = measured_anew(card.read_text(encoding='utf-8'), measured)
+        if text is not None:
+            with atomic_write(card, 'w') as file:
+                file.write(text)
     return path
 
 
 def check_writable(model):
-    """SettingError for a shipped model, whose files belong to the installation."""
+    """SettingError for a shipped model, whose files belong to the installation, and a form without statistics."""
+    if model.form == 'ldm':
+        raise SettingError(f'{model.path}: a file in the naming of LDM has no place for latent statistics; '
+                           f'tools/convert.py {model.path} NAME.pth --to native makes a copy that has')
     if model.path.resolve().is_relative_to(SHIPPED_FOLDER):
         raise SettingError(f'{model.path.name} belongs to the installation, and nothing is written into it; '
                            f'tools/convert.py {model.path.name} FOLDER --to diffusers makes a copy of your own')

@@ -2,10 +2,10 @@
 ``downsample_factor`` and ``latent_channels``.
 """
 
-from .diffusers_models import DiffusersAutoencoderDC, DiffusersAutoencoderKL
+from .diffusers_models import DiffusersAutoencoderDC, DiffusersAutoencoderKL, DiffusersAutoencoderTiny
 from .litevae import LiteVAE
 from .outputs import DecoderOutput, EncoderOutput
 from .wfvae2 import WFVAE2Image
 
-__all__ = ['DecoderOutput', 'DiffusersAutoencoderDC', 'DiffusersAutoencoderKL', 'EncoderOutput', 'LiteVAE',
-           'WFVAE2Image']
+__all__ = ['DecoderOutput', 'DiffusersAutoencoderDC', 'DiffusersAutoencoderKL',
+           'DiffusersAutoencoderTiny', 'EncoderOutput', 'LiteVAE', 'WFVAE2Image']

@@ -13,6 +13,9 @@ from ..posterior import DeterministicPosterior, GaussianPosterior, at_least_floa
 from .checks import check_image, check_latents
 from .outputs import DecoderOutput, EncoderOutput
 
+# Of torch.nn.Upsample, for two dimensions.
+UPSAMPLE_FUNCTIONS = ('nearest', 'nearest-exact', 'bilinear', 'bicubic')
+
 
 class _DiffusersAutoencoder(nn.Module):
     """What the training model and the evaluation need, around a model of diffusers; no ``bands``."""
@@ -21,7 +24,7 @@ class _DiffusersAutoencoder(nn.Module):
         super().__init__()
         self.encoder, self.decoder = model.encoder, model.decoder
         self.posterior_kind = posterior
-        # Present in AutoencoderKL alone; they stand between the halves.
+        # Of AutoencoderKL, unless it was built without; they stand between the halves.
         self.quant_conv = getattr(model, 'quant_conv', None)
         self.post_quant_conv = getattr(model, 'post_quant_conv', None)
         self.latent_channels = latent_channels
@@ -59,19 +62,21 @@ class DiffusersAutoencoderKL(_DiffusersAutoencoder):
         widths (list[int]): channels of each block, image to latent; f = 2^(len(widths) - 1).
         layers (int): residual blocks a block of the encoder.
         groups (int): of its group norms.
+        quant_conv (bool): a 1x1 conv after the encoder and one before the decoder, as in Stable Diffusion 1 and 2 and
+            XL; False: none, as in Stable Diffusion 3 and FLUX.
 
     Raises:
         MissingLibrary: diffusers is not installed.
         SettingError: ``groups`` does not divide a width.
     """
 
-    def __init__(self, latent_channels=4, widths=(128, 256, 512, 512), layers=2, groups=32):
+    def __init__(self, latent_channels=4, widths=(128, 256, 512, 512), layers=2, groups=32, quant_conv=True):
         if any(width % groups for width in widths):
             raise SettingError(f'DiffusersAutoencoderKL: {groups} groups do not divide the widths {tuple(widths)}')
         model = import_diffusers().AutoencoderKL(
             latent_channels=latent_channels, block_out_channels=tuple(widths), layers_per_block=layers,
-            norm_num_groups=groups, down_block_types=('DownEncoderBlock2D',) * len(widths),
-            up_block_types=('UpDecoderBlock2D',) * len(widths))
+            norm_num_groups=groups, use_quant_conv=quant_conv, use_post_quant_conv=quant_conv,
+            down_block_types=('DownEncoderBlock2D',) * len(widths), up_block_types=('UpDecoderBlock2D',) * len(widths))
         super().__init__(model, GaussianPosterior(), latent_channels, 2 ** (len(widths) - 1), 'decoder.conv_out.weight')
 
 
@@ -99,3 +104,47 @@ class DiffusersAutoencoderDC(_DiffusersAutoencoder):
         model = build(**settings)
         super().__init__(model, DeterministicPosterior(), model.config.latent_channels,
                          model.spatial_compression_ratio, 'decoder.conv_out.weight')
+
+
+@AUTOENCODERS.register_module()
+class DiffusersAutoencoderTiny(_DiffusersAutoencoder):
+    """diffusers' ``AutoencoderTiny`` (TAESD, github.com/madebyollin/taesd) from random weights; deterministic latents.
+
+    Images are in [-1, 1] here as everywhere; diffusers' encoder and decoder convert to and from TAESD's [0, 1]. The
+    decoder bounds latents softly at +-3 (3 tanh(z / 3)). ``latent_magnitude`` and ``latent_shift`` of diffusers are no
+    settings: they serve latents that are stored as bytes, which nothing here does.
+
+    Its posterior is DeterministicPosterior, so it trains without a KL row.
+
+    Args:
+        latent_channels (int): channels of the latent.
+        width (int): channels of every block.
+        encoder_blocks (list[int]): residual blocks at each size, image to latent; f = 2^(len(encoder_blocks) - 1).
+        decoder_blocks (list[int]): the same of the decoder, latent to image.
+        act_fn (str): diffusers' name of the activation.
+        upsample_fn (str): interpolation of the decoder, as ``torch.nn.Upsample`` calls it.
+
+    Raises:
+        MissingLibrary: diffusers is not installed.
+        SettingError: encoder and decoder have different numbers of sizes, or an unknown activation or interpolation.
+    """
+
+    def __init__(self, latent_channels=4, width=64, encoder_blocks=(1, 3, 3, 3), decoder_blocks=(3, 3, 3, 1),
+                 act_fn='relu', upsample_fn='nearest'):
+        if len(encoder_blocks) != len(decoder_blocks):
+            raise SettingError(f'DiffusersAutoencoderTiny: encoder_blocks={tuple(encoder_blocks)} and decoder_blocks='
+                               f'{tuple(decoder_blocks)}: both need one number for each size')
+        if upsample_fn not in UPSAMPLE_FUNCTIONS:
+            raise SettingError(f'DiffusersAutoencoderTiny: upsample_fn={upsample_fn!r}: use one of '
+                               f'{", ".join(UPSAMPLE_FUNCTIONS)}')
+        diffusers = import_diffusers()
+        sizes = len(encoder_blocks)
+        try:
+            model = diffusers.AutoencoderTiny(
+                latent_channels=latent_channels, encoder_block_out_channels=(width,) * sizes,
+                decoder_block_out_channels=(width,) * sizes, num_encoder_blocks=tuple(encoder_blocks),
+                num_decoder_blocks=tuple(decoder_blocks), act_fn=act_fn, upsample_fn=upsample_fn)
+        except ValueError as error:  # diffusers lists no names of activations
+            raise SettingError(f'DiffusersAutoencoderTiny: {error}') from None
+        super().__init__(model, DeterministicPosterior(), latent_channels, 2 ** (sizes - 1),
+                         f'decoder.layers.{len(model.decoder.layers) - 1}.weight')
