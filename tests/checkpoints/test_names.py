@@ -1,21 +1,31 @@
+import base64
+import hashlib
 import http.server
 import json
 import threading
 
 import pytest
-from huggingface_hub import constants
+import torch
+import yaml
+from huggingface_hub import constants, hf_api
 
+from tests.helpers import trained_small
+from wfvae_toolkit import AutoencoderWFVAE2
 from wfvae_toolkit.checkpoints import CheckpointError, check_writable, find_model, read_model
 from wfvae_toolkit.checkpoints.names import SHIPPED, SHIPPED_FOLDER
+from wfvae_toolkit.checkpoints.to_diffusers import write_diffusers
 from wfvae_toolkit.utils.errors import SettingError
 
 COMMIT = 'c' * 40
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """The calls of the Hugging Face Hub that a download needs, for the repositories of one folder: org/name/files."""
+    """The calls of the Hugging Face Hub that down- and upload need, for the repositories of one folder: org/name/files.
 
-    root, asked = None, []
+    ``large``: what was uploaded as a large file, by the SHA-256 of its content.
+    """
+
+    root, asked, large = None, [], {}
 
     def do_GET(self):
         self.asked.append(self.path)
@@ -43,12 +53,51 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers['Content-Length']))
+        if self.path == '/api/repos/create':
+            wanted = json.loads(body)
+            name = f'{wanted["organization"]}/{wanted["name"]}'
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+            return self.say(id=name, url=self.place(name))
+        if self.path == '/api/validate-yaml':
+            settings = yaml.safe_load(json.loads(body)['content'].split('---\n')[1])
+            return self.say(warnings=[], errors=[] if 'library_name' in settings else [dict(message='no library')])
+        if '/preupload/' in self.path:
+            return self.say(files=[dict(path=file['path'], shouldIgnore=False,
+                                        uploadMode='lfs' if file['path'].endswith('.safetensors') else 'regular')
+                                   for file in json.loads(body)['files']])
+        if self.path.endswith('/info/lfs/objects/batch'):
+            return self.say(transfer='basic', objects=[
+                {**file, 'actions': {'upload': {'href': self.place(f'large/{file["oid"]}')}}}
+                for file in json.loads(body)['objects']])
+        assert '/commit/main' in self.path, self.path
+        folder = self.root / '/'.join(self.path.split('/')[3:5])
+        for line in map(json.loads, body.splitlines()):
+            if line['key'] != 'header':
+                value = line['value']
+                content = self.large[value['oid']] if line['key'] == 'lfsFile' else base64.b64decode(value['content'])
+                (folder / value['path']).write_bytes(content)
+        return self.say(commitUrl=self.place(f'{folder.parent.name}/{folder.name}/commit/{COMMIT}'), commitOid=COMMIT)
+
+    def do_PUT(self):
+        content = self.rfile.read(int(self.headers['Content-Length']))
+        self.large[hashlib.sha256(content).hexdigest()] = content
+        assert self.path == f'/large/{hashlib.sha256(content).hexdigest()}'
+        self.answer(200, {})
+
+    def place(self, path):
+        return f'http://127.0.0.1:{self.server.server_port}/{path}'
+
+    def say(self, **content):
+        self.answer(200, {'Content-Type': 'application/json'}, json.dumps(content).encode())
+
     def answer(self, status, headers, content=b''):
         self.send_response(status)
         for key, value in {**headers, 'Content-Length': len(content)}.items():
             self.send_header(key, str(value))
         self.end_headers()
-        if self.command == 'GET':
+        if self.command != 'HEAD':
             self.wfile.write(content)
 
     def log_message(self, *arguments):
@@ -59,13 +108,15 @@ class Hub(http.server.BaseHTTPRequestHandler):
 def hub(tmp_path, monkeypatch):
     """A Hub on this machine with an empty cache; its ``root`` holds the repositories."""
     server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Hub)
-    Hub.root, Hub.asked = tmp_path / 'hub', []
+    Hub.root, Hub.asked, Hub.large = tmp_path / 'hub', [], {}
     place = f'http://127.0.0.1:{server.server_port}'
     monkeypatch.setattr(constants, 'HUGGINGFACE_CO_URL_TEMPLATE',
                         constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, place))
     monkeypatch.setattr(constants, 'ENDPOINT', place)
     monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path / 'cache'))
     monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', False)
+    monkeypatch.setattr(constants, 'HF_HUB_DISABLE_XET', True)
+    monkeypatch.setattr(hf_api.api, 'endpoint', place)
     monkeypatch.chdir(tmp_path)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield Hub
@@ -130,6 +181,27 @@ def test_other_missing_paths_ask_no_network(hub, name):
     with pytest.raises(CheckpointError, match=r'no such file or folder; models by name: wfvae2-tiny \(shipped\)'):
         read_model(name)
     assert not hub.asked
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('page', [None, '---\nlibrary_name: diffusers\n---\nTheir own page.\n'])
+def test_a_pushed_model_is_a_model_by_its_name(hub, tmp_path, page):
+    trained = trained_small()
+    write_diffusers(trained, tmp_path / 'out', license='mit')
+    if page:
+        (hub.root / 'org/mine').mkdir(parents=True)
+        (hub.root / 'org/mine/README.md').write_text(page, encoding='utf-8')
+    AutoencoderWFVAE2.from_pretrained(tmp_path / 'out').push_to_hub('org/mine', token='hf_of_the_test')
+    files = {path.name for path in (hub.root / 'org/mine').iterdir()}
+    assert files == {'README.md', 'config.json', 'diffusion_pytorch_model.safetensors', 'modelling_wfvae2.py'}
+    images = torch.rand(1, 3, 8, 12) * 2 - 1
+    assert torch.equal(read_model('org/mine').build()(images), trained.build()(images))
+    card = (hub.root / 'org/mine/README.md').read_text(encoding='utf-8')
+    if page:
+        assert 'Their own page.' in card
+    else:
+        assert card == (tmp_path / 'out/README.md').read_text(encoding='utf-8').replace('THIS_FOLDER', 'org/mine')
+        assert "AutoModel.from_pretrained('org/mine', trust_remote_code=True)" in card
 
 
 @pytest.mark.parametrize('name', SHIPPED)

@@ -223,6 +223,23 @@ class AutoencoderWFVAE2(WFVAE2Image, diffusers_vae.AutoencoderMixin, ModelMixin,
             (folder / f'{MODELLING_FILE}.py').write_text(modelling_source(), encoding='utf-8')
         super().save_config(save_directory, push_to_hub, **kwargs)
 
+    def push_to_hub(self, repo_id, commit_message=None, **kwargs):
+        """See diffusers; the README.md of the folder that the model was loaded from becomes the page of the repository.
+
+        A README.md that the repository has stays. Without either, in a subfolder or a pull request, diffusers decides.
+        """
+        from huggingface_hub import file_exists, upload_file
+
+        token = kwargs.get('token')
+        card = Path(self.config.get('_name_or_path') or '') / 'README.md'
+        elsewhere = kwargs.get('subfolder') or kwargs.get('create_pr')
+        ours = card.is_file() and not elsewhere and not file_exists(repo_id, 'README.md', token=token)
+        result = super().push_to_hub(repo_id, commit_message, **kwargs)
+        if ours:
+            text = card.read_text(encoding='utf-8').replace('THIS_FOLDER', repo_id)
+            upload_file(path_or_fileobj=text.encode(), path_in_repo='README.md', repo_id=repo_id, token=token)
+        return result
+
     @classmethod
     def extract_init_dict(cls, config_dict, **kwargs):
         # diffusers would report auto_map, its own key, as an unknown setting.
