@@ -38,9 +38,8 @@ def write_torch_export(model, output):
 def write_aot_inductor(model, output):
     """The same files, compiled for this machine's CPU, for ``torch._inductor.aoti_load_package``.
 
-    A compiled program checks dtype, channels and layout of its input only where the environment has
-    ``AOTI_RUNTIME_CHECK_INPUTS=1``; without it, a tensor that is not contiguous gives wrong results. It never checks
-    that f divides H and W.
+    A compiled program checks dtype, sizes and layout of its input only where the environment has
+    ``AOTI_RUNTIME_CHECK_INPUTS=1``; without it, a tensor that is not contiguous gives wrong results.
 
     Args, Raises: as `write_torch_export`, and
 
