@@ -22,6 +22,9 @@ BY_THE_RUN = {('wrong type', 'default_hooks.checkpoint.save_best'),
               # SOAP takes any name: tests/training/test_optimizers.py.
               *(('misspelt', f'optim_wrapper.autoencoder.optimizer.{name}')
                 for name in ('lr', 'betas', 'weight_decay', 'precondition_frequency')),
+              # They default to None, or have no default.
+              *(('wrong type', f'model.{name}') for name in (
+                  'autoencoder.decoder_widths', 'autoencoder.decoder_flow_width', 'losses.distillation.teacher')),
               ('wrong type', KINDS), ('wrong type', f'{KINDS}.text'), ('misspelt', f'{KINDS}.text')}
 
 

@@ -11,7 +11,8 @@ def parse_arguments(arguments=None):
     parser.add_argument('model', metavar='MODEL', help="a run's folder, a checkpoint, an exported folder, an earlier "
                                                        '.ckpt')
     parser.add_argument('output', metavar='OUTPUT', help='native: a .pth file; other forms: a folder')
-    parser.add_argument('--to', required=True, metavar='FORM', help='native, earlier, diffusers, onnx')
+    parser.add_argument('--to', required=True, metavar='FORM',
+                        help='native, earlier, diffusers, onnx, torch_export, aot_inductor')
     parser.add_argument('--weights', choices=('ema', 'raw'), default='ema', help='default: ema')
     parser.add_argument('--latent-statistics', choices=('channels', 'scalar'),
                         help='for --to diffusers: one mean and std per latent channel, or one scaling and shift '

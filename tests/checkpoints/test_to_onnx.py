@@ -65,7 +65,7 @@ def test_files_beside_the_graphs(tmp_path):
     write_onnx(trained_small(statistics=LatentStatistics((0.0, 1.0, 2.0), (1.0, 2.0, 3.0))), tmp_path / 'out')
     assert json.loads((tmp_path / 'out/config.json').read_text()) == dict(
         downsample_factor=4, latent_channels=3, posterior=dict(type='GaussianPosterior'), latents_mean=[0, 1, 2],
-        latents_std=[1, 2, 3])
+        latents_std=[1, 2, 3], largest_activations=None)
     assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['config.json', 'decoder.onnx', 'encoder.onnx']
     native = trained_small().build()
     with torch.no_grad():

@@ -63,7 +63,7 @@ def test_latents_that_were_never_measured_are_said_and_have_no_statistics_to_cho
 def test_commands_of_the_export_page(launch, run, tmp_path, request):
     page = (request.config.rootpath / 'docs/export.md').read_text(encoding='utf-8')
     commands = [line for line in page.splitlines() if line.startswith('python tools/convert.py')]
-    assert len(commands) == 2
+    assert len(commands) == 3
     for command in commands:
         _, path, *arguments = command.replace('MODEL', str(run)).split()
         launch(sys.executable, request.config.rootpath / path, *arguments, cwd=tmp_path)
@@ -72,6 +72,9 @@ def test_commands_of_the_export_page(launch, run, tmp_path, request):
     launch(sys.executable, '-c', lead + blocks[1] + 'assert images.shape == (1, 3, 16, 24)', cwd=tmp_path)
     launch(sys.executable, '-c', 'import sys\nsys.modules["torchvision"] = None\n' + blocks[0], cwd=tmp_path,
            env={'PYTHONPATH': '', 'HF_MODULES_CACHE': str(tmp_path / 'cache')})
+    last = page.split('```python\n')[-1].partition('```')[0] + 'assert images.shape == (1, 3, 64, 96)'
+    launch(sys.executable, '-c', 'import sys\nsys.modules["wfvae_toolkit"] = None\n' + last, cwd=tmp_path,
+           env={'PYTHONPATH': ''})
 
 
 def test_merge(tool, run, tmp_path, capsys):

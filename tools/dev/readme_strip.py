@@ -1,4 +1,4 @@
-"""The README's strip: ``python tools/dev/readme_strip.py MODEL OUT.webp PICTURE...``; originals above reconstructions."""
+"""The README's strip, originals above: ``python tools/dev/readme_strip.py MODEL OUT.webp PICTURE...``."""
 
 import sys
 

@@ -18,10 +18,11 @@ from .read import read_model
 from .settings import complete, difference
 from .to_diffusers import write_diffusers
 from .to_onnx import write_onnx
+from .to_torch_export import write_aot_inductor, write_torch_export
 from .trained import CheckpointError, check_weights
 
 # What an exported folder may hold; --force replaces no other folder.
-_EXPORTED_FILES = {'.json', '.safetensors', '.py', '.onnx', '.data', '.md'}
+_EXPORTED_FILES = {'.json', '.safetensors', '.py', '.onnx', '.data', '.pt2', '.md'}
 
 
 def write_native(model, output):
@@ -47,7 +48,8 @@ def write_earlier(model, output):
     return [Path(output) / name for name in names]
 
 
-EXPORTERS = {'native': write_native, 'earlier': write_earlier, 'diffusers': write_diffusers, 'onnx': write_onnx}
+EXPORTERS = {'native': write_native, 'earlier': write_earlier, 'diffusers': write_diffusers, 'onnx': write_onnx,
+             'torch_export': write_torch_export, 'aot_inductor': write_aot_inductor}
 
 
 def export_model(model, output, form, force=False, **options):

@@ -14,7 +14,7 @@ SHIPPED = {'wfvae2-tiny': '8x, 8 latent channels, 3.0 M parameters, photographs'
 # Nothing else of a repository is fetched: neither code nor pickles.
 _FETCHED = (CONFIG_NAME, RECORD_NAME, f'{WEIGHTS_NAME}.safetensors', f'{WEIGHTS_NAME}.safetensors.index.json',
             f'{WEIGHTS_NAME}-*-of-*.safetensors')
-_FILES = ('.pth', '.pt', '.ckpt', '.bin', '.safetensors', '.json', '.onnx')
+_FILES = ('.pth', '.pt', '.ckpt', '.bin', '.safetensors', '.json', '.onnx', '.pt2')
 _REPOSITORY = re.compile(r'\w[\w.-]*/\w[\w.-]*(@[^@\s]+)?')
 
 
@@ -36,6 +36,8 @@ def find_model(model):
         CheckpointError: nothing of this name here, and nothing that can be fetched; the message says what was tried.
         MissingLibrary: a repository without ``huggingface_hub``.
     """
+    if not isinstance(model, (str, Path)):
+        raise CheckpointError(f'{model!r}: a MODEL is a path or a name')
     path = Path(model).expanduser()
     name = str(model)
     if path.exists():
