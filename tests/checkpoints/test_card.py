@@ -82,7 +82,7 @@ def test_a_model_that_tells_nothing_of_its_training(tmp_path):
     write_diffusers(trained_small(), tmp_path / 'out')
     card = (tmp_path / 'out/README.md').read_text(encoding='utf-8')
     assert 'does not say what the model was trained on' in card
-    assert 'No scores are known' in card
+    assert 'No scores are known; `tools/test.py` of the toolkit measures them.\n\n## Latents\n' in card
 
 
 @pytest.mark.parametrize(('weights', 'score'), [('ema', '20.5000 | 0.7500'), ('raw', '19.0000 | 0.5000')])

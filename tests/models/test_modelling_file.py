@@ -106,7 +106,7 @@ def test_holds_every_part_and_imports_torch_and_diffusers_alone():
     ('from ..utils import files', 'cannot use it'),
     ('def late():\n    from .posterior import DiagonalGaussian', 'line 2: import names .* at the top'),
     ('from .posterior import DiagonalGaussian as Gaussian', 'line 1: import names .* at the top'),
-    ('from .posterior import DiagonalGaussian\nLOGVAR_RANGE = 1', 'LOGVAR_RANGE stands in'),
+    ('from .posterior import DiagonalGaussian\nLOGVAR_RANGE = 1', 'LOGVAR_RANGE is defined in'),
 ])
 def test_modules_that_cannot_stand_in_one_file_are_named(tmp_path, monkeypatch, source, message):
     import wfvae_toolkit.models

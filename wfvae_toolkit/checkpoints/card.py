@@ -30,12 +30,12 @@ def model_card(model, license=None):
         '```python', 'import diffusers', '',
         f"vae = diffusers.AutoModel.from_pretrained('{PLACE}', trust_remote_code=True)",
         'latents = vae.encode(images).latent_dist.mode()  # raw latents', 'images = vae.decode(latents).sample', '```',
-        '', 'With wfvae_toolkit no code of the repository runs, pictures have any size, and latents are normalised:',
-        '',
+        '', 'With wfvae_toolkit no code of the repository runs, pictures have any size, and measured latents are '
+        'normalised:', '',
         '```python', 'from wfvae_toolkit.inference import Reconstructor', '',
         f"model = Reconstructor.from_pretrained('{PLACE}')",
         "model.to_pictures(model.reconstruct('photo.jpg'))[0].save('reconstruction.png')", '```', '',
-        *_training(model), *_scores(model)]) + measured_part(model)
+        *_training(model), *_scores(model), '']) + measured_part(model)
 
 
 def measured_part(model):
