@@ -81,7 +81,7 @@ def demo():
     (dict(auto_scale_lr=dict(enable=True)), 'auto_scale_lr: '),
     (dict(log_processor=dict(window_size=20)), 'default_hooks.logger.interval'),
     (dict(test_dataloader=dict(batch_size=1)), 'tools/test.py scores val_dataloader'),
-    (dict(env_cfg=dict(dist_cfg=dict(backend='nccl'))), 'env_cfg.dist_cfg: nothing reads it here; the process group'),
+    (dict(env_cfg=dict(dist_cfg=dict(backend='nccl'))), 'env_cfg.dist_cfg: nothing reads it here; --launcher opens'),
     (dict(env_cfg=dict(mp_cfg=dict(mp_start_methd='fork'))), 'did you mean env_cfg.mp_cfg.mp_start_method?'),
     (dict(visualizer=dict(type='Visualizer', vis_backends=[dict(type='TensorboardVisBackend', savedir='x')])),
      'did you mean visualizer.vis_backends.0.save_dir?'),
