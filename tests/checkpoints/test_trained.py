@@ -40,5 +40,5 @@ def test_statistics_of_a_native_checkpoint(tmp_path):
     for text in ('{"mean": [1, 2, 3], "std": [1, 2, 0]}', '{"mean": [1]}', '[]', 'x', '3'):
         with pytest.raises(CheckpointError, match='no readable latent_statistics'):
             read_model(write_native(path, latent_statistics=text))
-    with pytest.raises(CheckpointError, match='statistics of 2 latent channels for 3'):
+    with pytest.raises(CheckpointError, match='statistics of 2 latent channels for a model of 3'):
         read_model(write_native(path, latent_statistics='{"mean": [1, 2], "std": [1, 2]}')).build()

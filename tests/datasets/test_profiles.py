@@ -113,5 +113,5 @@ def test_a_setting_that_cannot_work_is_refused(tmp_path, monkeypatch):
     with pytest.raises(SettingError, match="convert_to_srgb='yes': True or False"):
         ImageFolder(tmp_path, convert_to_srgb='yes')
     monkeypatch.setattr('PIL.features.check', lambda name: name != 'littlecms2')
-    with pytest.raises(MissingLibrary, match='no LittleCMS'):
+    with pytest.raises(MissingLibrary, match='without LittleCMS'):
         ImageFolder(tmp_path, convert_to_srgb=True)

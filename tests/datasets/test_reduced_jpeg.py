@@ -235,7 +235,7 @@ def test_settings_that_cannot_work(tmp_path):
     for steps in ([], [{'type': 'CenterCrop', 'size': 4}], [{'type': 'RandomFlip'}, *pipeline()]):
         with pytest.raises(SettingError, match='begin the pipeline with ResizeShortSide'):
             ImageFolder(tmp_path, steps, decoder='fast')
-    with pytest.raises(SettingError, match='use one'):
+    with pytest.raises(SettingError, match='use only one'):
         ImageFolder(tmp_path, pipeline(), decoder='fast', cache_mib=1)
     with pytest.raises(SettingError, match='exact.*fast'):
         ImageFolder(tmp_path, pipeline(), decoder='quick')

@@ -93,10 +93,13 @@ def test_pictures_curves_and_tensorboard_events_are_there(finished):
 
 
 def test_log_starts_with_what_repeats_the_run(finished):
-    _, done = finished
+    work_dir, done = finished
     text = done.stdout + done.stderr
-    for part in ('seed: 0', 'packages: torch ', 'training images: 9', 'encoder: ', "type='WaveletFlowLoss'", 'ETA '):
+    for part in ('seed: 0', 'packages: torch ', 'training images: 9', 'encoder: ', 'max_iters', 'ETA '):
         assert part in text
+    # The whole config stands in the run's folder.
+    config, = work_dir.glob('*.py')
+    assert "type='WaveletFlowLoss'" in config.read_text(encoding='utf-8')
 
 
 def test_resuming_a_finished_run_says_so_and_changes_nothing(finished, train, capsys):

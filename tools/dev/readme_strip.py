@@ -2,13 +2,7 @@
 
 import argparse
 
-import torch
-from PIL import Image
-
-from wfvae_toolkit.datasets import fixed_pipeline, open_images
-from wfvae_toolkit.inference import Reconstructor
 from wfvae_toolkit.utils.options import friendly_errors
-from wfvae_toolkit.utils.pixels import from_bytes
 
 SIZE, GAP = 256, 4  # px
 
@@ -20,6 +14,14 @@ def main():
     parser.add_argument('output', metavar='OUT.webp')
     parser.add_argument('pictures', metavar='PICTURE', nargs='+')
     options = parser.parse_args()
+    # Imported late: --help must not wait for torch.
+    import torch
+    from PIL import Image
+
+    from wfvae_toolkit.datasets import fixed_pipeline, open_images
+    from wfvae_toolkit.inference import Reconstructor
+    from wfvae_toolkit.utils.pixels import from_bytes
+
     paths, model = options.pictures, Reconstructor.from_pretrained(options.model)
     strip = Image.new('RGB', (len(paths) * (SIZE + GAP) - GAP, 2 * SIZE + GAP), 'white')
     for column, path in enumerate(paths):

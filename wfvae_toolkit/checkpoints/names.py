@@ -46,8 +46,9 @@ def find_model(model):
         return SHIPPED_FOLDER / name
     if _REPOSITORY.fullmatch(name) and not name.endswith(_FILES):
         return _fetch(*name.partition('@')[::2])
-    raise CheckpointError(f'{path}: no such file or folder; models by name: {", ".join(SHIPPED)} (shipped), or '
-                          'org/name[@revision] of the Hugging Face Hub')
+    names = '' if path.name != name or path.suffix in _FILES else (
+        f'; models by name: {", ".join(SHIPPED)} (shipped), or org/name[@revision] of the Hugging Face Hub')
+    raise CheckpointError(f'{path}: no such file or folder{names}')
 
 
 def _fetch(repository, revision):
