@@ -17,10 +17,14 @@ def read_csv(path):
 
 
 def read_state(path):
-    """A training checkpoint, of its run's settings only those that numbers can depend on."""
+    """A training checkpoint, of its run's settings only those that numbers can depend on.
+
+    Hooks of the run's own are left out: one that kills the run is in the config of its restart too.
+    """
     state = torch.load(path, weights_only=True)
     run = state['meta']['run']
-    run['settings'] = {key: value for key, value in run['settings'].items() if class_of(key).effect != 'no effect'}
+    run['settings'] = {key: value for key, value in run['settings'].items()
+                       if class_of(key).effect != 'no effect' and not key.startswith('custom_hooks')}
     return state
 
 
