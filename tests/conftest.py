@@ -1,7 +1,6 @@
 """Fixtures that several test files share; --import-mode=importlib lets them import nothing from each other."""
 
 import copy
-import importlib.util
 import itertools
 import json
 import os
@@ -17,6 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.helpers import load_module
 from wfvae_toolkit.checkpoints import convert_earlier_state, save_training_checkpoint
 from wfvae_toolkit.datasets.loader import Batch
 from wfvae_toolkit.losses import DiscriminatorStep, Step
@@ -169,9 +169,7 @@ def photos(tmp_path_factory):
 def tool():
     """'train' -> main() of tools/train.py, called in this process with a list of arguments."""
     def find(name):
-        spec = importlib.util.spec_from_file_location(f'tool_{Path(name).name}', ROOT / 'tools' / f'{name}.py')
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = load_module(ROOT / 'tools' / f'{name}.py')
         return lambda *arguments: module.main([str(argument) for argument in arguments])
     return find
 

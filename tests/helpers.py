@@ -1,5 +1,6 @@
 """Small functions and classes that tests of several folders need."""
 
+import importlib.util
 import itertools
 import os
 from pathlib import Path
@@ -15,6 +16,14 @@ SMALL = dict(type='WFVAE2Image', latent_channels=3, widths=[8, 12], flow_width=4
 def noise(*shape, seed=0, dtype=torch.float32):
     """Standard normal numbers, the same for the same seed."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def load_module(path):
+    """A Python file that stands in no package, such as a tool -> a new module."""
+    spec = importlib.util.spec_from_file_location(f'file_{Path(path).stem}', path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def take(values, count):

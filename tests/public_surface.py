@@ -7,7 +7,6 @@ import argparse
 import ast
 import dataclasses
 import importlib
-import importlib.util
 import inspect
 import json
 import pkgutil
@@ -19,6 +18,7 @@ from pathlib import Path
 import torch
 
 import wfvae_toolkit
+from tests.helpers import load_module
 from wfvae_toolkit.registry import BY_NAME, is_own, registered_names
 from wfvae_toolkit.schema import PARTS, SECTIONS
 from wfvae_toolkit.utils.kinds import parameters_of
@@ -134,10 +134,7 @@ def tool_options():
 
 def _options_of(path):
     """The actions of a tool's parser; none where it takes no arguments."""
-    spec = importlib.util.spec_from_file_location(f'surface_{path.stem}', path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-
+    module = load_module(path)
     enter = getattr(module, 'parse_arguments', module.main)
     if not inspect.signature(enter).parameters:
         return []

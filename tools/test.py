@@ -50,11 +50,12 @@ def main(arguments=None):
             summary = evaluate_checkpoint(cfg, options.checkpoint, place, resolution, options.crop, options.max_images,
                                           options.pictures)
             skipped += len(summary.skipped)
-            faults += describe_faults(summary)
+            found = describe_faults(summary)
+            faults += found
             if distributed.is_main():
                 print('\n'.join([format_table(summary), *describe_worst(summary)]))
                 print(f'\nwritten to {place}/: summary.json, metrics.csv, pictures/')
-                for line in describe_faults(summary):
+                for line in found:
                     print(line, file=sys.stderr)
         if distributed.is_main() and not options.no_report:
             from wfvae_toolkit.report import write_report

@@ -155,6 +155,13 @@ def site_navigation():
     return nav
 
 
+def listed_pages():
+    """Places of the navigation, in order."""
+    entries = [value for section in site_navigation() for value in section.values()]
+    return [page for value in entries for page in ([value] if isinstance(value, str) else
+                                                   [place for one in value for place in one.values()])]
+
+
 def site_pages(notebook, report_source):
     """{place in the site: Markdown or bytes} of every page.
 

@@ -1,7 +1,6 @@
 """The app runs until Ctrl-C, so its page's commands are parsed here; tests/browser runs the app."""
 
 import configparser
-import importlib.util
 import inspect
 import re
 import shlex
@@ -9,11 +8,10 @@ import shlex
 import pytest
 
 from tests.docs.conftest import DOCS
+from tests.helpers import load_module
 from wfvae_toolkit.app import page as app_page
 
-SPEC = importlib.util.spec_from_file_location('tool_app', DOCS.parent / 'tools/app.py')
-app = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(app)
+app = load_module(DOCS.parent / 'tools/app.py')
 TEXT = (DOCS / 'app.md').read_text(encoding='utf-8')
 
 

@@ -1,11 +1,12 @@
 """The site's pages and links, without the generator; `make docs` builds it, tests/browser opens it."""
 
-import importlib.util
 import json
 import re
 from pathlib import Path
 
 import pytest
+
+from tests.helpers import load_module
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = ROOT / 'docs/quickstart.ipynb'
@@ -14,23 +15,13 @@ NOTEBOOK = ROOT / 'docs/quickstart.ipynb'
 @pytest.fixture(scope='module')
 def site():
     """docs/site/pages.py."""
-    spec = importlib.util.spec_from_file_location('site_pages', ROOT / 'docs/site/pages.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(ROOT / 'docs/site/pages.py')
 
 
 @pytest.fixture(scope='module')
 def written(site):
     """{place: text} of every page; the notebook as it is, not executed."""
     return {place: text for place, text in site.site_pages(NOTEBOOK, 'a report').items() if isinstance(text, str)}
-
-
-def listed(site):
-    """Places of the navigation, in order."""
-    entries = [value for section in site.site_navigation() for value in section.values()]
-    return [page for value in entries for page in ([value] if isinstance(value, str) else
-                                                   [place for one in value for place in one.values()])]
 
 
 def anchors(text):
@@ -41,7 +32,7 @@ def anchors(text):
 
 
 def test_every_page_is_in_the_navigation_once(site, written):
-    assert sorted(listed(site)) == sorted(written)
+    assert sorted(site.listed_pages()) == sorted(written)
 
 
 def test_the_navigation_has_the_order_of_the_readme(site):

@@ -1,18 +1,16 @@
-import importlib.util
 import math
 from pathlib import Path
 
 import pytest
+
+from tests.helpers import load_module
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope='module')
 def compare_losses():
-    spec = importlib.util.spec_from_file_location('compare_losses', ROOT / 'tools/dev/compare_losses.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_module(ROOT / 'tools/dev/compare_losses.py')
 
 
 def row(**numbers):

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from markupsafe import escape
 
+from wfvae_toolkit.inference.slider import VENDOR
 from wfvae_toolkit.utils.errors import MissingLibrary, SettingError, UserError
 
 from .shown import look_at, metrics_of, read_picture, result_html
 
 KEPT = 8  # results whose pictures stay on disk
-# The divider is a slider for screen readers; Gradio's own ImageSlider follows no keys.
+# The divider is the report's component. This tells screen readers where it stands.
 _SCRIPT = """document.addEventListener('slide', event =>
   event.target.setAttribute('aria-valuenow', Math.round(event.target.value)), true);"""
 _ABOUT = ('Choose a picture, or drop it on the field. EXIF orientation is applied; transparent parts are composed over '
@@ -107,10 +108,9 @@ def serve(models, host, port, lpips_weights=None):
     """
     check_address(host, port)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    vendor = resources.files('wfvae_toolkit.report') / 'assets/vendor'
     own = resources.files('wfvae_toolkit.app')
-    script = (vendor / 'img-comparison-slider.js').read_text(encoding='utf-8')
-    css = (vendor / 'img-comparison-slider.css').read_text(encoding='utf-8') + (own / 'app.css').read_text('utf-8')
+    script = (VENDOR / 'img-comparison-slider.js').read_text(encoding='utf-8')
+    css = (VENDOR / 'img-comparison-slider.css').read_text(encoding='utf-8') + (own / 'app.css').read_text('utf-8')
     # Resolved: Gradio serves no file behind a link.
     with tempfile.TemporaryDirectory(prefix='wfvae_app_') as temporary:
         folder = Path(temporary).resolve() / 'pictures'

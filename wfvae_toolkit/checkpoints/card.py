@@ -62,9 +62,7 @@ def _training(model):
     run = model.meta.get('run')
     if run is None:
         return ['## Training', '', 'The file that was exported does not say what the model was trained on.']
-    settings = run['settings']
-    losses = [f'{key.split(".")[2]} ({value})' for key, value in settings.items()
-              if key.startswith('model.losses.') and key.count('.') == 3 and key.endswith('.type')]
+    losses = [f'{name} ({kind})' for name, kind in _rows(run, 'model.losses').items()]
     return ['## Training', '',
             f'{model.meta["iteration"]:,} iterations of {run["images_per_iteration"]} images on '
             f'{_data(run, "train_dataloader")}. Losses: {", ".join(losses)}. Weights: {model.weights}.']
@@ -76,8 +74,7 @@ def _scores(model):
 
     rows = [row for row in read_records(model.path.parent) if row['phase'] == 'val'
             and row['iteration'] == model.meta.get('iteration')] if 'run' in model.meta else []
-    names = [key.split('.')[2] for key in (model.meta['run']['settings'] if rows else ())
-             if key.startswith('val_evaluator.metrics.') and key.count('.') == 3 and key.endswith('.type')]
+    names = _rows(model.meta['run'], 'val_evaluator.metrics') if rows else ()
     raw = model.weights == 'raw' and any(name.startswith('raw/') for name in (rows[-1] if rows else ()))
     scores = {name: rows[-1].get(f'raw/{name}' if raw else name) for name in names}
     scores = {name: value for name, value in scores.items() if isinstance(value, (int, float))}
@@ -86,6 +83,12 @@ def _scores(model):
     return ['', '## Scores', '', f'Of the validation during training, on {_data(model.meta["run"], "val_dataloader")}:',
             '', f'| {" | ".join(scores)} |', f'|{" --- |" * len(scores)}',
             f'| {" | ".join(f"{value:.4f}" for value in scores.values())} |']
+
+
+def _rows(run, place):
+    """{name: type} of the rows at ``place``, such as 'model.losses', of a run's record."""
+    return {key.split('.')[2]: value for key, value in run['settings'].items()
+            if key.startswith(f'{place}.') and key.count('.') == 3 and key.endswith('.type')}
 
 
 def _data(run, loader):

@@ -76,11 +76,11 @@ def _fetch(repository, revision):
                                  allow_patterns=[f'{folder}{pattern}' for pattern in _FETCHED])
     except errors.LocalEntryNotFoundError as error:
         raise CheckpointError(f'{missing}; it is not in the cache ({constants.HF_HUB_CACHE}) and cannot be fetched: '
-                              f'{_first_line(error)}') from None
+                              f'{_one_line(error)}') from None
     except (errors.HfHubHTTPError, errors.EntryNotFoundError, errors.HFValidationError, OSError) as error:
-        raise CheckpointError(f'{missing}, which gives no model: {_first_line(error)}') from None
+        raise CheckpointError(f'{missing}, which gives no model: {_one_line(error)}') from None
     return Path(root) / folder
 
 
-def _first_line(error):
+def _one_line(error):
     return ' '.join(str(error).split())[:300]

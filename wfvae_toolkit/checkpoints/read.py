@@ -93,10 +93,11 @@ def _read_checkpoint(path):
     states = content.get('state_dict') if isinstance(content, dict) else None
     if isinstance(states, dict) and 'gen_model' in states:
         return earlier_checkpoint_models(content, path)
-    state = {name: value for name, value in (states if isinstance(states, dict) else content).items()
-             if isinstance(value, torch.Tensor)} if isinstance(content, dict) else {}
-    if ldm_prefix(state) is not None:
-        return ldm_model(state, state, path)
+    if isinstance(content, dict):
+        weights = states if isinstance(states, dict) else content
+        state = {name: value for name, value in weights.items() if isinstance(value, torch.Tensor)}
+        if ldm_prefix(state) is not None:
+            return ldm_model(state, state, path)
     raise CheckpointError(f'{path}: not a checkpoint of this toolkit or of the earlier code (no state_dict.gen_model); '
                           f'{ACCEPTED}')
 

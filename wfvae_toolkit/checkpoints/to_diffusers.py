@@ -33,8 +33,9 @@ def write_diffusers(model, output, latent_statistics=None, license=None):
         license (str): the Hub's identifier for the README, such as ``'apache-2.0'``; None: unknown.
 
     Raises:
-        SettingError: another autoencoder, a part whose source cannot travel, another ``latent_statistics``, one of a
-            model whose latents were never measured, or a license that is no identifier.
+        SettingError: another autoencoder, or a part of a plug-in, whose source an exported folder cannot hold. An
+            unknown ``latent_statistics``, or any where the latents were never measured. A license that is not an
+            identifier.
         CheckpointError: what was written, loaded again, does not give the model's own results.
         MissingLibrary: diffusers is not installed.
     """

@@ -53,15 +53,15 @@ def describe_config(runner):
     """Lines of text: where the whole config is, and what differs from the shipped one."""
     file = runner.cfg.filename
     copy = Path(runner.work_dir) / Path(file).name if file else None
-    lines = [f'config: {copy}' if copy and copy.is_file() else 'config: not from a file']
+    place = f'config: {copy}' if copy and copy.is_file() else 'config: not from a file'
     paths, shipped = shipped_config(file) if file and Path(file).is_file() else ([], {})
     if not paths:
-        return [f'{lines[0]}; it inherits no shipped config']
+        return [f'{place}; it inherits no shipped config']
     names = ', '.join(path.relative_to(configs_folder('wfvae_toolkit').resolve()).as_posix() for path in paths)
     found = changes(settings_of(shipped), settings_of(runner.cfg))
     if not found:
-        return [f'{lines[0]}, as shipped: {names}']
-    lines = [f'{lines[0]}; it differs from the shipped {names} in',
+        return [f'{place}, as shipped: {names}']
+    lines = [f'{place}; it differs from the shipped {names} in',
              *(f'{key}: {_short(before)} -> {_short(now)}' for key, before, now in found[:SHOWN])]
     return lines + ([f'and {len(found) - SHOWN} others'] if len(found) > SHOWN else [])
 

@@ -60,6 +60,6 @@ class Canvas:
 
 
 def crop(x, region, origin=(0, 0)):
-    """Cut ``region`` (span of rows, span of columns) out of x (B, C, h, w), whose first pixel is at ``origin``."""
+    """The part ``region`` (span of rows, span of columns) of x, (B, C, h, w). The first pixel of x is at ``origin``."""
     (top, bottom), (left, right) = region
     return x[..., top - origin[0]:bottom - origin[0], left - origin[1]:right - origin[1]]
