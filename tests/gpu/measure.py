@@ -97,7 +97,7 @@ class Measured:
         bench = Bench(self.cfg, size, batch, 'bf16', self.device, mode == 'compiled')
         # On a CPU the peak is that of a process of its own, which takes seconds to start.
         rows = run_benchmark(bench, [work], list(models), rounds=4 if self.device.type == 'cuda' else 1,
-                             memory=self.device.type == 'cuda')
+                             memory=self.device.type == 'cuda', limit=['ours'])
         self.content['rows'] += [{'size': size, 'batch': batch, 'mode': mode, **asdict(row)} for row in rows]
         print(f'{size} px {mode} {work}: ' + ', '.join(f'{row.model} {1e3 * row.seconds:.1f} ms' for row in rows)
               + f' ({time.time() - start:.0f} s)', flush=True)
@@ -115,7 +115,7 @@ class Measured:
                 function()
                 if self.device.type == 'cuda':
                     torch.cuda.synchronize()
-            by = 'self_cuda_time_total' if self.device.type == 'cuda' else 'self_cpu_time_total'
+            by = 'self_device_time_total' if self.device.type == 'cuda' else 'self_cpu_time_total'
             table = profile.key_averages().table(sort_by=by, row_limit=30, max_name_column_width=90)
             self.path.with_name(f'profile_{work}.txt').write_text(table, encoding='utf-8')
         except Exception as error:

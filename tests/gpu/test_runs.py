@@ -1,6 +1,7 @@
 """Whole runs through the tools: exact resume, and NCCL with one rank."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from wfvae_toolkit.checkpoints import load_training_checkpoint
 pytestmark = pytest.mark.gpu
 
 CONFIG = 'tests/data/configs/made_up.py'
+# Packages may lie in a folder of their own, on a machine that installs none.
+PATH = os.pathsep.join([str(Path(__file__).resolve().parents[2]), *filter(None, [os.environ.get('PYTHONPATH')])])
 
 
 def differing(first, second, place=''):
@@ -42,7 +45,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(precision, tool, 
 def test_one_rank_trains_and_resumes_through_dist_train(launch, device, tmp_path):
     def run(iterations, *arguments):
         return launch('tools/dist_train.sh', CONFIG, 1, '--work-dir', tmp_path / 'run', *arguments, '--cfg-options',
-                      f'train_cfg.max_iters={iterations}', env={'NCCL_DEBUG': 'INFO', 'OMP_NUM_THREADS': '2'}).stdout
+                      f'train_cfg.max_iters={iterations}', env={'NCCL_DEBUG': 'INFO', 'PYTHONPATH': PATH}).stdout
 
     first = run(3)
     assert ('NCCL version' in first) == (device.type == 'cuda')

@@ -113,17 +113,11 @@ def test_tiles_of_a_picture_of_4096_px_are_the_whole(device):
 
 def test_a_model_on_the_device_is_exported(device):
     model = build_small().to(device).eval()
-    example = dict(image=noise(2, 3, 24, 32).to(device))
     with torch.no_grad():
-        example['latents'] = model.encode(example['image']).latent_dist.mode()
         for half in make_halves(model):
-            program = torch.export.export(half.network, (half.argument.to(device),), strict=False,
+            program = torch.export.export(half.network, (half.argument,), strict=False,
                                           dynamic_shapes={half.argument_name: half.dynamic}).module()
-            first = program(example[half.argument_name])
-            first = first if isinstance(first, torch.Tensor) else first[0]
-            expected = half.network(example[half.argument_name])
-            expected = expected if isinstance(expected, torch.Tensor) else expected[0]
-            torch.testing.assert_close(first, expected, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(program(half.argument), half.network(half.argument), rtol=1e-4, atol=1e-4)
 
 
 def test_files_that_leave_the_toolkit(tmp_path):

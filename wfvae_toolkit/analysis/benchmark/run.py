@@ -32,6 +32,7 @@ class Row:
         peak_bytes (int): weights and activations; None where it was not measured.
         kept_bytes (int): of an autoencoder turn, kept for its backward; exact.
         flops (int): of matrix arithmetic.
+        limit_parts (dict[str, float]): operation -> its seconds of the limit, each kernel timed alone.
     """
 
     work: str
@@ -45,6 +46,7 @@ class Row:
     peak_bytes: int | None
     kept_bytes: int | None
     flops: int | None
+    limit_parts: dict[str, float] | None
 
 
 def run_benchmark(bench, works, models, rounds=5, memory=True, limit=True, report=lambda row: None):
@@ -57,7 +59,7 @@ def run_benchmark(bench, works, models, rounds=5, memory=True, limit=True, repor
             with '@bf16'.
         rounds (int): timed calls.
         memory (bool): measure peak memory too, on a CPU in a process of its own.
-        limit (bool): time the limit of every model too.
+        limit (bool | list[str]): time the limit of every model too, or of these.
         report (callable): called with each Row as it is there.
 
     Returns:
@@ -105,7 +107,8 @@ def _one_work(bench, work, models, rounds, memory, limit):
     with torch.compiler.set_stance('force_eager'):
         recorded = {model: record(function) for model, function in functions.items()}
     flops = {model: kernels.flops for model, kernels in recorded.items()}
-    limits = {model: Limit(kernels, bench.device) for model, kernels in recorded.items()} if limit else {}
+    wanted = limit if isinstance(limit, (list, tuple)) else list(recorded) if limit else ()
+    limits = {model: Limit(recorded[model], bench.device) for model in wanted if model in recorded}
     kept = {model: bench.kept_bytes(model) for model in functions
             if memory and work == 'autoencoder_turn' and not bench.compile}
     peak = partial(_peak, bench, work, functions) if memory else None
@@ -113,6 +116,7 @@ def _one_work(bench, work, models, rounds, memory, limit):
 
 
 def _rows(work, functions, images, rounds, device, limits=None, peak=None, kept=None, flops=None):
+    parts = {model: dict(limit.seconds_of_operations) for model, limit in (limits or {}).items()}
     limits = {_LIMIT.format(model): function for model, function in (limits or {}).items()}
     times = interleave({**functions, **limits}, rounds, device)
     first = times[next(iter(functions))]
@@ -121,7 +125,7 @@ def _rows(work, functions, images, rounds, device, limits=None, peak=None, kept=
         alone = times.get(_LIMIT.format(model))
         yield Row(work, model, timing.seconds, timing.low, timing.high, images / timing.seconds,
                   ratio(times[model], first), alone and ratio(alone, times[model]),
-                  peak and peak(model), *(column.get(model) if column else None for column in (kept, flops)))
+                  peak and peak(model), *(column.get(model) if column else None for column in (kept, flops, parts)))
 
 
 def _peak(bench, work, functions, model):
