@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help env demo-data demo zoo-data zoo test test-all test-browser test-kernels test-oldest test-oldest-torch test-fork \
-	docs bench fuzz kill lint wheel clean
+	docs bench gpu fuzz kill lint wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "make %-17s %s\n", $$1, $$2}'
@@ -108,6 +108,11 @@ test-oldest-torch:  ## the quick tests with torch 2.6.0, in a Debian 13 system i
 bench: env  ## a short form of the benchmark: our networks, the plain formulation, diffusers' AutoencoderKL
 	@echo 'bench: 256 px on the CPU'
 	@$(BIN)/python tools/analysis_tools/benchmark.py --works forward autoencoder_turn --rounds 3
+
+DEVICE ?= cuda
+MINUTES ?= 10
+gpu: env  ## tests and benchmark of a machine with a GPU (at most 10 minutes; DEVICE=cpu runs them small)
+	@$(BIN)/python -m tests.gpu --device $(DEVICE) --minutes $(MINUTES) --out work_dirs/gpu
 
 kill: env  ## kill 2 x 102 small trainings, resume and compare them (over half an hour)
 	@rm -rf work_dirs/kills

@@ -128,11 +128,12 @@ def make_pipeline_portable(folder, component='vae'):
 
 
 def example(autoencoder, rows=2, columns=3, batch=2):
-    """Images and latents (noise of unit variance, always the same) to compare an exported model on."""
+    """Images and latents (noise of unit variance, always the same) to compare an exported model on, on its device."""
     generator = torch.Generator().manual_seed(0)
-    factor = autoencoder.downsample_factor
-    return (torch.randn(batch, 3, rows * factor, columns * factor, generator=generator).clamp(-1, 1),
-            torch.randn(batch, autoencoder.latent_channels, rows, columns, generator=generator))
+    factor, device = autoencoder.downsample_factor, next(autoencoder.parameters()).device
+    images = torch.randn(batch, 3, rows * factor, columns * factor, generator=generator).clamp(-1, 1)
+    latents = torch.randn(batch, autoencoder.latent_channels, rows, columns, generator=generator)
+    return images.to(device), latents.to(device)
 
 
 @torch.inference_mode()
