@@ -1,0 +1,151 @@
+"""Two machines without a scheduler, started by the README's own line; `make test-cluster`."""
+
+import json
+import shlex
+import time
+from contextlib import contextmanager
+
+import pytest
+from run_files import assert_same_run
+
+from tests.cluster.conftest import CONFIG, LENGTH
+from tests.cluster.machines import ROOT, Cluster, sent_bytes
+from tests.short_runs import stop
+
+PEER_TIMEOUT_S = 15
+FORWARDED = 1.5  # a lost machine must be noticed within this many times PEER_TIMEOUT, and the roll call
+
+
+def typed(text):
+    """The one line of the README that starts with ``text``, without its comment."""
+    lines = [line.partition(' #')[0].strip() for line in (ROOT / 'README.md').read_text(encoding='utf-8').splitlines()]
+    line, = [line for line in lines if line.startswith(text)]
+    return line
+
+
+def command(rank, *arguments, options=None, address='10.0.0.1'):
+    """The README's line for the machine of ``rank``, with the tiny config and one process."""
+    line = typed('NNODES=2 NODE_RANK=0 MASTER_ADDR=10.0.0.1 PORT=29500 tools/dist_train.sh')
+    for mine, other in (('configs/wfvae2_1024.py 8', f'{CONFIG} 1'), ('NODE_RANK=0', f'NODE_RANK={rank}'),
+                        ('10.0.0.1', address)):
+        assert mine in line
+        line = line.replace(mine, other)
+    words = [*arguments, *(['--cfg-options', *(f'{key}={value}' for key, value in options.items())] if options else [])]
+    return ['sh', '-c', ' '.join([line, *(shlex.quote(str(word)) for word in words)])]
+
+
+@contextmanager
+def running(cluster, folder, *arguments, options=None, address='10.0.0.1', env=None):
+    """The processes of the line on both machines."""
+    yield [machine.start(*command(rank, '--work-dir', folder, *arguments, options=options, address=address), env=env)
+           for rank, machine in enumerate(cluster.machines)]
+
+
+def train(cluster, *arguments, **settings):
+    """What both machines said, in one text."""
+    with running(cluster, *arguments, **settings) as processes:
+        said = [process.communicate(timeout=400)[0] for process in processes]
+    for process, text in zip(processes, said, strict=True):
+        assert process.returncode == 0, text[-5000:]
+    return '\n'.join(said)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    with Cluster(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    """Folder of an undisturbed run on both machines."""
+    folder = tmp_path_factory.mktemp('whole')
+    with Cluster(folder) as made:
+        train(made, folder / 'run')
+        assert sent_bytes(made.machines[1], 'eth0') > 1e5
+    return folder / 'run'
+
+
+def wait_until_stopped(machine):
+    """Until the machine's worker has stopped itself by SIGSTOP: the others wait for it in a collective."""
+    for _ in range(4000):
+        for process in machine.processes('--launcher'):
+            with open(f'/proc/{process}/stat', encoding='utf-8') as stat:
+                if stat.read().rpartition(')')[2].split()[0] == 'T':
+                    time.sleep(1)
+                    return
+        time.sleep(0.1)
+    raise AssertionError(f'{machine.name}: no worker stopped')
+
+
+def test_two_machines_train_the_weights_of_one_process(whole, one_process, assert_close):
+    assert_close(whole, one_process)
+
+
+def test_two_machines_score_like_one_process(cluster, whole, one_process, tmp_path):
+    checkpoint = whole / f'iter_{LENGTH}.pth'
+    processes = [machine.start('tools/dist_test.sh', CONFIG, checkpoint, 1, '--work-dir', tmp_path / 'two', env={
+        'NNODES': '2', 'NODE_RANK': str(rank), 'MASTER_ADDR': '10.0.0.1', 'PORT': '29500'})
+        for rank, machine in enumerate(cluster.machines)]
+    for process in processes:
+        said = process.communicate(timeout=400)[0]
+        assert process.returncode == 0, said[-5000:]
+    cluster.machines[0].run(*command(0)[:0], 'sh', '-c', f'tools/dist_test.sh {CONFIG} {checkpoint} 1 --work-dir '
+                            f'{tmp_path}/one')
+    one, two = (json.loads((tmp_path / name / 'summary.json').read_text(encoding='utf-8'))['metrics']['PSNR']['mean']
+                for name in ('one', 'two'))
+    assert two == pytest.approx(one, abs=1e-5)
+
+
+@pytest.mark.parametrize('lost', [2, 1])
+def test_a_machine_that_dies_is_named_and_the_run_goes_on_without_a_trace(cluster, whole, tmp_path, lost):
+    """Machine 1 holds the store in which the processes meet."""
+    survivor, victim = cluster.machines[2 - lost], cluster.machines[lost - 1]
+    with running(cluster, tmp_path / 'run', options=stop('SIGSTOP', 6, rank=lost - 1)) as processes:
+        wait_until_stopped(victim)
+        victim.power_off()
+        start = time.monotonic()
+        said = processes[2 - lost].communicate(timeout=120)[0]
+        assert time.monotonic() - start < 60
+    assert processes[2 - lost].returncode == 1
+    assert 'Traceback' not in said
+    assert said.splitlines()[-1].startswith(
+        f'error: lost contact with node{lost} (10.0.0.{lost}; rank {lost - 1}); '), said[-3000:]
+    assert not survivor.processes('--launcher')
+    with Cluster(tmp_path) as repaired:
+        assert 'resumed from' in train(repaired, tmp_path / 'run', '--resume')
+    assert_same_run(tmp_path / 'run', whole, LENGTH)
+
+
+def test_a_cable_that_is_cut_is_noticed_within_the_timeout(cluster, whole, tmp_path):
+    """Nobody closes a connection: only the time tells."""
+    with running(cluster, tmp_path / 'run', options=stop('SIGSTOP', 6, rank=1),
+                 env={'PEER_TIMEOUT': str(PEER_TIMEOUT_S)}) as processes:
+        wait_until_stopped(cluster.machines[1])
+        cluster.cut()
+        start = time.monotonic()
+        said = processes[0].communicate(timeout=300)[0]
+        seconds = time.monotonic() - start
+    assert processes[0].returncode == 1
+    assert said.splitlines()[-1].startswith('error: lost contact with node2 (10.0.0.2; rank 1); '), said[-3000:]
+    assert seconds < 4 * PEER_TIMEOUT_S
+    cluster.machines[1].power_off()
+    with Cluster(tmp_path) as repaired:
+        train(repaired, tmp_path / 'run', '--resume')
+    assert_same_run(tmp_path / 'run', whole, LENGTH)
+
+
+def test_a_killed_process_is_started_again_on_both_machines(cluster, whole, tmp_path):
+    said = train(cluster, tmp_path / 'run', options=stop('SIGKILL', 6, rank=1), env={'MAX_RESTARTS': '1'})
+    assert 'resumed from' in said
+    assert_same_run(tmp_path / 'run', whole, LENGTH)
+
+
+def test_a_slow_link_changes_no_number(cluster, whole, tmp_path):
+    """100 Mbit/s, and 20 ms there and back: by tc tbf and a relay of our own, because the kernel has no netem."""
+    cluster.add_slow_link(delay_ms=10, rate_mbit=100)
+    before = sent_bytes(cluster.machines[1], 'eth0')
+    train(cluster, tmp_path / 'run', address='10.0.1.1')
+    assert sent_bytes(cluster.machines[1], 'tun0') > 1e5
+    assert sent_bytes(cluster.machines[1], 'eth0') - before < 1e4
+    assert_same_run(tmp_path / 'run', whole, LENGTH)
