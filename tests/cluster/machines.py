@@ -33,7 +33,8 @@ def missing_rights():
             'a veth pair and tc tbf (CAP_NET_ADMIN, CONFIG_VETH, CONFIG_NET_SCH_TBF)':
                 ['unshare', '--net', 'sh', '-ec', 'ip link add va type veth peer name vb; '
                  'tc qdisc add dev va root tbf rate 100mbit burst 64kb latency 50ms'],
-            'a tun device (/dev/net/tun)': ['unshare', '--net', 'ip', 'tuntap', 'add', 'dev', 'tun0', 'mode', 'tun']}.items():
+            'a tun device (/dev/net/tun)':
+                ['unshare', '--net', 'ip', 'tuntap', 'add', 'dev', 'tun0', 'mode', 'tun']}.items():
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             missing.append(f'no {what}: {done.stderr.strip()}')
@@ -89,21 +90,27 @@ class Machine:
         assert process.returncode == 0, f'{self.name}: {command}\n{said[-5000:]}'
         return said
 
-    def processes(self, word):
-        """Numbers, on this system, of its processes whose command line has ``word`` as an argument."""
+    def processes(self, word=None):
+        """Numbers, on this system, of its processes; with ``word``, of those that have it as an argument."""
         found = []
         for entry in Path('/proc').iterdir():
             if entry.name.isdigit():
                 try:
                     same = os.readlink(entry / 'ns/pid') == os.readlink(f'/proc/{self.init}/ns/pid')
-                    if same and word in (entry / 'cmdline').read_bytes().decode().split('\0'):
+                    words = (entry / 'cmdline').read_bytes().decode().split('\0')
+                    if same and int(entry.name) != self.init and (word is None or word in words):
                         found.append(int(entry.name))
                 except OSError:  # it has ended
                     continue
         return found
 
+    def kill(self):
+        """SIGKILL to all that runs there; its kernel still closes their connections."""
+        for process in self.processes():
+            os.kill(process, signal.SIGKILL)
+
     def power_off(self):
-        """End all of its processes at once."""
+        """End it together with its network: no connection is closed."""
         self.holder.send_signal(signal.SIGKILL)
         self.holder.wait()
 

@@ -11,9 +11,10 @@ from run_files import assert_same_run
 from tests.cluster.conftest import CONFIG, LENGTH
 from tests.cluster.machines import ROOT, Cluster, sent_bytes
 from tests.short_runs import stop
+from wfvae_toolkit.utils.peers import ROLL_CALL
 
 PEER_TIMEOUT_S = 15
-FORWARDED = 1.5  # a lost machine must be noticed within this many times PEER_TIMEOUT, and the roll call
+SLACK_S = 20  # for the launcher to end, on a busy machine
 
 
 def typed(text):
@@ -90,49 +91,56 @@ def test_two_machines_score_like_one_process(cluster, whole, one_process, tmp_pa
     for process in processes:
         said = process.communicate(timeout=400)[0]
         assert process.returncode == 0, said[-5000:]
-    cluster.machines[0].run(*command(0)[:0], 'sh', '-c', f'tools/dist_test.sh {CONFIG} {checkpoint} 1 --work-dir '
-                            f'{tmp_path}/one')
+    cluster.machines[0].run('tools/dist_test.sh', CONFIG, checkpoint, 1, '--work-dir', tmp_path / 'one')
     one, two = (json.loads((tmp_path / name / 'summary.json').read_text(encoding='utf-8'))['metrics']['PSNR']['mean']
                 for name in ('one', 'two'))
     assert two == pytest.approx(one, abs=1e-5)
 
 
+def goes_on(folder, whole):
+    """Both machines are there again: the same line with --resume."""
+    with Cluster(folder) as repaired:
+        assert 'resumed from' in train(repaired, folder / 'run', '--resume')
+    assert_same_run(folder / 'run', whole, LENGTH)
+
+
+def assert_names(process, said, lost):
+    assert process.returncode == 1
+    assert 'Traceback' not in said
+    last = said.splitlines()[-1]
+    assert last.startswith(f'error: lost contact with node{lost} (10.0.0.{lost}; rank {lost - 1}); '), said[-3000:]
+    return last
+
+
 @pytest.mark.parametrize('lost', [2, 1])
-def test_a_machine_that_dies_is_named_and_the_run_goes_on_without_a_trace(cluster, whole, tmp_path, lost):
+def test_a_machine_whose_processes_are_killed_is_named_at_once(cluster, whole, tmp_path, lost):
     """Machine 1 holds the store in which the processes meet."""
-    survivor, victim = cluster.machines[2 - lost], cluster.machines[lost - 1]
+    victim, survivor = cluster.machines[lost - 1], 2 - lost
     with running(cluster, tmp_path / 'run', options=stop('SIGSTOP', 6, rank=lost - 1)) as processes:
         wait_until_stopped(victim)
-        victim.power_off()
-        start = time.monotonic()
-        said = processes[2 - lost].communicate(timeout=120)[0]
-        assert time.monotonic() - start < 60
-    assert processes[2 - lost].returncode == 1
-    assert 'Traceback' not in said
-    assert said.splitlines()[-1].startswith(
-        f'error: lost contact with node{lost} (10.0.0.{lost}; rank {lost - 1}); '), said[-3000:]
-    assert not survivor.processes('--launcher')
-    with Cluster(tmp_path) as repaired:
-        assert 'resumed from' in train(repaired, tmp_path / 'run', '--resume')
-    assert_same_run(tmp_path / 'run', whole, LENGTH)
+        victim.kill()
+        said = processes[survivor].communicate(timeout=60)[0]
+    print(assert_names(processes[survivor], said, lost))
+    assert not cluster.machines[survivor].processes('--launcher')
+    goes_on(tmp_path, whole)
 
 
-def test_a_cable_that_is_cut_is_noticed_within_the_timeout(cluster, whole, tmp_path):
+@pytest.mark.parametrize('how', ['without power', 'cut cable'])
+def test_a_machine_that_is_gone_without_a_word_is_named_after_the_timeout(cluster, whole, tmp_path, how):
     """Nobody closes a connection: only the time tells."""
     with running(cluster, tmp_path / 'run', options=stop('SIGSTOP', 6, rank=1),
                  env={'PEER_TIMEOUT': str(PEER_TIMEOUT_S)}) as processes:
         wait_until_stopped(cluster.machines[1])
-        cluster.cut()
+        if how == 'cut cable':
+            cluster.cut()
+        else:
+            cluster.machines[1].power_off()
         start = time.monotonic()
         said = processes[0].communicate(timeout=300)[0]
         seconds = time.monotonic() - start
-    assert processes[0].returncode == 1
-    assert said.splitlines()[-1].startswith('error: lost contact with node2 (10.0.0.2; rank 1); '), said[-3000:]
-    assert seconds < 4 * PEER_TIMEOUT_S
-    cluster.machines[1].power_off()
-    with Cluster(tmp_path) as repaired:
-        train(repaired, tmp_path / 'run', '--resume')
-    assert_same_run(tmp_path / 'run', whole, LENGTH)
+    print(f'{seconds:.0f} s: {assert_names(processes[0], said, lost=2)}')
+    assert seconds < PEER_TIMEOUT_S + ROLL_CALL.total_seconds() + SLACK_S
+    goes_on(tmp_path, whole)
 
 
 def test_a_killed_process_is_started_again_on_both_machines(cluster, whole, tmp_path):
