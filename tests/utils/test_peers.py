@@ -80,6 +80,13 @@ def test_a_closed_connection_names_the_machine_at_its_other_end(store):
     assert lose(store, GLOO.format('10.0.0.2')).startswith('lost contact with node2 (10.0.0.2; ranks 2-3); ')
 
 
+@pytest.mark.parametrize('machines', [FOUR, [Peer(rank, 'node1', '127.0.0.1') for rank in range(2)]])
+def test_on_its_own_machine_it_is_the_launcher_that_knows_which(store, machines):
+    with pytest.raises(PeerLost, match='lost contact with another process on node1; '), \
+            name_lost_peers(store, machines, 0):
+        raise RuntimeError(GLOO.format('10.0.0.1'))
+
+
 def test_a_survivor_that_ended_is_not_taken_for_the_lost_one(store):
     """Rank 0 lost node2 and ended; rank 3 of a third machine lost rank 0 because of that."""
     lose(store, GLOO.format('10.0.0.2'))

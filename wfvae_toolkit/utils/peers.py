@@ -118,16 +118,17 @@ def _exchange(store, key, own, world_size):
 def _lost(store, peers, rank, said):
     """Words for the lost processes. The first rank that finds one out tells the others, whose own peers may be
     survivors that have only ended because of it."""
-    found = _ADDRESS.search(said)
-    lost = [peer for peer in peers if found and peer.address == found[1] and peer.rank != rank]
+    found, own = _ADDRESS.search(said), peers[rank]
+    lost = [peer for peer in peers if found and peer.address == found[1]]
+    alone = len({peer.address for peer in peers}) == 1
+    # All processes of one machine have one address; its launcher says which has ended.
+    named = f'another process on {own.host}' if found and (alone or own in lost) else lost and describe(lost)
     try:
         store.set(f'present/{rank}', '1')
         store.wait([f'present/{rank}'], ROLL_CALL)
-        lost = lost or _absent(store, peers)
-        return store.compare_set('lost', '', describe(lost)).decode()
+        return store.compare_set('lost', '', named or describe(_absent(store, peers))).decode()
     except RuntimeError:  # the store, which the first machine keeps, is lost as well
-        first = peers[0].address
-        return describe(lost or [peer for peer in peers if peer.address == first and peer.rank != rank])
+        return named or describe([peer for peer in peers if peer.address == peers[0].address and peer is not own])
 
 
 def _absent(store, peers):
