@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import time
 
 import pytest
@@ -53,7 +54,7 @@ def page_script(start):
 
 def submit(slurm, folder, script, *options, settings=None):
     """The number of the batch job; what it prints is in ``folder``/job.txt."""
-    words = ' '.join(f"'{key}={value}'" for key, value in (settings or ENDLESS).items())
+    words = shlex.join(f'{key}={value}' for key, value in (settings or ENDLESS).items())
     assert ' --resume' in script
     (folder / 'job.sh').write_text(script.replace(
         ' --resume', f' --resume --work-dir {folder}/run --cfg-options {words}'), encoding='utf-8')
