@@ -110,7 +110,7 @@ class Machine:
             os.kill(process, signal.SIGKILL)
 
     def power_off(self):
-        """End it together with its network: no connection is closed."""
+        """End it, with its network and the other end of its cables."""
         self.holder.send_signal(signal.SIGKILL)
         self.holder.wait()
 

@@ -1,4 +1,6 @@
+import time
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pytest
 from torch.distributed import HashStore
@@ -99,11 +101,13 @@ def test_after_a_timeout_those_are_named_who_do_not_answer(store):
     assert lose(store, TIMED_OUT).startswith('lost contact with node2 (10.0.0.2; rank 3); ')
 
 
-def test_without_the_store_its_machine_is_lost():
-    class Gone:
-        def set(self, key, value):
-            raise RuntimeError('recv, got 0 bytes')
-    assert lose(Gone(), TIMED_OUT, rank=2).startswith('lost contact with node1 (10.0.0.1; ranks 0-1); ')
+def broken(key, value):
+    raise RuntimeError('recv, got 0 bytes')
+
+
+@pytest.mark.parametrize('answer', [broken, lambda key, value: time.sleep(60)])
+def test_without_the_store_its_machine_is_lost(store, answer):
+    assert lose(SimpleNamespace(set=answer), TIMED_OUT, rank=2).startswith('lost contact with node1 (10.0.0.1; ranks 0-1); ')
 
 
 def test_other_errors_pass(store):

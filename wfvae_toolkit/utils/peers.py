@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import socket
+import threading
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import groupby
@@ -123,12 +124,21 @@ def _lost(store, peers, rank, said):
     alone = len({peer.address for peer in peers}) == 1
     # All processes of one machine have one address; its launcher says which has ended.
     named = f'another process on {own.host}' if found and (alone or own in lost) else lost and describe(lost)
-    try:
-        store.set(f'present/{rank}', '1')
-        store.wait([f'present/{rank}'], ROLL_CALL)
-        return store.compare_set('lost', '', named or describe(_absent(store, peers))).decode()
-    except RuntimeError:  # the store, which the first machine keeps, is lost as well
-        return named or describe([peer for peer in peers if peer.address == peers[0].address and peer is not own])
+    told = []
+
+    def call_roll():
+        with contextlib.suppress(RuntimeError):
+            store.set(f'present/{rank}', '1')
+            told.append(store.compare_set('lost', '', named or describe(_absent(store, peers))).decode())
+
+    # TCPStore has no limit for an answer that never comes: a thread of its own waits, and may be left behind.
+    thread = threading.Thread(target=call_roll, daemon=True)
+    thread.start()
+    thread.join(2 * ROLL_CALL.total_seconds())
+    if told:
+        return told[0]
+    # The store, which the first machine keeps, is lost as well.
+    return named or describe([peer for peer in peers if peer.address == peers[0].address and peer is not own])
 
 
 def _absent(store, peers):
