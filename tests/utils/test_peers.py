@@ -107,7 +107,8 @@ def broken(key, value):
 
 @pytest.mark.parametrize('answer', [broken, lambda key, value: time.sleep(60)])
 def test_without_the_store_its_machine_is_lost(store, answer):
-    assert lose(SimpleNamespace(set=answer), TIMED_OUT, rank=2).startswith('lost contact with node1 (10.0.0.1; ranks 0-1); ')
+    said = lose(SimpleNamespace(set=answer), TIMED_OUT, rank=2)
+    assert said.startswith('lost contact with node1 (10.0.0.1; ranks 0-1); ')
 
 
 def test_other_errors_pass(store):
