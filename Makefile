@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help env demo-data demo zoo-data zoo test test-all test-browser test-kernels test-oldest test-oldest-torch test-fork \
-	docs bench gpu fuzz kill lint wheel clean
+.PHONY: help env demo-data demo zoo-data zoo test test-all test-browser test-cluster test-slurm \
+	test-kernels test-oldest test-oldest-torch test-fork docs bench gpu fuzz kill lint wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "make %-17s %s\n", $$1, $$2}'
@@ -73,6 +73,20 @@ test-browser: env .venv-app/.installed  ## report, app and site in Debian's chro
 	@[ -d build/docs/site ] || $(MAKE) docs
 	@echo 'test-browser: running tests/browser'
 	@.venv-app/bin/python -m pytest tests/browser
+
+test-cluster: env  ## two machines (network namespaces): training, a lost machine, a slow link (root; minutes)
+	@for program in ip tc unshare nsenter; do command -v $$program >/dev/null || { \
+		echo 'test-cluster: installing iproute2 and util-linux'; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends iproute2 util-linux; break; }; done
+	@echo 'test-cluster: running tests/cluster/test_two_machines.py'
+	@$(BIN)/python -m pytest tests/cluster/test_two_machines.py -n 0
+
+test-slurm: env  ## the same two machines under Debian's Slurm: srun, signals, requeue (root; minutes)
+	@for program in ip munged slurmctld slurmd sbatch; do command -v $$program >/dev/null || { \
+		echo 'test-slurm: installing slurm-wlm and munge'; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends iproute2 slurm-wlm munge; break; }; done
+	@echo 'test-slurm: running tests/cluster/test_slurm.py'
+	@$(BIN)/python -m pytest tests/cluster/test_slurm.py -n 0
 
 # What .venv lacks for the app and the browser, on top of it: Gradio 6.31 takes no Pillow 13, which .venv has.
 .venv-app/.installed: requirements/app.txt requirements/browser.txt requirements/constraints.txt .venv/.installed

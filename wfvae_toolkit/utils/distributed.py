@@ -9,6 +9,7 @@ import subprocess
 import torch
 from torch import distributed
 
+from . import peers
 from .device import default_device
 from .errors import UserError
 
@@ -109,6 +110,7 @@ def process_group(launcher=None):
 
     Raises:
         LaunchError: the environment variables of that launcher are not set.
+        PeerLost: another process did not come, ended or does not answer (``PEER_TIMEOUT``).
     """
     if launcher in (None, 'none'):
         yield
@@ -123,26 +125,33 @@ def process_group(launcher=None):
     if torch.cuda.is_available():
         # srun --gpus-per-task shows each process its own GPU alone.
         torch.cuda.set_device(int(os.environ['LOCAL_RANK']) if torch.cuda.device_count() > 1 else 0)
-        _join('nccl')
+        met = _join('nccl')
     else:
-        _join('gloo')
+        met = _join('gloo')
     try:
-        yield
-        # Without it a rank closes its sockets while another still communicates (3 of 8 runs aborted).
-        distributed.barrier()
+        with peers.name_lost_peers(*met):
+            yield
+            # Without it a rank closes its sockets while another still communicates (3 of 8 runs aborted).
+            distributed.barrier()
     finally:
         distributed.destroy_process_group()
 
 
 def _join(backend):
+    """(store, Peers by rank, own rank) of the new default group."""
     # A model in a reference cycle still holds the group. Free it before the interpreter ends: gloo's threads, ended
     # together with the interpreter, once aborted a process (status -6) after it had written all files.
     atexit.register(gc.collect)
     # torchrun keeps one store over all restarts. Without a prefix, restarted processes can read the addresses of the
     # earlier ones, and their connections are refused (2 of 3 tries with gloo).
-    store, rank, world_size = next(distributed.rendezvous('env://'))
+    timeout = peers.timeout_from(os.environ)
+    limits = {'timeout': timeout} if timeout else {}
+    store, rank, world_size = next(distributed.rendezvous('env://', **limits))
     store = distributed.PrefixStore(f'attempt {os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")}', store)
-    distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+    met = peers.meet(store, rank, world_size, os.environ['MASTER_ADDR'], os.environ['MASTER_PORT'])
+    with peers.name_lost_peers(store, met, rank):
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size, **limits)
+    return store, met, rank
 
 
 def _torchrun_variables(slurm):
