@@ -14,6 +14,7 @@ import torch
 from mmengine.config import Config
 
 from wfvae_toolkit.datasets.transforms import crop_of
+from wfvae_toolkit.hooks import CheckpointHook
 from wfvae_toolkit.losses.perceptual import _PerceptualLoss
 from wfvae_toolkit.models.perceptual import lpips, stlpips
 from wfvae_toolkit.models.perceptual.network import PerceptualNetwork
@@ -32,7 +33,6 @@ from wfvae_toolkit.training.memory import (
     turns_of,
     ways_to_fit,
 )
-from wfvae_toolkit.hooks import CheckpointHook
 from wfvae_toolkit.utils.errors import SettingError, located
 
 from .benchmark.networks import with_available_perceptual
@@ -88,8 +88,8 @@ class Forecaster:
         loader, validation = cfg.train_dataloader, cfg.get('val_dataloader')
         size = crop_size(loader.dataset)
         if size is None:
-            raise SettingError('train_dataloader.dataset.pipeline does not end in a crop, so that pictures may have any '
-                               'size; add dict(type="CenterCrop", size=PX)')
+            raise SettingError('train_dataloader.dataset.pipeline does not end in a crop, so that pictures may have '
+                               'any size; add dict(type="CenterCrop", size=PX)')
         self.load = Load(
             loader.batch_size, size, cfg.train_cfg.get('accumulation', 1),
             val_batch=validation.get('batch_size', 1) if validation else None,
