@@ -31,6 +31,11 @@ def test_a_network_without_weights_counts_as_one_with_them():
     real = count_memory(MODELS.build(cfg.model.to_dict()).train(), cfg.optim_wrapper.to_dict(), forecaster.load)
     assert forecaster() == real
     assert (real.load.batch, real.load.size, real.load.val_size, real.load.start_iter) == (2, 16, 32, 2)
+
+
+@pytest.mark.slow
+def test_a_table_has_the_largest_batches():
+    cfg = load_config(TINY)
     line = list(table({'a/tiny.py': cfg}, {'1GB': 10**9, '1MB': 10**6}))[-1]
     assert re.fullmatch(r'\| tiny \| 2 x 16 px, fp32 \| .* \| \d{3,} \| none \|', line)
 
@@ -54,11 +59,13 @@ def test_bytes_need_a_unit(text):
 
 
 def test_crops_are_read_from_the_config():
-    assert crop_size(dict(type='ImageFolder', pipeline=[dict(type='RandomCrop', size=48), dict(type='RandomFlip')])) == 48
+    pipeline = [dict(type='RandomCrop', size=48), dict(type='RandomFlip')]
+    assert crop_size(dict(type='ImageFolder', pipeline=pipeline)) == 48
     assert crop_size(dict(type='ImageFolder')) is None
     assert crop_size(dict(type='SyntheticImages', size=40)) == 40
 
 
+@pytest.mark.slow
 def test_the_tool_says_what_fits(tool, capsys):
     forecast = tool('analysis_tools/memory_forecast')
     forecast(TINY, '--gpu-memory', '1GB')

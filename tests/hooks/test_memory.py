@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from mmengine.config import Config
 
 from wfvae_toolkit.hooks import memory
 from wfvae_toolkit.training.memory import BEFORE, TooLarge
@@ -30,24 +31,23 @@ def test_the_log_has_it_before_the_first_iteration_and_no_bit_changes(train, tmp
 
 
 def test_a_phase_that_does_not_fit_ends_the_run_with_what_would(make_model, monkeypatch):
-    model = make_model()
-    load = memory.Load(batch=64, size=32, start_iter=3)
-    runner = SimpleNamespace(
-        model=model, cfg=SimpleNamespace(optim_wrapper=SimpleNamespace(to_dict=lambda: dict(
-            autoencoder=dict(optimizer=dict(type='SGD', lr=1e-3)), discriminator=dict(optimizer=dict(
-                type='SGD', lr=1e-3))))), optim_wrapper=None)
-    monkeypatch.setattr(memory, 'load_of', lambda runner: load)
-    monkeypatch.setattr(memory, '_extras', lambda *_: {})
-    monkeypatch.setattr(memory, '_scoring_networks', lambda *_: [])
-    monkeypatch.setattr(memory, 'default_device', lambda: torch.device('cuda', 0))
-    monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (20 * 2**20, 24 * 2**20))
-    monkeypatch.setattr(torch.cuda, 'memory_allocated', lambda device: 0)
+    def count(model, optimizers, load, extras, networks):
+        return SimpleNamespace(largest=SimpleNamespace(peak_bytes=2**20 * (1 + load.batch * (load.size / 32)**2)))
 
     def ends(*_):
         raise TooLarge(BEFORE)
 
-    monkeypatch.setattr(memory, 'measure_memory', ends)
-    with pytest.raises(SettingError, match=(
-            r'^autoencoder turn before the discriminator starts: 64 images of 32 px in fp32 do not fit into the '
-            r'0\.02 GiB .*train_dataloader\.batch_size=\d+ with train_cfg\.accumulation=\d+ \(0\.0[12] GiB\)')):
+    runner = SimpleNamespace(model=make_model(), optim_wrapper=None, cfg=SimpleNamespace(optim_wrapper=Config()))
+    for name, stand_in in dict(
+            load_of=lambda runner: memory.Load(batch=64, size=32), _extras=lambda *_: {}, measure_memory=ends,
+            _scoring_networks=lambda *_: [], default_device=lambda: torch.device('cuda', 0),
+            count_memory=count).items():
+        monkeypatch.setattr(memory, name, stand_in)
+    monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (20 * 2**20, 24 * 2**20))
+    monkeypatch.setattr(torch.cuda, 'memory_allocated', lambda device: 2**20)
+    with pytest.raises(SettingError) as caught:
         memory.MemoryForecastHook().before_train(runner)
+    assert str(caught.value) == (
+        'autoencoder turn before the discriminator starts: 64 images of 32 px in fp32 do not fit into the 0.02 GiB '
+        'that this run has on cuda:0. By count these would: train_dataloader.batch_size=20 with '
+        'train_cfg.accumulation=4 (0.02 GiB); crops of 16 px (0.02 GiB)')

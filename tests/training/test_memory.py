@@ -1,6 +1,7 @@
 """Peaks of a training's phases, counted without arithmetic and measured."""
 
 import copy
+import functools
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from wfvae_toolkit.losses import Loss
+from wfvae_toolkit.training import AutoencoderTraining, TurnOptimizers
 from wfvae_toolkit.training.memory import (
     AFTER,
     BEFORE,
@@ -16,22 +18,28 @@ from wfvae_toolkit.training.memory import (
     DISCRIMINATOR,
     JOINT,
     VALIDATION,
+    Forecast,
     LiveStorages,
     Load,
     NotCounted,
     TooLarge,
+    _with_buckets,
     count_memory,
     describe,
     largest_batch,
     measure_memory,
+    turns_of,
     ways_to_fit,
     with_measured,
 )
 from wfvae_toolkit.training.train_step import train_step
 
-ROW = dict(optimizer=dict(type='AdamW', lr=1e-3))
+ROW = dict(optimizer=dict(type='AdamW', lr=1e-3, fused=True))
 OPTIMIZERS = dict(constructor='TurnOptimizers', autoencoder=ROW, discriminator=ROW)
-LOAD = Load(batch=2, size=16, val_batch=1, val_size=32, average=True, start_iter=5)
+# Counting takes as long for one pixel as for many, and few operations are counted soon.
+LOAD = Load(batch=2, size=256, val_batch=1, val_size=256, average=True, start_iter=5)
+SHORT = replace(LOAD, start_iter=0, val_batch=None)
+FEW = dict(encoder_layers=1, mid_blocks=[])
 KIB = 1024
 
 
@@ -42,9 +50,25 @@ class Numbers(Loss):
         return step.reconstruction.sum() * float(step.target.numpy().mean())
 
 
-def sizes(network):
-    """Bytes of a network's parameters and buffers, in the allocator's granules."""
-    return sum(-(-t.numel() * t.element_size() // 512) * 512 for t in (*network.parameters(), *network.buffers()))
+def sizes(tensors):
+    """Bytes of tensors, in the allocator's granules."""
+    return sum(-(-tensor.numel() * tensor.element_size() // 512) * 512 for tensor in tensors)
+
+
+@pytest.fixture(scope='module')
+def model():
+    torch.manual_seed(0)
+    return AutoencoderTraining(
+        dict(type='WFVAE2Image', latent_channels=3, widths=(8, 12), flow_width=4, **FEW),
+        dict(pixel=dict(type='L1Loss'), kl=dict(type='KLLoss', weight=1e-3),
+             adversarial=dict(type='AdversarialLoss', weight=0.5, balance=('pixel',))),
+        dict(type='PatchDiscriminator', num_layers=1, width=8)).train()
+
+
+@pytest.fixture(scope='module')
+def counted(model):
+    """Load -> {name: phase}, each counted once."""
+    return functools.cache(lambda load: {phase.name: phase for phase in count_memory(model, OPTIMIZERS, load).phases})
 
 
 def test_storages_live_as_long_as_tensors_and_graphs_hold_them():
@@ -56,93 +80,80 @@ def test_storages_live_as_long_as_tensors_and_graphs_hold_them():
         assert storages.live['activations'] == 2 * KIB  # the view holds all of y
         del view
         assert storages.live['activations'] == KIB
-        z = x.exp().sin().sum()  # both results are kept for backward
-        assert storages.live['activations'] == 3 * KIB + 512
+        z = x.exp().sin().sum()  # the sine keeps its input for backward, and the sum nothing
+        assert storages.live['activations'] == 2 * KIB + 512
         z.backward()
-        assert storages.live['activations'] >= 2 * KIB + 512  # x, its gradient, z
+        assert storages.live['activations'] == 2 * KIB + 512  # x, its gradient, z
         del x, z
         assert storages.live['activations'] == 0
-        assert storages.peak['activations'] >= 3 * KIB + 512
+        assert storages.peak['activations'] >= 3 * KIB
 
 
-def test_fake_tensors_live_as_long_as_real_ones(make_model, make_optimizers, make_batch, make_images):
-    model = make_model()
-    phases = {phase.name: phase for phase in count_memory(
-        model, dict(OPTIMIZERS, autoencoder=dict(optimizer=dict(type='SGD', lr=1e-3)),
-                    discriminator=dict(optimizer=dict(type='SGD', lr=1e-3))), LOAD).phases}
-    batch, optimizers = make_batch(make_images(2, 16, 16)), make_optimizers(model)
-    for name, turn in ((AFTER, 'autoencoder'), (DISCRIMINATOR, 'discriminator')):
-        storages = LiveStorages()
-        for parameter in (*model.parameters(), *model.buffers()):
-            storages.add(parameter, 'parameters')
-        storages.reset()
-        with storages:
-            train_step(model, (turn,), [batch], optimizers)
-        found = storages.peak['activations'] + storages.peak.get('gradients', 0)
-        expected = phases[name].parts['activations'] + phases[name].parts.get('gradients', 0)
-        assert found == pytest.approx(expected, rel=0.05)
+def test_fake_tensors_live_as_long_as_real_ones(model, counted, make_batch):
+    expected = counted(LOAD)[AFTER]
+    model = copy.deepcopy(model)
+    optimizers = TurnOptimizers(OPTIMIZERS)(model)
+    batch = make_batch(torch.zeros(2, 3, 256, 256))
+    train_step(model, ('autoencoder',), [batch], optimizers)  # makes the optimizer's state
+    storages = LiveStorages()
+    for tensor in (*model.parameters(), *model.buffers(), batch.images):
+        storages.add(tensor, 'parameters')
+    storages.reset()
+    with storages:
+        train_step(model, ('autoencoder',), [batch], optimizers)
+    assert storages.peak['activations'] == pytest.approx(
+        expected.parts['activations'] + expected.parts.get('gradients', 0), rel=0.05)
 
 
-def test_what_is_held_is_exact(make_model):
-    model = make_model()
-    phases = {phase.name: phase for phase in count_memory(model, OPTIMIZERS, LOAD).phases}
+def test_what_is_held_is_exact(model, counted):
+    phases = counted(LOAD)
     assert list(phases) == [BEFORE, DISCRIMINATOR, AFTER, VALIDATION, CHECKPOINT]
-    networks = sizes(model.autoencoder) + sizes(model.discriminator)
     held = phases[CHECKPOINT].parts
-    assert held['parameters'] == pytest.approx(networks, rel=0.02)
-    assert held['average'] == pytest.approx(sizes(model.autoencoder), rel=0.1)  # one block in place of granules
-    trained = sum(p.numel() * 4 for p in model.parameters())
-    assert held['optimizers'] == pytest.approx(2 * trained, rel=0.25)  # two moments, steps, granules
+    assert held['parameters'] + held['frozen networks'] == sizes([*model.parameters(), *model.buffers()])
+    assert held['average'] == sizes([*model.autoencoder.parameters(), *model.autoencoder.buffers()])
+    parameters = list(model.parameters())
+    assert held['optimizers'] == 2 * sizes(parameters) + 512 * len(parameters)  # two moments and the steps
     # Before the discriminator starts its optimizer has no state.
-    own = sum(p.numel() * 4 for p in model.discriminator.parameters())
-    assert held['optimizers'] - phases[BEFORE].parts['optimizers'] == pytest.approx(2 * own, rel=0.25)
+    own = list(model.discriminator.parameters())
+    assert held['optimizers'] - phases[BEFORE].parts['optimizers'] == 2 * sizes(own) + 512 * len(own)
 
 
-def test_activations_grow_with_pixels_and_batch_and_nothing_else_does(make_model):
-    model = make_model()
-    small, batch, pixels = (count_memory(model, OPTIMIZERS, load).largest for load in (
-        LOAD, replace(LOAD, batch=4), replace(LOAD, size=32, val_size=None)))
-    for large, factor in ((batch, 2), (pixels, 4)):
-        assert large.parts['optimizers'] == small.parts['optimizers']
-        assert large.parts['activations'] / small.parts['activations'] == pytest.approx(factor, rel=0.35)
+def test_activations_grow_with_pixels_and_nothing_else_does(counted):
+    small, large = (counted(load)[AFTER].parts for load in (LOAD, replace(SHORT, size=512)))
+    assert large['optimizers'] == small['optimizers']
+    assert large['activations'] / small['activations'] == pytest.approx(4, rel=0.02)
 
 
-def test_a_second_micro_batch_meets_gradients_and_ddp_keeps_them_all(make_model):
-    model = make_model()
-    trained = sum(p.numel() * 4 for p in model.parameters())
-    one, two, ranks = (count_memory(model, OPTIMIZERS, load).phases[2] for load in (
-        LOAD, replace(LOAD, accumulation=2), replace(LOAD, world_size=2)))
-    assert two.peak_bytes > one.peak_bytes
-    assert two.parts['gradients'] > one.parts.get('gradients', 0)
-    assert ranks.parts['gradients'] == trained
+def test_a_second_micro_batch_meets_gradients_and_ddp_keeps_them_all(model, counted):
+    one, two = counted(LOAD)[AFTER], counted(replace(SHORT, accumulation=2))[AFTER]
+    trained = sizes(parameter for parameter in model.autoencoder.parameters())
+    assert two.parts['gradients'] == one.parts.get('gradients', 0) + trained
+    ranks = _with_buckets(two.parts, model, replace(LOAD, world_size=2))
+    assert ranks['gradients'] == trained + sizes(model.discriminator.parameters())
 
 
-def test_what_saves_memory_is_counted(make_model):
-    model = make_model()
-    load = replace(LOAD, size=64, val_size=None)
-    plain, recomputed = (count_memory(model, OPTIMIZERS, replace(load, checkpoint_activations=way)).largest.peak_bytes
-                         for way in (False, True))
-    assert recomputed < plain
+def test_computing_stages_again_is_counted(counted):
+    saved = replace(SHORT, checkpoint_activations=True)
+    assert counted(saved)[AFTER].peak_bytes < counted(LOAD)[AFTER].peak_bytes
 
 
-def test_joint_turns_are_one_phase(make_model):
-    names = [phase.name for phase in count_memory(make_model(turns='joint'), OPTIMIZERS, LOAD).phases]
-    assert names == [BEFORE, JOINT, VALIDATION, CHECKPOINT]
-    alone = make_model(losses=dict(pixel=dict(type='L1Loss')))
-    assert [phase.name for phase in count_memory(alone, OPTIMIZERS, replace(LOAD, val_batch=None)).phases] == [
-        AFTER, CHECKPOINT]
+def test_turns_of_a_run_are_its_phases(make_model):
+    joint, alone = make_model(turns='joint'), make_model(losses=dict(pixel=dict(type='L1Loss')))
+    assert [name for name, _, _ in turns_of(joint, 5)] == [BEFORE, JOINT]
+    assert [name for name, _, _ in turns_of(joint, 0)] == [JOINT]
+    assert [name for name, _, _ in turns_of(alone, 5)] == [AFTER]
 
 
 @pytest.mark.parametrize('work', ['count', 'measure'])
 def test_nothing_of_the_model_changes(make_model, make_optimizers, work):
-    model = make_model(discriminator=dict(type='PatchDiscriminator', num_layers=1, width=8, norm='batch'))
+    model = make_model(autoencoder=FEW, discriminator=dict(type='PatchDiscriminator', num_layers=1, width=8))
     model.discriminator_started = False
     optimizers = make_optimizers(model)
     before, generator = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     if work == 'count':
-        count_memory(model, OPTIMIZERS, LOAD)
+        count_memory(model, OPTIMIZERS, SHORT)
     else:
-        measure_memory(model, optimizers, LOAD, allocator=Allocator())
+        measure_memory(model, optimizers, replace(LOAD, size=16, val_size=16), allocator=Allocator())
     assert torch.equal(torch.get_rng_state(), generator)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -168,10 +179,10 @@ class Allocator:
         return (5 + self.phase) * KIB**2
 
 
-def test_measured_peaks_take_the_place_of_counted_activations(make_model, make_optimizers):
-    model = make_model()
-    counted = count_memory(model, OPTIMIZERS, LOAD)
-    increases = measure_memory(model, make_optimizers(model), LOAD, allocator=Allocator())
+def test_measured_peaks_take_the_place_of_counted_activations(model, counted, make_optimizers):
+    load = replace(LOAD, size=16, val_size=16)
+    increases = measure_memory(model, make_optimizers(model), load, allocator=Allocator())
+    counted = Forecast(LOAD, tuple(counted(LOAD).values()))
     assert increases == {BEFORE: KIB**2, DISCRIMINATOR: 2 * KIB**2, AFTER: 3 * KIB**2, VALIDATION: 4 * KIB**2}
     measured = with_measured(counted, increases, 'measured on a test')
     for before, after in zip(counted.phases[:4], measured.phases, strict=False):

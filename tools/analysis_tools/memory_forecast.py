@@ -10,7 +10,8 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(
         description='Count the peak memory of both turns, of validation and of a checkpoint on one GPU. Neither a GPU '
                     'nor the data is needed.')
-    parser.add_argument('configs', nargs='+', metavar='CONFIG', help='a file, or package::file.py; several give a table')
+    parser.add_argument('configs', nargs='+', metavar='CONFIG',
+                        help='a file, or package::file.py; several give a table')
     parser.add_argument('--cfg-options', nargs='+', action=ParseOptions, metavar='KEY=VALUE',
                         help='override settings: train_dataloader.batch_size=2')
     parser.add_argument('--gpu-memory', nargs='+', default=[], metavar='SIZE',

@@ -14,7 +14,6 @@ import torch
 from mmengine.config import Config
 
 from wfvae_toolkit.datasets.transforms import crop_of
-from wfvae_toolkit.hooks import CheckpointHook
 from wfvae_toolkit.losses.perceptual import _PerceptualLoss
 from wfvae_toolkit.models.perceptual import lpips, stlpips
 from wfvae_toolkit.models.perceptual.network import PerceptualNetwork
@@ -37,6 +36,7 @@ from wfvae_toolkit.utils.errors import SettingError, located
 
 from .benchmark.networks import with_available_perceptual
 from .benchmark.timing import highest_resident, resident_bytes
+from .kernels import WorkMeter
 
 _FEW = 6  # iterations that reach every phase
 _UNITS = {'B': 1, **{f'{prefix}B': 1000**power for power, prefix in enumerate('KMGT', 1)},
@@ -84,6 +84,7 @@ class Forecaster:
             self.model = MODELS.build({**settings, 'compile': None}).train()
             self._networks = _scoring_networks(cfg)
         self._optim_wrapper = cfg.optim_wrapper.to_dict()
+        self._counted = {}
         hooks = cfg.get('default_hooks') or {}
         loader, validation = cfg.train_dataloader, cfg.get('val_dataloader')
         size = crop_size(loader.dataset)
@@ -96,9 +97,13 @@ class Forecaster:
             val_size=crop_size(validation.dataset) if validation else None, average=hooks.get('ema') is not None,
             start_iter=(hooks.get('discriminator') or {}).get('start_iter', 0), world_size=world_size)
 
-    def __call__(self, load=None, meter=None):
-        """Forecast of a Load; None: of the config's own."""
-        return count_memory(self.model, self._optim_wrapper, load or self.load, networks=self._networks, meter=meter)
+    def __call__(self, load=None, work=False):
+        """Forecast of a Load, None: of the config's own; with ``work`` each phase has its Counter of a `WorkMeter`."""
+        load = load or self.load
+        if (load, work) not in self._counted:
+            self._counted[load, work] = count_memory(self.model, self._optim_wrapper, load, networks=self._networks,
+                                                     meter=WorkMeter() if work else None)
+        return self._counted[load, work]
 
     def largest_batch(self, limit):
         """Images of a micro-batch that fit into ``limit`` bytes, with two or more micro-batches as the config has."""
@@ -144,8 +149,9 @@ def with_stand_ins(cfg):
     for loader, length in ((cfg.train_dataloader, 64), (cfg.get('val_dataloader'), 2)):
         if loader is not None:
             size = crop_size(loader.dataset)
-            loader.update(num_workers=0, persistent_workers=False, dataset=dict(
-                type='SyntheticImages', size=size, length=length))
+            loader.update(num_workers=0, persistent_workers=False)
+            loader.pop('dataset')
+            loader.dataset = dict(type='SyntheticImages', size=size, length=length)
     cfg.model.losses = with_available_perceptual(cfg.model.losses)
     start = (cfg.default_hooks.get('discriminator') or {}).get('start_iter', 0)
     cfg.train_cfg.update(max_iters=_FEW, val_interval=_FEW)
@@ -194,7 +200,7 @@ class _Peaks:
         if runner.val_loop is not None:
             self._wrap(runner.val_loop, 'run', lambda: VALIDATION)
         for hook in runner.hooks:
-            if isinstance(hook, CheckpointHook):
+            if hasattr(hook, 'save'):
                 self._wrap(hook, 'save', lambda: CHECKPOINT)
 
     def _turn(self):

@@ -6,16 +6,10 @@ al. 2009). Launch times of kernels, and what the GPU does at the same time, are 
 """
 
 import math
-from collections import Counter
 from dataclasses import dataclass, replace
-
-import torch
-from torch.utils._pytree import tree_leaves
 
 from wfvae_toolkit.training.memory import AFTER, BEFORE, DISCRIMINATOR, JOINT, VALIDATION
 from wfvae_toolkit.utils.errors import SettingError
-
-from .kernels import flops_of
 
 
 @dataclass(frozen=True)
@@ -60,42 +54,6 @@ class Rates:
     cores: int = 64
     val_images: int = 1000
     disk: float = 1e9
-
-
-class WorkMeter:
-    """Counts each operation by (FLOPs, bytes read and written, whether in bf16 or fp16); see `count_memory`."""
-
-    def __init__(self):
-        self._work = Counter()
-
-    def __call__(self, operation, arguments, options, result):
-        results = [value for value in tree_leaves(result) if isinstance(value, torch.Tensor)]
-        inputs = [value for value in tree_leaves((arguments, options)) if isinstance(value, torch.Tensor)]
-        changes = operation._schema.is_mutable
-        if not changes and _shares_storage(results, inputs) or operation._overloadpacket.__name__.startswith(_NO_WORK):
-            return
-        flops = flops_of(operation, arguments, options, result)
-        moved = sum(_size(tensor) for tensor in {id(tensor): tensor for tensor in (*inputs, *results)}.values())
-        low = any(tensor.dtype in (torch.bfloat16, torch.float16) for tensor in inputs)
-        self._work[flops, moved, low] += 1
-
-    def take(self):
-        """Counter of the operations since the last call."""
-        work, self._work = self._work, Counter()
-        return work
-
-
-_NO_WORK = ('empty', 'new_empty', 'detach', 'set_', 'resize_')
-
-
-def _shares_storage(results, inputs):
-    there = {tensor.untyped_storage()._cdata for tensor in inputs}
-    return bool(results) and all(tensor.untyped_storage()._cdata in there for tensor in results)
-
-
-def _size(tensor):
-    # What an expanded tensor repeats is read once.
-    return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
 
 
 @dataclass(frozen=True)
@@ -199,7 +157,7 @@ _NETWORKS = {BEFORE: ('autoencoder',), AFTER: ('autoencoder',), DISCRIMINATOR: (
 
 def _cost_of_turns(forecaster, load, gpu, rates):
     """Phase -> Cost of an update with all of its micro-batches; of validation, of one batch."""
-    one, two = (forecaster(replace(load, accumulation=count), WorkMeter()) for count in (1, 2))
+    one, two = (forecaster(replace(load, accumulation=count), work=True) for count in (1, 2))
     costs = {}
     for first, second in zip(one.phases, two.phases, strict=True):
         if not first.work:
@@ -288,7 +246,7 @@ def growth(cfg, forecaster, gpu, rates):
     sizes = [size for size in (load.size // 4, load.size // 2, load.size) if size >= 64 and size % factor == 0]
     for batch, size in [*((1, size) for size in sizes), (2, load.size), (4, load.size)]:
         changed = replace(load, batch=batch, size=size, accumulation=1, val_batch=None)
-        phase = next(phase for phase in forecaster(changed, WorkMeter()).phases if phase.name == main)
+        phase = next(phase for phase in forecaster(changed, work=True).phases if phase.name == main)
         cost = cost_of(phase.work, gpu, rates)
         first = first or cost.flops
         yield (f'| {batch} x {size} px | {cost.flops / 1e12:.3f} | {cost.moved / 1e9:.1f} | {cost.seconds:.4f} | '

@@ -6,13 +6,14 @@ long each storage lives. So it needs neither the memory nor the arithmetic of th
 
 import contextlib
 import copy
+import functools
 import weakref
 from collections import Counter
 from dataclasses import dataclass, replace
 from itertools import chain
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -108,7 +109,7 @@ def describe(forecast):
 class LiveStorages(TorchDispatchMode):
     """Follows the storages of all tensors made inside ``with``.
 
-    A number that code reads from a tensor is made up: True for a bool, so that gradients count as finite, else 0.
+    A number that code reads from a fake tensor is made up: True for a bool, so that gradients count as finite, else 1.
 
     Args:
         on_operation (callable): gets (operation, arguments, options, result) of everything that runs.
@@ -127,8 +128,8 @@ class LiveStorages(TorchDispatchMode):
         self._on_operation = on_operation
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func is torch.ops.aten._local_scalar_dense.default:
-            return args[0].dtype == torch.bool
+        if func is torch.ops.aten._local_scalar_dense.default and isinstance(args[0], FakeTensor):
+            return True if args[0].dtype == torch.bool else 1
         out = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):
@@ -151,7 +152,7 @@ class LiveStorages(TorchDispatchMode):
                 self._change(before, -size)
                 self._change(kind, size)
             return
-        size = -(-storage.nbytes() // _GRANULE) * _GRANULE
+        size = _in_granules(storage.nbytes())
         self._known[key] = weakref.ref(storage, lambda _: self._free(key)), kind, size
         self._change(kind, size)
 
@@ -188,20 +189,21 @@ def count_memory(model, optim_wrapper, load, extras=None, networks=(), meter=Non
     try:
         # Not compiled: a fake tensor would leave code behind.
         with distributed.alone(), seeded(0), torch.compiler.set_stance('force_eager'):
-            fake, *networks = _without_numbers([model, *networks])
-            with FakeTensorMode(allow_non_fake_inputs=True):
+            mode = FakeTensorMode(allow_non_fake_inputs=True)
+            fake, *networks = _without_numbers([model, *networks], mode)
+            with mode:
                 return Forecast(load, tuple(_count_phases(fake, optim_wrapper, load, extras or {}, networks,
                                                             meter)))
     except UserError:
         raise
-    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise NotCounted(f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}') from error
 
 
-def _without_numbers(modules):
+def _without_numbers(modules, mode):
     """Copies whose parameters and buffers are fake tensors of the CPU; a pass stands for DDP around it."""
     memo = {}
-    with FakeTensorMode():
+    with mode:
         for tensor in chain.from_iterable(map(_tensors, modules)):
             fake = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
             memo[id(tensor)] = (torch.nn.Parameter(fake, tensor.requires_grad)
@@ -299,8 +301,8 @@ def _step_once(storages, optimizer):
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter)
     storages.kind = 'optimizers'
-    optimizer.gradient_norm()
-    optimizer.finish(True)
+    optimizer.optimizer.step()  # fp16's scaler would skip it: it finds infinity by a number
+    optimizer.optimizer.zero_grad()
     storages.kind = 'activations'
 
 
@@ -325,7 +327,11 @@ def _validate(autoencoder, load, networks):
 
 
 def _bytes(tensor):
-    return tensor.numel() * tensor.element_size()
+    return _in_granules(tensor.numel() * tensor.element_size())
+
+
+def _in_granules(size):
+    return -(-size // _GRANULE) * _GRANULE
 
 
 # measuring --------------------------------------------------------------------------------------
@@ -446,6 +452,7 @@ def ways_to_fit(load, count, limit, precision, factor):
         precision (str): of the config.
         factor (int): that divides the crops.
     """
+    @functools.cache
     def peak(changed):
         return count(changed).largest.peak_bytes
 
