@@ -26,6 +26,8 @@ def main(arguments=None):
     parser.add_argument('--val-images', type=whole(1), default=1000, metavar='N', help='default: 1000')
     parser.add_argument('--growth', action='store_true',
                         help='also print how the cost grows with pixels, batch and GPUs')
+    parser.add_argument('--measure', action='store_true',
+                        help='also time turns of the config and the order of a dataset on this processor')
     add_import_argument(parser)
     options = parser.parse_args(arguments)
 
@@ -43,10 +45,12 @@ def main(arguments=None):
     forecaster = Forecaster(cfg, options.gpus)
     made = plan.make_plan(cfg, forecaster, options.gpus, options.gpus_per_machine, gpu, rates)
     print('\n'.join(plan.describe_plan(made, options.config, options.gpu, gpu, rates, cfg)), flush=True)
-    if options.growth:
-        print()
-        for line in plan.growth(cfg, forecaster, gpu, rates):
-            print(line, flush=True)
+    for wanted, lines in ((options.growth, plan.growth(cfg, forecaster, gpu, rates)),
+                          (options.measure, plan.measured_growth(cfg))):
+        if wanted:
+            print()
+            for line in lines:
+                print(line, flush=True)
 
 
 if __name__ == '__main__':

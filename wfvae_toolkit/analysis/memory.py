@@ -107,7 +107,9 @@ class Forecaster:
 
     def largest_batch(self, limit):
         """Images of a micro-batch that fit into ``limit`` bytes, with two or more micro-batches as the config has."""
-        return largest_batch(lambda batch: self(replace(self.load, batch=batch)).largest.peak_bytes, limit)
+        # Without the turns before the discriminator starts: they take less.
+        return largest_batch(
+            lambda batch: self(replace(self.load, batch=batch, start_iter=0)).largest.peak_bytes, limit)
 
     def ways_to_fit(self, limit):
         """Changed settings with which the training fits into ``limit`` bytes, as sentences."""

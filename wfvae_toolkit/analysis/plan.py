@@ -6,10 +6,17 @@ al. 2009). Launch times of kernels, and what the GPU does at the same time, are 
 """
 
 import math
+import time
 from dataclasses import dataclass, replace
 
+import torch
+
+from wfvae_toolkit.datasets.order import EpochOrder
 from wfvae_toolkit.training.memory import AFTER, BEFORE, DISCRIMINATOR, JOINT, VALIDATION
 from wfvae_toolkit.utils.errors import SettingError
+
+from .benchmark import Bench
+from .kernels import record
 
 
 @dataclass(frozen=True)
@@ -258,6 +265,39 @@ def growth(cfg, forecaster, gpu, rates):
         plan = make_plan(cfg, forecaster, gpus, per_machine, gpu, replace(rates, cores=10**6))
         yield (f'| {gpus} | {link} | {1e3 * plan.communication_s:.1f} | {plan.communication_s / plan.update_s:.1%} | '
                f'{plan.images_per_s:.0f} | {plan.images_per_s * rates.image_bytes / 1e6:.0f} |')
+
+
+def measured_growth(cfg, sizes=(64, 128, 256), batches=(1, 2, 4), lengths=(10**4, 10**5, 10**6, 10**7)):
+    """Lines of Markdown tables: seconds of this processor for an autoencoder turn, and for the order of a dataset.
+
+    Processor time of one thread, which other programs on the machine do not change much; the lesser of two calls.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    model = cfg.model.to_dict()
+    yield '| autoencoder turn | processor seconds | for the first | FLOP for the first |'
+    yield '| --- | --- | --- | --- |'
+    first = None
+    for batch, size in [*((1, size) for size in sizes), *((batch, sizes[0]) for batch in batches[1:])]:
+        work = Bench(model, size, batch).work('autoencoder_turn', 'ours')
+        flops, seconds = record(work).flops, _processor_seconds(work)
+        first = first or (seconds, flops)
+        yield f'| {batch} x {size} px | {seconds:.3f} | {seconds / first[0]:.2f} | {flops / first[1]:.2f} |'
+    yield ''
+    yield '| entries of the dataset | order of an epoch, ms |'
+    yield '| --- | --- |'
+    for length in lengths:
+        yield f'| {length:,} | {1e3 * _processor_seconds(lambda n=length: EpochOrder(n, (0,))(0)):.2f} |'
+    torch.set_num_threads(threads)
+
+
+def _processor_seconds(work):
+    seconds = []
+    for _ in range(3):  # the first call is not counted
+        start = time.process_time()
+        work()
+        seconds.append(time.process_time() - start)
+    return min(seconds[1:])
 
 
 def find_gpu(name):

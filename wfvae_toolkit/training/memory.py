@@ -314,7 +314,7 @@ def _with_buckets(parts, model, load):
     return parts
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _validate(autoencoder, load, networks):
     device = next(autoencoder.parameters()).device
     target = torch.zeros(load.val_batch, 3, load.val_size, load.val_size, device=device)
