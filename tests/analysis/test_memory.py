@@ -70,7 +70,7 @@ def test_the_tool_says_what_fits(tool, capsys):
     forecast = tool('analysis_tools/memory_forecast')
     forecast(TINY, '--gpu-memory', '1GB')
     text = capsys.readouterr().out
-    assert 'memory (counted), peaks in GiB, 2 x 16 px a micro-batch' in text
+    assert 'memory (counted), peaks in MiB, 2 x 16 px a micro-batch' in text
     assert re.search(r'^1GB: fits, at most \d{3,} images a micro-batch$', text, re.MULTILINE)
     with pytest.raises(SystemExit, match=r'^error: 1MB: the .* does not fit'):
         forecast(TINY, '--gpu-memory', '1MB')

@@ -92,15 +92,16 @@ class Forecast:
 
 
 def describe(forecast):
-    """Forecast -> lines of a table, GiB (2^30 bytes)."""
+    """Forecast -> lines of a table, in GiB (2^30 bytes), or MiB if all of it is less than one."""
     load = forecast.load
+    unit, size, digits = ('GiB', 2**30, 2) if forecast.largest.peak_bytes >= 2**30 else ('MiB', 2**20, 1)
     kinds = [kind for kind in KINDS if any(phase.parts.get(kind) for phase in forecast.phases)]
     width = max(len(phase.name) for phase in forecast.phases)
-    lines = [f'memory ({forecast.source}), peaks in GiB, {load.batch} x {load.size} px a micro-batch',
+    lines = [f'memory ({forecast.source}), peaks in {unit}, {load.batch} x {load.size} px a micro-batch',
              f'{"":<{width}}  {"peak":>7}  ' + '  '.join(kinds)]
     for phase in forecast.phases:
-        cells = '  '.join(f'{phase.parts.get(kind, 0) / 2**30:>{len(kind)}.3f}' for kind in kinds)
-        lines.append(f'{phase.name:<{width}}  {phase.peak_bytes / 2**30:>7.3f}  {cells}')
+        cells = '  '.join(f'{phase.parts.get(kind, 0) / size:>{len(kind)}.{digits}f}' for kind in kinds)
+        lines.append(f'{phase.name:<{width}}  {phase.peak_bytes / size:>7.{digits}f}  {cells}')
     return lines
 
 
