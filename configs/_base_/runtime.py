@@ -25,6 +25,7 @@ optim_wrapper = dict(
 
 default_hooks = dict(
     header=dict(type='RunHeaderHook'),
+    memory=dict(type='MemoryForecastHook'),
     learning_rate=dict(type='LearningRateHook', warmup_iters=1000, decay='constant'),
     discriminator=dict(type='DiscriminatorWarmupHook', start_iter=0),
     ema=dict(type='EMAHook', decay=0.999),

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import subprocess
+from contextvars import ContextVar
 
 import torch
 from torch import distributed
@@ -18,8 +19,21 @@ class LaunchError(UserError, RuntimeError):
     """The processes were not started in the way that ``--launcher`` says."""
 
 
+_alone = ContextVar('alone', default=False)
+
+
 def is_distributed():
-    return distributed.is_available() and distributed.is_initialized()
+    return not _alone.get() and distributed.is_available() and distributed.is_initialized()
+
+
+@contextlib.contextmanager
+def alone():
+    """Inside the block this process is the only one: no function of this module communicates."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
 
 
 def rank():

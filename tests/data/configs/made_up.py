@@ -5,6 +5,7 @@ _base_ = ['../../../configs/wfvae2_demo.py']
 model = dict(losses=dict(perceptual=None), discriminator=dict(num_layers=2))
 train_cfg = dict(max_iters=6, val_interval=3)
 default_hooks = dict(
+    memory=None,
     learning_rate=dict(warmup_iters=1, decay='constant'), discriminator=dict(start_iter=2), curves=None,
     logger=dict(interval=1),
     checkpoint=dict(interval=3))

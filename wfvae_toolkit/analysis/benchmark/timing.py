@@ -83,11 +83,20 @@ def peak_bytes(build):
     For Linux, and for a fresh process: the allocator of an old one holds on to memory.
     """
     gc.collect()
-    before = _status_bytes('VmRSS')
-    work = build()
+    before = resident_bytes()
+    return highest_resident(build()) - before
+
+
+def highest_resident(work):
+    """Largest resident set of this process while ``work()`` runs, in bytes; for Linux."""
     Path('/proc/self/clear_refs').write_text('5', encoding='ascii')  # the high-water mark starts again from here
     work()
-    return max(_status_bytes('VmHWM'), _status_bytes('VmRSS')) - before
+    return max(_status_bytes('VmHWM'), resident_bytes())
+
+
+def resident_bytes():
+    """Resident set of this process, in bytes; for Linux."""
+    return _status_bytes('VmRSS')
 
 
 class AllocatedWork:
