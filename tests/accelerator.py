@@ -28,7 +28,7 @@ _READS = {_aten._local_scalar_dense.default, _aten.equal.default, _aten.nonzero.
 _INDEXING = {_aten.index.Tensor, _aten.index_put_.default, _aten.index_put.default}
 _COPIES = {_aten.copy_.default, _aten._to_copy.default}
 # What CUDA's autocast computes in 16 bits, of what the networks use.
-_LOW_PRECISION = ('conv2d', 'conv_transpose2d.input', 'linear', 'matmul', 'mm', 'bmm', 'addmm', 'baddbmm',
+_LOW_PRECISION = ('conv1d', 'conv2d', 'conv_transpose2d.input', 'linear', 'matmul', 'mm', 'bmm', 'addmm', 'baddbmm',
                   'scaled_dot_product_attention')
 
 
@@ -65,6 +65,9 @@ class StrictTensor(torch.Tensor):
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         raise RuntimeError(f'{func} outside of `accelerator`')
 
+    def tolist(self):
+        return self.cpu().tolist()
+
     def __reduce_ex__(self, protocol):
         return self.numbers.__reduce_ex__(protocol)  # a checkpoint is read again as a file of the CPU
 
@@ -77,10 +80,17 @@ class Strict(TorchDispatchMode):
 
     def __init__(self, float64):
         super().__init__()
-        self.float64, self.waits, self._pinned = float64, Counter(), set()
+        self.float64, self.waits = float64, Counter()
+        self._pinned, self._lifts = set(), []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        options = dict(kwargs or {})
+        # In inference mode, operations that torch composes of others come here whole.
+        with self:
+            result = func.decompose(*args, **(kwargs or {}))
+        return self._run(func, args, kwargs or {}) if result is NotImplemented else result
+
+    def _run(self, func, args, kwargs):
+        options = dict(kwargs)
         wanted = options.get('device')
         if wanted is not None:
             wanted = torch.device(wanted).type
@@ -126,7 +136,19 @@ class Strict(TorchDispatchMode):
             return value
         if not self.float64 and value.dtype == torch.float64:
             raise TypeError(f'{NAME} has no float64')
-        return StrictTensor(value)
+        # An ordinary tensor also in inference mode, whose views of weights are ordinary ones.
+        with torch.inference_mode(False):
+            return StrictTensor(value)
+
+    def __enter__(self):
+        # torch.tensor(..., device=) then makes a tensor of the CPU and copies it, which this mode sees.
+        self._lifts.append(torch._C._only_lift_cpu_tensors())
+        torch._C._set_only_lift_cpu_tensors(True)
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        torch._C._set_only_lift_cpu_tensors(self._lifts.pop())
+        return super().__exit__(*error)
 
     def _check_mixture(self, func, tensors, here):
         # As on CUDA, a number in a 0-dim CPU tensor may join, and indices may lie on the CPU.
