@@ -188,7 +188,8 @@ def _place():
     frame = sys._getframe(1)
     while frame is not None:
         file = frame.f_code.co_filename
-        if file.startswith(PACKAGE):
+        # A comprehension is a function of its own until Python 3.12.
+        if file.startswith(PACKAGE) and not frame.f_code.co_name.startswith('<'):
             return f'{file[len(PACKAGE) + 1:]} {frame.f_code.co_name}'
         frame = frame.f_back
     return 'outside'

@@ -32,7 +32,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('photos', type=Path)
     parser.add_argument('folder', type=Path)
-    parser.add_argument('--ablations', action='store_true', help='updates of every ablation and in fp16, and nothing else')
+    parser.add_argument('--ablations', action='store_true', help='only updates: of every ablation, and in fp16')
     options = parser.parse_args()
     if options.ablations:
         found = {'updates': {path.stem: update_both_networks(path) for path in ABLATIONS},

@@ -1,4 +1,4 @@
-"""Training and tools on an accelerator, rehearsed without one: no tensor of another device, and what waits is stated."""
+"""An accelerator rehearsed without one: no tensor of another device gets in, and what waits for it is stated."""
 
 import json
 import sys
@@ -8,6 +8,7 @@ import torch
 
 from tests import accelerator as stand_in
 from wfvae_toolkit.utils.device import as_float64, default_device
+from wfvae_toolkit.utils.distributed import LaunchError, process_group
 
 pytestmark = pytest.mark.skipif(not stand_in.EXISTS, reason='this torch knows no device written in Python')
 
@@ -20,9 +21,9 @@ ELSEWHERE = {
                'hooks/ema.py after_load_checkpoint'},
     'batch': {'training/preprocessor.py forward'},
     'row of the log': {'hooks/logger.py _mean_sums'},
-    'validation': {'evaluation/run.py evaluate', 'evaluation/evaluator.py <dictcomp>', 'utils/finite.py all_finite',
+    'validation': {'evaluation/run.py evaluate', 'evaluation/evaluator.py _measure', 'utils/finite.py all_finite',
                    'evaluation/flat_fields.py measure_flat_fields', 'evaluation/flat_fields.py periodic_parts',
-                   'hooks/pictures.py <listcomp>', 'hooks/pictures.py after_val_iter', 'hooks/pictures.py patch_scores'},
+                   'hooks/pictures.py after_val_iter', 'hooks/pictures.py patch_scores'},
 }
 
 
@@ -65,6 +66,14 @@ def test_a_run_is_that_of_the_cpu(rehearsed):
 
 def test_tools_compute_what_the_cpu_computes_with_and_without_float64(rehearsed):
     assert rehearsed['tools'] == {'float64': [], 'no float64': []}
+
+
+def test_several_processes_on_a_device_that_torch_does_not_join(monkeypatch):
+    for name, value in dict(RANK=0, WORLD_SIZE=2, LOCAL_RANK=0, MASTER_ADDR='127.0.0.1', MASTER_PORT=1).items():
+        monkeypatch.setenv(name, str(value))
+    with stand_in.accelerator(), pytest.raises(LaunchError, match='2 processes: torch joins none on strict; use one'), \
+            process_group('pytorch'):
+        pass
 
 
 @pytest.mark.parametrize('float64', [True, False])

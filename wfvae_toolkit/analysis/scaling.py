@@ -50,7 +50,7 @@ def measure_scaling(config, tools, options=None, processes=2, rounds=3, iteratio
         report (callable): gets a line a training.
 
     Raises:
-        SettingError: a system other than Linux, fewer cores than processes, or a training that failed, with its last lines.
+        SettingError: no Linux, fewer cores than processes, or a training that failed, with its last lines.
     """
     if not hasattr(os, 'sched_getaffinity'):
         raise SettingError('this system cannot bind a process to cores; measure on Linux')

@@ -1,6 +1,6 @@
 """Hides what Windows and macOS lack from a process that has this folder on PYTHONPATH, and from all that it starts.
 
-SIGCHLD stays: torch itself uses it here, and on Windows does not.
+SIGCHLD stays: torch itself uses it here, and on Windows does not. psutil comes first: on Linux it needs `resource`.
 """
 
 import multiprocessing
@@ -9,6 +9,8 @@ import pathlib
 import platform
 import signal
 import sys
+
+import psutil  # noqa: F401
 
 for module in ('resource', 'fcntl'):
     sys.modules[module] = None
