@@ -31,7 +31,7 @@ from .starting import start_from
 
 # Files of a run that a later run in the same folder would take for its own.
 _RUN_FILES = ('iter_*.pth', 'best_*.pth', LAST, 'log.jsonl', 'train.csv', 'val.csv', 'curves.png', 'pictures',
-              'vis_data', 'bad_files.jsonl')
+              'vis_data', 'bad_files.jsonl', 'latent_statistics.json')
 
 
 @RUNNERS.register_module()
