@@ -35,7 +35,7 @@ def main(arguments=None):
     from wfvae_toolkit.utils.plugins import import_modules
 
     import_modules(options.imports)
-    with distributed.process_group(options.launcher):
+    with distributed.process_group(options.launcher, options.device):
         import torch
 
         from wfvae_toolkit.checkpoints import check_writable, read_model, write_statistics

@@ -4,7 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from wfvae_toolkit.utils.options import add_config_arguments, add_launcher_argument, friendly_errors, whole
+from wfvae_toolkit.utils.options import (
+    add_config_arguments,
+    add_device_argument,
+    add_launcher_argument,
+    friendly_errors,
+    whole,
+)
 
 
 def parse_arguments(arguments=None):
@@ -26,6 +32,7 @@ def parse_arguments(arguments=None):
     parser.add_argument('--no-report', action='store_true', help='write the results without a page that shows them')
     parser.add_argument('--skip-bad', action='store_true', help='exit 0 although files could not be scored, or scores '
                         'are not numbers')
+    add_device_argument(parser)
     add_launcher_argument(parser)
     return parser.parse_args(arguments)
 
@@ -38,7 +45,7 @@ def main(arguments=None):
     from wfvae_toolkit.utils.config import load_config
 
     cfg = load_config(options.config, options.cfg_options)
-    with distributed.process_group(options.launcher or cfg.get('launcher') or 'none'):
+    with distributed.process_group(options.launcher or cfg.get('launcher') or 'none', options.device):
         from wfvae_toolkit.evaluation import describe_faults, describe_worst, format_table
         from wfvae_toolkit.evaluation.checkpoint import evaluate_checkpoint
 

@@ -42,9 +42,14 @@ def main(arguments=None):
             continue
         run = run_tests if part == 'tests' else run_benchmark
         results.append({'part': part, **run(part, options.device, out, deadline), 'seconds': time.time() - start})
-    (out / 'gpu.json').write_text(json.dumps({'device': options.device, 'parts': results}, indent=2) + '\n')
+        _write(out, options, results)
+    _write(out, options, results)
     print(report(results))
     return int(any(result['failed'] for result in results))
+
+
+def _write(out, options, results):
+    (out / 'gpu.json').write_text(json.dumps({'device': options.device, 'parts': results}, indent=2) + '\n')
 
 
 def run_tests(part, device, out, deadline):

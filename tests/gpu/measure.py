@@ -69,7 +69,7 @@ class Measured:
         self.cfg = cfg
         self.content = {'torch': torch.__version__, 'device': _name(device), 'precision': 'bf16',
                         'perceptual': 'STLPIPS where its package is, else LPIPS with random weights',
-                        'rows': [], 'goals': [], 'failed': [], 'left_out': []}
+                        'rows': [], 'goals': [], 'profiles': {}, 'failed': [], 'left_out': []}
 
     def measure(self, size, batch, mode, work, models):
         """One work of several models; a model that does not fit into the memory fails alone."""
@@ -103,7 +103,7 @@ class Measured:
               + f' ({time.time() - start:.0f} s)', flush=True)
 
     def profile(self, work):
-        """The kernels of one call that take most time, as text beside the results."""
+        """The kernels of one call that take most time, as text."""
         size, batch = (1024, 4) if self.device.type == 'cuda' else (64, 1)
         activities = [torch.profiler.ProfilerActivity.CPU]
         if self.device.type == 'cuda':
@@ -117,7 +117,7 @@ class Measured:
                     torch.cuda.synchronize()
             by = 'self_device_time_total' if self.device.type == 'cuda' else 'self_cpu_time_total'
             table = profile.key_averages().table(sort_by=by, row_limit=30, max_name_column_width=90)
-            self.path.with_name(f'profile_{work}.txt').write_text(table, encoding='utf-8')
+            self.content['profiles'][work] = table.split('\n')
         except Exception as error:
             self._fail(f'profile of {work}', error)
         self._write()

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from wfvae_toolkit.registry import METRICS
+from wfvae_toolkit.utils.device import widest_float
 from wfvae_toolkit.utils.errors import SettingError
 
 from .metric import Metric, UnfitPicture
@@ -38,12 +39,13 @@ def ssim(reconstruction, target):
     height, width = target.shape[-2:]
     if min(height, width) < WINDOW:
         raise UnfitPicture(f'{width}x{height} px: SSIM takes images of at least {WINDOW}x{WINDOW} px')
-    images = (reconstruction, target)
+    images = tuple(image if widest_float(image.device) == torch.float64 else image.cpu()
+                   for image in (reconstruction, target))
     wants_gradient = torch.is_grad_enabled() and any(image.requires_grad for image in images)
-    if cv2 is not None and target.device.type == 'cpu' and not wants_gradient:
+    if cv2 is not None and images[0].device.type == 'cpu' and not wants_gradient:
         return torch.from_numpy(_by_strips(*(image.detach().to(torch.promote_types(image.dtype, torch.float32)).numpy()
                                              for image in images)))
-    return _by_products(reconstruction.double(), target.double())
+    return _by_products(*(image.double() for image in images))
 
 
 def _by_products(x, y):

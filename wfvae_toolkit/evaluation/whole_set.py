@@ -146,6 +146,7 @@ class StateRow(WholeSetRow):
         self._sums, self._rows = {}, {}  # (weights, name) -> tensor; -> list of tensors on the CPU
 
     def stage(self, weights_name, indices, batch):
+        batch = batch.with_float64()
         metric, device = self.metric.to(batch.target.device), batch.target.device
         for name, shape in metric.sum_shapes.items():
             setattr(metric, name, torch.zeros(shape, dtype=torch.float64, device=device))

@@ -11,8 +11,10 @@ import torch
 from torch import distributed
 
 from . import peers
-from .device import default_device
+from .device import chosen_number, default_device, set_device_number, using_device
 from .errors import UserError
+
+_BACKENDS = {'cuda': 'nccl', 'xpu': 'xccl'}  # kind of device -> how ranks speak
 
 
 class LaunchError(UserError, RuntimeError):
@@ -119,13 +121,25 @@ def barrier():
 
 
 @contextlib.contextmanager
-def process_group(launcher=None):
-    """Join the processes that torchrun (``'pytorch'``) or srun (``'slurm'``) started: NCCL with GPUs, gloo without.
+def process_group(launcher=None, device=None):
+    """Join the processes that torchrun (``'pytorch'``) or srun (``'slurm'``) started; inside, ``device`` is used.
+
+    They speak by NCCL on CUDA and ROCm, by XCCL on XPU, else by gloo.
+
+    Args:
+        launcher (str): None or ``'none'``: this process alone.
+        device (str): see `using_device`.
 
     Raises:
-        LaunchError: the environment variables of that launcher are not set.
+        LaunchError: the environment variables of that launcher are not set, or all ranks would share one device.
         PeerLost: another process did not come, ended or does not answer (``PEER_TIMEOUT``).
     """
+    with using_device(device), _joined(launcher):
+        yield
+
+
+@contextlib.contextmanager
+def _joined(launcher):
     if launcher in (None, 'none'):
         yield
         return
@@ -136,12 +150,17 @@ def process_group(launcher=None):
     if missing:
         raise LaunchError(f'--launcher pytorch: {", ".join(missing)} not set; start with torchrun or '
                           'tools/dist_train.sh, or use --launcher none')
-    if torch.cuda.is_available():
+    kind, several = default_device().type, int(os.environ['WORLD_SIZE']) > 1
+    if kind != 'cpu':
+        if several and kind not in _BACKENDS:
+            raise LaunchError(f'{os.environ["WORLD_SIZE"]} processes: torch joins none on {kind}; use one process, or '
+                              '--device cpu')
+        if several and chosen_number() is not None:
+            raise LaunchError(f'--device {default_device()} with {os.environ["WORLD_SIZE"]} processes: give the kind '
+                              f'alone, --device {kind}; every process takes a device of its own')
         # srun --gpus-per-task shows each process its own GPU alone.
-        torch.cuda.set_device(int(os.environ['LOCAL_RANK']) if torch.cuda.device_count() > 1 else 0)
-        met = _join('nccl')
-    else:
-        met = _join('gloo')
+        set_device_number(int(os.environ['LOCAL_RANK']) if torch.accelerator.device_count() > 1 else 0)
+    met = _join(_BACKENDS.get(kind, 'gloo'))
     try:
         with peers.name_lost_peers(*met):
             yield

@@ -124,7 +124,7 @@ class Bench:
             PSNR=dict(type='PSNR'), SSIM=dict(type='SSIM'), LPIPS=dict(type=UntrainedLPIPS)))
         numbers = range(self.batch)
 
-        @torch.inference_mode()
+        @torch.no_grad()  # under inference_mode no kernel could be recorded
         def run():
             evaluator.reset()
             evaluator.process('', numbers, [f'{i}.png' for i in numbers], images, reconstruct(autoencoder, images)[1])
