@@ -1,4 +1,4 @@
-"""Open the pictures that a command names: one file, a folder or a manifest."""
+"""Open the pictures that a command names: one file, a folder, a manifest or tar shards."""
 
 import logging
 from pathlib import Path
@@ -6,9 +6,11 @@ from pathlib import Path
 from ..utils import distributed
 from ..utils.errors import MissingFile, SettingError
 from .base import ImageDataset
-from .folder import ImageFolder, is_archive
+from .folder import ImageFolder, is_archive, is_shard
 from .manifest import ImageManifest
 from .paths import PathList
+from .shard_files import is_pattern
+from .shards import ImageShards
 
 
 class ImageFiles(ImageDataset):
@@ -32,12 +34,13 @@ class ImageFiles(ImageDataset):
 
 
 def open_images(data, pipeline=(), allow_outside=False, convert_to_srgb=False):
-    """A folder, a manifest (``.jsonl``) or one picture -> a dataset for evaluation, which reports bad files.
+    """A folder, a manifest (``.jsonl``), tar shards or one picture -> a dataset for evaluation: it reports bad files.
 
-    The logger ``wfvae_toolkit`` warns once of files in a folder that are not used.
+    A folder that holds no picture, but tar files, is one of shards. The logger ``wfvae_toolkit`` warns once of what is
+    not used.
 
     Args:
-        data (str | Path): path of the folder, manifest or picture.
+        data (str | Path): path of the folder, manifest, shard or picture, or a pattern of shards as of `ImageShards`.
         pipeline (sequence of dict): transforms; see `fixed_pipeline`.
         allow_outside (bool): of a manifest; see `ImageManifest`.
         convert_to_srgb (bool): see `ImageDataset`.
@@ -48,17 +51,28 @@ def open_images(data, pipeline=(), allow_outside=False, convert_to_srgb=False):
     """
     data = Path(data).expanduser()
     settings = dict(pipeline=pipeline, on_bad='report', convert_to_srgb=convert_to_srgb)
-    if data.is_dir():
-        dataset = ImageFolder(data, option='the path given', **settings)
+    if data.is_dir() or is_shard(data) or is_pattern(data):
+        dataset = _open_many(data, dict(option='the path given', **settings))
         say_remarks(dataset)
         return dataset
     if not data.exists():
-        raise MissingFile(f'there is no {str(data)!r}: name a folder, a manifest (.jsonl) or a picture')
+        raise MissingFile(f'there is no {str(data)!r}: name a folder, a manifest (.jsonl), tar shards or a picture')
     if is_archive(data):
         raise MissingFile(f'{data} is an archive, not a folder: unpack it and name the folder')
     if data.suffix == '.jsonl':
         return ImageManifest(data, option='the path given', allow_outside=allow_outside, **settings)
     return ImageFiles(data.parent, [data.name], **settings)
+
+
+def _open_many(data, settings):
+    if not data.is_dir():
+        return ImageShards(data, **settings)
+    try:
+        return ImageFolder(data, **settings)
+    except SettingError:
+        if next(data.rglob('*.tar'), None) is None:
+            raise
+        return ImageShards(data, **settings)
 
 
 def say_remarks(dataset, say=None):
