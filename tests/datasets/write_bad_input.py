@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.datasets.odd_files import FILES, Bad
 from tests.datasets.odd_manifests import MANIFESTS
+from tests.datasets.odd_shards import SHARDS
 
 PAGE = Path(__file__).resolve().parents[2] / 'docs/bad_input.md'
 
@@ -25,6 +26,7 @@ def manifest_row(odd):
 
 TABLES = {
     'pictures': ['| file | becomes |', '| --- | --- |', *map(file_row, FILES)],
+    'shards': ['| shard | becomes |', '| --- | --- |', *(f'| {odd.what} | {odd.outcome} |' for odd in SHARDS)],
     'manifests': ['| manifest | becomes |', '| --- | --- |', *map(manifest_row, MANIFESTS)],
 }
 
