@@ -94,13 +94,13 @@ SHARDS = [
     OddShard('picture of zero bytes', tar(*TWO, ('b.jpg', b'')), 3, bad='zero bytes'),
     OddShard('truncated picture', tar(*TWO, ('b.jpg', encoded(2)[:300])), 3, bad='truncated'),
     OddShard('no text beside one picture, which extra_keys names', tar(*TWO, ('b.jpg', encoded(2))), 2,
-             '1 keys without one .txt', settings={'extra_keys': ['txt']}),
+             '1 keys without txt', settings={'extra_keys': ['txt']}),
     OddShard('broken JSON beside a picture', tar(*TWO, ('b.jpg', encoded(2)), ('b.json', b'{"caption": ')), 3,
              bad='json: expecting value', settings={'extra_keys': ['caption']}),
     OddShard('JSON without the key that extra_keys names', tar(*TWO, ('b.jpg', encoded(2)), ('b.json', b'{}')), 3,
              bad="json: lacks the key 'caption'", settings={'extra_keys': ['caption']}),
     OddShard('no mask beside one picture, which mask_keys names',
-             tar(('b.jpg', encoded(2)), ('c.jpg', encoded(2)), ('c.mask.png', b'')), 1, '3 keys without one .mask.png',
+             tar(('b.jpg', encoded(2)), ('c.jpg', encoded(2)), ('c.mask.png', b'')), 1, '3 keys without mask.png',
              bad='mask: zero bytes', settings={'mask_keys': ['mask.png']}),
 ]
 

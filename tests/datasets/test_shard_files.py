@@ -29,7 +29,7 @@ def test_braces_hold_ranges_and_lists():
     ('.', ['a0.tar', 'a1.tar', 'b/c.tar']), ('a1.tar', ['a1.tar']), ('a{0..1}.tar', ['a0.tar', 'a1.tar']),
     ('{a0,b/c}.tar', ['a0.tar', 'b/c.tar'])])
 def test_folders_files_and_patterns_are_found(folder, given, names):
-    files, others = find_files(folder / given, 'tar', 'tar shard', 'option')
+    files, others = find_files(folder / given, ('tar',), 'tar shard', 'option')
     assert (files.names, files.root) == (names, folder)
     assert others == ({'.json': 1} if given == '.' else {})
 
@@ -44,7 +44,7 @@ def test_what_is_not_there_is_named(folder):
         (folder / 'packed').mkdir(exist_ok=True)
         (folder / 'packed/a.tar.gz').touch()
         with pytest.raises(error, match=words):
-            find_files(folder / given, 'tar', 'tar shard', 'option')
+            find_files(folder / given, ('tar',), 'tar shard', 'option')
 
 
 def test_any_place_is_read_with_few_files_open(folder, monkeypatch):

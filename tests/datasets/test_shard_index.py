@@ -11,7 +11,8 @@ from tests.datasets.shard_samples import sample, write_shards_of, write_tar
 from wfvae_toolkit.datasets import ImageShards, shard_index
 from wfvae_toolkit.datasets.shard_files import find_files
 from wfvae_toolkit.datasets.shard_index import build_index, open_index, read_index
-from wfvae_toolkit.datasets.shards import INDEX
+
+INDEX = 'shards.wfvae_index'
 
 
 @pytest.fixture
@@ -22,17 +23,17 @@ def folder(tmp_path):
 @pytest.fixture
 def scanned(monkeypatch):
     """Names of the shards that are scanned from now on."""
-    names, index_shard = [], shard_index.index_shard
+    names, index_tar = [], shard_index.index_tar
 
     def scan(files, number, state):
         names.append(files.names[number])
-        return index_shard(files, number, state)
-    monkeypatch.setattr(shard_index, 'index_shard', scan)
+        return index_tar(files, number, state)
+    monkeypatch.setattr(shard_index, 'index_tar', scan)
     return names
 
 
 def open_of(folder):
-    return open_index(find_files(folder, 'tar', 'tar shard', '')[0], folder / INDEX)
+    return open_index(find_files(folder, ('tar',), 'tar shard', '')[0], folder / INDEX, shard_index.index_tar)
 
 
 def assert_same(one, two):
@@ -46,8 +47,8 @@ def assert_same(one, two):
 
 
 def fresh(folder):
-    files = find_files(folder, 'tar', 'tar shard', '')[0]
-    return build_index(files, [files.state(number) for number in range(len(files.names))])
+    files = find_files(folder, ('tar',), 'tar shard', '')[0]
+    return build_index(files, [files.state(number) for number in range(len(files.names))], shard_index.index_tar)
 
 
 def test_it_holds_every_member_by_key(folder):
@@ -101,7 +102,7 @@ def test_shards_are_scanned_by_several_processes_alike(folder, monkeypatch):
 def test_a_damaged_file_is_made_again(folder, damage):
     whole = open_of(folder)
     (folder / INDEX).write_bytes(damage((folder / INDEX).read_bytes()))
-    with pytest.warns(UserWarning, match='no usable index .*every shard is indexed again'):
+    with pytest.warns(UserWarning, match='no usable index .*every file is indexed again'):
         assert_same(open_of(folder), whole)
     with warnings.catch_warnings():
         warnings.simplefilter('error')

@@ -7,6 +7,7 @@ import pytest
 import torch
 from run_files import assert_same_run
 
+from tests.datasets.table_samples import rows_of, write_parquet
 from tests.short_runs import BASE, LENGTH, RESUME, STOP, stop
 from wfvae_toolkit.datasets import write_shards
 
@@ -22,9 +23,23 @@ def shards(photos, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope='module')
+def tables(photos, tmp_path_factory):
+    """The same in a parquet file, and in one that is compressed, in row groups of two."""
+    folder = tmp_path_factory.mktemp('tables')
+    contents = dict(enumerate(path.read_bytes() for path in sorted((photos / 'train').iterdir())))
+    for name, options in (('plain', {}), ('snappy', dict(compression='snappy', row_group_size=2))):
+        (folder / name).mkdir()
+        write_parquet(folder / name / 'a.parquet', rows_of(range(len(contents)), contents), **options)
+    return folder
+
+
 def options_of(case, request):
     """Options of a run on the data of a case."""
     data = {
+        'table': lambda: {'type': 'ImageTable', 'data_root': request.getfixturevalue('tables') / 'plain'},
+        'table, compressed': lambda: {'type': 'ImageTable', 'shuffle_window': 2,
+                                      'data_root': request.getfixturevalue('tables') / 'snappy'},
         'shards': lambda: {'type': 'ImageShards', 'data_root': request.getfixturevalue('shards')},
         'shards, window': lambda: {'type': 'ImageShards', 'data_root': request.getfixturevalue('shards'),
                                    'shuffle_window': 2},
@@ -33,7 +48,7 @@ def options_of(case, request):
                                                      for key, value in data.items()}}
 
 
-CASES = ['shards', 'shards, window']
+CASES = ['shards', 'shards, window', 'table', 'table, compressed']
 
 
 def command(folder, photos, options, *arguments):

@@ -66,14 +66,14 @@ class ShardFiles:
             raise MissingFile(f'{self.path(number)} has been removed while it was in use') from error
 
 
-def find_files(data_root, suffix, kind, option):
+def find_files(data_root, suffixes, kind, option):
     """`ShardFiles` of a folder with subfolders, of one file, or of a pattern, sorted by name.
 
     In a pattern, braces hold a range of numbers or a list: ``'photos/{00000..00127}.tar'``, ``'{a,b}.tar'``.
 
     Args:
         data_root (str | Path): one of these; ``~`` is the home folder.
-        suffix (str): of the files in a folder, such as ``'tar'``.
+        suffixes (tuple of str): of the files in a folder, such as ``('tar',)``.
         kind (str): what such a file is, for messages: ``'tar shard'``.
         option (str): name of the setting that holds ``data_root``, for messages.
 
@@ -97,14 +97,15 @@ def find_files(data_root, suffix, kind, option):
         return ShardFiles(root.parent, [root.name]), collections.Counter()
     if not root.is_dir():
         raise MissingFile(f'there is no {str(data_root)!r}: set {option} to a folder of {kind}s, to one of them, or to '
-                          f"a pattern such as 'photos/{{00000..00127}}.{suffix}'")
-    scan = scan_tree(root, [suffix])
+                          f"a pattern such as 'photos/{{00000..00127}}.{suffixes[0]}'")
+    scan = scan_tree(root, suffixes)
     if not scan.paths:
         found = ', '.join(f'{count} {kind}' for kind, count in scan.passed_over.most_common(8))
         packed = ('. A compressed one cannot be read at a position: gunzip it'
                   if scan.passed_over.keys() & {'.gz', '.tgz', '.xz', '.zst', '.bz2'} else '')
-        raise SettingError(f'no {kind} (.{suffix}) under {str(data_root)!r} ({option}); it holds {found or "nothing"}'
-                           f'{packed}')
+        raise SettingError(f'no {kind} (.{", .".join(suffixes)}) under {str(data_root)!r} ({option}); it holds '
+                           f'{found or "nothing"}{packed}')
+    del scan.passed_over['.wfvae_index']  # indexes of our own
     return ShardFiles(root, scan.paths), scan.passed_over
 
 

@@ -1,4 +1,4 @@
-"""An index of what tar shards hold: built once and kept in a file.
+"""An index of what tar shards and tables hold: built once and kept in a file.
 
 Members of one key belong together, as in WebDataset: the key is a member's path up to the first dot of its name, and
 the rest is its extension. The file is in the format of safetensors; its metadata hold a JSON object.
@@ -15,7 +15,6 @@ the rest is its extension. The file is in the format of safetensors; its metadat
 
 import collections
 import concurrent.futures
-import contextlib
 import functools
 import json
 import multiprocessing
@@ -24,13 +23,12 @@ import warnings
 import zlib
 from array import array
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ..utils.files import atomic_write
+from ..utils.files import atomic_write, one_at_a_time
 from ..utils.progress import progress
 from .tar_members import DamagedTar, tar_members
 
@@ -85,7 +83,7 @@ class ShardIndex:
         return ShardIndex([self.shards[number]], self.extensions, tensors)
 
 
-def open_index(files, path):
+def open_index(files, path, index_file):
     """The index of ``files`` in the file ``path``, with new and changed shards scanned first.
 
     Processes of one machine that open it together scan once. A file that cannot be written gives a warning.
@@ -93,6 +91,7 @@ def open_index(files, path):
     Args:
         files (ShardFiles): the shards.
         path (Path): where the index is kept.
+        index_file (callable): (files, number, state) -> `ShardIndex` of one of them, such as `index_tar`.
 
     Returns:
         ShardIndex
@@ -101,34 +100,34 @@ def open_index(files, path):
     index = read_index(path)
     if _fits(index, files.names, states):
         return index
-    with _alone(path.parent):
+    with one_at_a_time(path.parent):
         index = read_index(path)
         if _fits(index, files.names, states):
             return index
-        index = build_index(files, states, index)
+        index = build_index(files, states, index_file, index)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as file:
                 file.write(_serialised(index))
         except OSError as error:
-            warnings.warn(f'the index of the shards is not kept, and is made anew at each start: {error}; index_folder '
+            warnings.warn(f'the index of the files is not kept, and is made anew at each start: {error}; index_folder '
                           'names another place for it', stacklevel=2)
     return index
 
 
-def build_index(files, states, old=None):
+def build_index(files, states, index_file, old=None):
     """`ShardIndex` of ``files``; shards that ``old`` holds in the same state are not scanned."""
     known = {} if old is None else {(shard.name, tuple(shard.state)): number
                                     for number, shard in enumerate(old.shards)}
     found = [known.get((name, tuple(state))) for name, state in zip(files.names, states, strict=True)]
     to_scan = [number for number, place in enumerate(found) if place is None]
-    scanned = dict(zip(to_scan, progress(_scan_all(files, states, to_scan), 'shards indexed', len(to_scan)),
+    scanned = dict(zip(to_scan, progress(_scan_all(index_file, files, states, to_scan), 'files indexed', len(to_scan)),
                        strict=True))
     return _joined([scanned[number] if place is None else old.of_shard(place) for number, place in enumerate(found)])
 
 
-def index_shard(files, number, state):
-    """`ShardIndex` of one shard, read from it."""
+def index_tar(files, number, state):
+    """`ShardIndex` of one tar shard, read from it."""
     keys, extensions, of_key = {}, {}, array('q')
     starts, sizes, sums, kinds = array('q'), array('q'), array('L'), array('L')
     passed_over, damage = collections.Counter(), None
@@ -150,22 +149,33 @@ def index_shard(files, number, state):
             sums.append(crc32)
     except DamagedTar as error:
         damage = str(error)
-    of_key = np.array(of_key)
+    members = {'member_start': starts, 'member_size': sizes, 'member_crc32': sums, 'member_extension': kinds}
+    shard = Shard(files.names[number], list(state), dict(passed_over), damage)
+    return index_of(shard, keys, extensions, of_key, members)
+
+
+def index_of(shard, keys, extensions, of_key, members):
+    """`ShardIndex` of one file.
+
+    Args:
+        shard (Shard): the file.
+        keys, extensions (iterable of bytes): texts, by number.
+        of_key (sequence of int): number of each member's key.
+        members (dict[str, sequence of int]): the tensors ``member_*``.
+    """
+    of_key = np.array(of_key, np.int64)
     order = np.argsort(of_key, kind='stable')  # members of a key need not be neighbours
     tensors = {'shard_keys': [0, len(keys)],
                'key_members': np.searchsorted(of_key[order], np.arange(len(keys) + 1)),
                'key_starts': np.cumsum([0, *map(len, keys)]), 'key_bytes': np.frombuffer(b''.join(keys), np.uint8),
-               **{name: np.array(values)[order] for name, values in zip(
-                   ('member_start', 'member_size', 'member_crc32', 'member_extension'), (starts, sizes, sums, kinds),
-                   strict=True)}}
-    return ShardIndex([Shard(files.names[number], list(state), dict(passed_over), damage)],
-                      [extension.decode('utf-8', 'surrogateescape') for extension in extensions],
+               **{name: np.array(values)[order] for name, values in members.items()}}
+    return ShardIndex([shard], [extension.decode('utf-8', 'surrogateescape') for extension in extensions],
                       {name: np.asarray(values, _DTYPES[name]) for name, values in tensors.items()})
 
 
-def _scan_all(files, states, numbers):
-    """`index_shard` of each of ``numbers``, in order; by several processes where there is much to read."""
-    of = functools.partial(index_shard, files)
+def _scan_all(index_file, files, states, numbers):
+    """`index_file` of each of ``numbers``, in order; by several processes where there is much to read."""
+    of = functools.partial(index_file, files)
     work = numbers, [states[number] for number in numbers]
     processes = min(len(numbers), len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else 1)
     if processes < 2 or sum(state[0] for state in work[1]) < _SMALL:
@@ -233,20 +243,6 @@ def read_index(path):
     except FileNotFoundError:
         return None
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        warnings.warn(f'{path}: no usable index ({type(error).__name__}: {error}); every shard is indexed again',
+        warnings.warn(f'{path}: no usable index ({type(error).__name__}: {error}); every file is indexed again',
                       stacklevel=2)
         return None
-
-
-@contextlib.contextmanager
-def _alone(folder):
-    """Let one process of this machine at a time into the block, where the file system can lock ``folder``."""
-    with contextlib.ExitStack() as stack:
-        if os.name == 'posix' and Path(folder).is_dir():
-            import fcntl
-
-            with contextlib.suppress(OSError):  # some network file systems
-                descriptor = os.open(folder, os.O_RDONLY)
-                stack.callback(os.close, descriptor)
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield

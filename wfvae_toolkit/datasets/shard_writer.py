@@ -167,8 +167,8 @@ def _read(dataset, index):
     fields = {**{key: value for key, value in fields.items() if key not in getattr(dataset, 'mask_keys', ())},
               'path': fields.get('path', name)}
     # ASCII, because a name need not be valid UTF-8.
-    return [(_suffix(name, content), content), ('json', json.dumps(fields, sort_keys=True).encode('ascii')),
-            *others.items()]
+    row = json.dumps(fields, sort_keys=True, default=str).encode('ascii')
+    return [(_suffix(name, content), content), ('json', row), *others.items()]
 
 
 def _suffix(name, content):
