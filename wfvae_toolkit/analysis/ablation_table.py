@@ -7,8 +7,8 @@ import statistics as stdlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from wfvae_toolkit.evaluation.evaluator import ARROWS
 from wfvae_toolkit.evaluation.statistics import FEWEST, paired_difference, statistics
+from wfvae_toolkit.evaluation.tables import ARROWS
 from wfvae_toolkit.utils.config import load_config
 from wfvae_toolkit.utils.errors import SettingError, UserError
 from wfvae_toolkit.utils.files import atomic_write

@@ -1,6 +1,6 @@
 """The base of metrics that give one value for each image, and the batch that metrics see."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -23,6 +23,7 @@ class EvaluationBatch:
         paths (tuple[str]): of the targets, relative to the dataset.
         latent_dist (LatentDistribution | None): the posterior that ``latents`` are the mean of.
         autoencoder (nn.Module | None): that made them; images go in and out in [-1, 1].
+        cache (dict): results that several metrics need, such as features of a network; each adds its own keys.
     """
 
     target: torch.Tensor
@@ -31,6 +32,7 @@ class EvaluationBatch:
     paths: tuple = ()
     latent_dist: LatentDistribution | None = None
     autoencoder: nn.Module | None = None
+    cache: dict = field(default_factory=dict, compare=False, repr=False)
 
     def need(self, name):
         """The field ``name``; SettingError where images alone are compared and there is none."""

@@ -2,7 +2,8 @@
 
 from wfvae_toolkit.evaluation.statistics import FEWEST, paired_difference
 
-_SAME = ('pipeline', 'quantize')  # of two protocols, so that their scores may be compared
+# Of two protocols, so that their scores may be compared; the value that a summary without the key stands for.
+_SAME = {'protocol': 'ours', 'pipeline': None, 'quantize': None}
 
 
 def compare_entries(base, other):
@@ -59,8 +60,8 @@ def _without(metric, images, why):
 def _other_protocol(first, second):
     """Why the scores of two evaluations may not be compared, or ''."""
     protocols = first.summary['protocol'], second.summary['protocol']
-    for key in _SAME:
-        before, after = (protocol.get(key) for protocol in protocols)
+    for key, default in _SAME.items():
+        before, after = (protocol.get(key, default) for protocol in protocols)
         if before != after:
             return f'scored in another way: {key} is {before} and {after}'
     return ''
