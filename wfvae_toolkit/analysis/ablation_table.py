@@ -88,11 +88,11 @@ def collect(runs, sizes):
     Raises:
         SettingError: two runs were scored on different images.
     """
-    values, directions, paths = {}, {}, None
+    values, blocks, directions, paths = {}, {}, {}, None
     for run in runs:
         if run.finished():
-            measured, found, found_paths = _read_scores(run.folder / 'evaluation')
-            values[run.name, run.seed] = measured
+            measured, found_blocks, found, found_paths = _read_scores(run.folder / 'evaluation')
+            values[run.name, run.seed], blocks[run.name, run.seed] = measured, found_blocks
             directions |= found
             if paths not in (None, found_paths):
                 raise SettingError(f'{run.label}: its images differ from those of the runs before it')
@@ -101,7 +101,7 @@ def collect(runs, sizes):
     rows = [_row([run for run in runs if run.name == name], sizes[name]) for name in names]
     for row in rows:
         for metric in directions:
-            score = _score(values, metric, row, rows[0])
+            score = _score(values, blocks, metric, row, rows[0])
             if score is not None:
                 row.scores[metric] = score
     return Table(rows, directions, len(paths or ()))
@@ -170,10 +170,11 @@ def fill(path, text):
 
 
 def _read_scores(folder):
-    """{metric: {path: value}}, {metric: higher_is_better} and the paths, of the weights that a user gets.
+    """{metric: {path: value}}, {metric: {block: value}}, {metric: higher_is_better} and the paths, of the weights that
+    a user gets.
 
-    A metric of the whole set has one value, under the path ''; NaN where it has none. So its difference between two
-    configs has no interval over images.
+    A metric of the whole set has one value, under the path ''; NaN where it has none. Its difference between two
+    configs has an interval if it has a value for each block of images.
     """
     summary = json.loads((folder / 'summary.json').read_text(encoding='utf-8'))
     entries = {name: entry for name, entry in summary['metrics'].items() if '/' not in name}
@@ -181,7 +182,8 @@ def _read_scores(folder):
         rows = list(csv.DictReader(file))
     measured = {name: {row['path']: float(row[name]) for row in rows} if name in rows[0] else
                 {'': math.nan if entry['mean'] is None else entry['mean']} for name, entry in entries.items()}
-    return (measured, {name: entry['higher_is_better'] for name, entry in entries.items()},
+    blocks = {name: dict(enumerate(entry['blocks'])) for name, entry in entries.items() if entry.get('blocks')}
+    return (measured, blocks, {name: entry['higher_is_better'] for name, entry in entries.items()},
             [row['path'] for row in rows])
 
 
@@ -195,7 +197,7 @@ def _row(runs, size):
     return row
 
 
-def _score(values, metric, row, first):
+def _score(values, blocks, metric, row, first):
     means = [statistics(values[row.name, seed][metric].values())['mean'] for seed in row.seeds
              if metric in values[row.name, seed]]
     if not means or None in means:
@@ -208,11 +210,14 @@ def _score(values, metric, row, first):
         score.difference = difference['mean']
         if len(values[row.name, both[0]][metric]) >= FEWEST:
             score.ci95 = difference['ci95']
+        elif all(metric in blocks[name, seed] for name in (first.name, row.name) for seed in both):
+            score.ci95 = paired_difference(_over_seeds(blocks, first.name, metric, both),
+                                           _over_seeds(blocks, row.name, metric, both))['ci95']
     return score
 
 
 def _over_seeds(values, name, metric, seeds):
-    """One value an image, in the order of the first seed's."""
+    """One value an image, or a block, in the order of the first seed's."""
     of_seeds = [values[name, seed][metric] for seed in seeds]
     return [stdlib.fmean(measured[path] for measured in of_seeds) for path in of_seeds[0]]
 

@@ -22,6 +22,7 @@ from .run import (
     evaluate_protocols,
     reconstruct,
 )
+from .set_distances import FrechetDistance, KernelDistance, PrecisionRecall
 from .spectrum import LatentSpectrum
 from .ssim import SSIM, ssim
 from .tables import format_protocols, format_table
@@ -29,13 +30,13 @@ from .whole_set import WholeSetMetric, WholeSetScore
 from .worst import describe_faults, describe_worst, worst_images
 
 __all__ = [
-    'ActiveChannels', 'EvaluationBatch', 'EvaluationSummary', 'LPIPS', 'LatentChannels', 'LatentKL', 'LatentNoise',
-    'LatentSpectrum', 'Metric', 'NothingScored', 'PROTOCOLS', 'PSNR', 'PSNRByChannels', 'PictureFunction',
-    'PooledPSNR', 'ReconstructionEvaluator', 'RotationEquivariance', 'SSIM', 'STLPIPS', 'ScaleEquivariance',
-    'UnfitPicture', 'WholeSetMetric', 'WholeSetScore', 'build_evaluation_data', 'check_scored',
-    'compare_by_protocols', 'compare_folders', 'describe_faults', 'describe_worst', 'evaluate',
-    'evaluate_protocols', 'format_protocols', 'format_table', 'psnr', 'reconstruct', 'ssim', 'worst_images',
-    'write_results',
+    'ActiveChannels', 'EvaluationBatch', 'EvaluationSummary', 'FrechetDistance', 'KernelDistance', 'LPIPS',
+    'LatentChannels', 'LatentKL', 'LatentNoise', 'LatentSpectrum', 'Metric', 'NothingScored', 'PROTOCOLS', 'PSNR',
+    'PSNRByChannels', 'PictureFunction', 'PooledPSNR', 'PrecisionRecall', 'ReconstructionEvaluator',
+    'RotationEquivariance', 'SSIM', 'STLPIPS', 'ScaleEquivariance', 'UnfitPicture', 'WholeSetMetric',
+    'WholeSetScore', 'build_evaluation_data', 'check_scored', 'compare_by_protocols', 'compare_folders',
+    'describe_faults', 'describe_worst', 'evaluate', 'evaluate_protocols', 'format_protocols', 'format_table',
+    'psnr', 'reconstruct', 'ssim', 'worst_images', 'write_results',
 ]
 
 

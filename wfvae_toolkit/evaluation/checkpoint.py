@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from wfvae_toolkit.checkpoints import read_model_file
-from wfvae_toolkit.datasets import count_images, describe_pipeline, fixed_pipeline
+from wfvae_toolkit.datasets import count_images, fixed_pipeline
 from wfvae_toolkit.models.sizes import fit_to_factor
 from wfvae_toolkit.registry import EVALUATORS
 from wfvae_toolkit.utils import distributed
@@ -74,8 +74,7 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
         device, on_batch=lambda name, *batch: pictures[name](*batch), protocol={
             'checkpoint': main.path.resolve().name, 'iteration': main.meta.get('iteration'), 'weights': main.weights,
             'precision': 'float32', 'data_root': str(settings['dataset'].get('data_root')),
-            'images_of': len(data.dataset), 'pipeline': describe_pipeline(settings['dataset'].get('pipeline', ())),
-            'software': describe_environment()['packages']})
+            'images_of': len(data.dataset), 'software': describe_environment()['packages']})
     for name, summary in summaries.items():
         with located('val_dataloader.dataset'):
             check_scored(summary)

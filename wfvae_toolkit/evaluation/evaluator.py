@@ -128,6 +128,8 @@ class ReconstructionEvaluator:
                                f'{metric.higher_is_better}; leave the setting out')
         if better is not None:
             metric.higher_is_better = better
+        if hasattr(metric, 'check_name'):
+            metric.check_name(name)
         self.metrics[name] = StateRow(metric) if isinstance(metric, WholeSetMetric) else metric.eval()
 
     def reset(self):
@@ -136,6 +138,22 @@ class ReconstructionEvaluator:
         self._skipped = {}  # path -> reason
         for metric in self._whole_set().values():
             metric.reset()
+
+    def begin(self, pipeline):
+        """Forget all images, and tell metrics of whole sets how the next ones are made.
+
+        Args:
+            pipeline (str): one line on resizing and cropping.
+
+        Raises:
+            SettingError: reference statistics of a metric were made in another way.
+        """
+        self.reset()
+        for name, row in self._whole_set().items():
+            if isinstance(row, StateRow):
+                with located(f'metrics.{name}'):
+                    row.metric.begin({'protocol': self.protocol.name, 'pipeline': pipeline,
+                                      'pixels': TITLES[self._pixels[name]]})
 
     @property
     def columns(self):

@@ -104,8 +104,8 @@ def compare_by_protocols(real, reconstructed, evaluators, device, pipeline=(), m
     loaders = [load_batches(side, [[numbers[index]] for index in share], num_workers, plan.collate)
                for side, numbers in zip(sides, (pairs.real, pairs.reconstructed), strict=True)]
     views = plan.views(evaluators)
-    for evaluator in evaluators.values():
-        evaluator.reset()
+    for view in views:
+        view.begin()
     for index, *both in progress(zip(share, *loaders, strict=True), 'compared', len(share)):
         for view in views:
             batches = [view.of(batch) for batch in both]
@@ -120,7 +120,7 @@ def compare_by_protocols(real, reconstructed, evaluators, device, pipeline=(), m
             summaries[name] = evaluator.summarize({
                 'real': str(real), 'reconstructed': str(reconstructed), 'pairs_of': len(pairs.names),
                 'only_real': len(pairs.only_real), 'only_reconstructed': len(pairs.only_reconstructed),
-                'pipeline': view.description(pipeline), 'software': describe_environment()['packages'],
+                'pipeline': view.description, 'software': describe_environment()['packages'],
                 'reconstructions': FROM_FILES, **of_all})
     for name, summary in summaries.items():
         check_scored(summary)

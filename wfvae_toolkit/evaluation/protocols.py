@@ -92,6 +92,10 @@ def _lpips(net, pixels, **settings):
     return dict(type='LPIPS', net=net, pixels=pixels, optional=True, **settings)
 
 
+def _fid(features, pixels):
+    return dict(type='FrechetDistance', features=features, pixels=pixels, optional=True)
+
+
 def _torchmetrics_ssim(**settings):
     """Both SSIMs of torchmetrics, whose version no script pins."""
     return dict(SSIM=dict(type='SSIM', border='reflect', **settings), SSIM_valid=dict(type='SSIM', **settings))
@@ -112,7 +116,7 @@ PROTOCOLS = {protocol.name: protocol for protocol in (
         TensorBilinear, 256, 'sample',
         dict(PSNR=dict(type='PSNR', pixels='va-vae'),
              **_torchmetrics_ssim(values=(-1, 1), pixels='clamped', mean_of_batches=8),
-             LPIPS=_lpips('vgg', 'raw', mean_of_batches=8)),
+             LPIPS=_lpips('vgg', 'raw', mean_of_batches=8), FID=_fid('inception-pytorch-fid', 'va-vae')),
         f'batches of 8 are taken in the order of the data set, as by one process without shuffling; {_SAMPLE}; '
         f'{_TORCHMETRICS}; {_READING}'),
     Protocol(
@@ -121,14 +125,15 @@ PROTOCOLS = {protocol.name: protocol for protocol in (
         ADMCrop, 256, 'mean',
         dict(PSNR=dict(type='PSNR', pixels='dc-ae'),
              **_torchmetrics_ssim(values=(0, 255), pixels='dc-ae'),
-             LPIPS=_lpips('alex', 'dc-ae')),
-        f'{_TORCHMETRICS}; {_READING}'),
+             LPIPS=_lpips('alex', 'dc-ae'), FID=_fid('inception-pytorch-fid', 'dc-ae')),
+        'FID compares with the same squares, unless the row FID of the config names a reference; the script compares '
+        f'with a file of the validation set; {_TORCHMETRICS}; {_READING}'),
     Protocol(
         'rae', 'src/eval of bytetriper/RAE', 'RAE (arXiv 2510.11690)',
         ADMCrop, 256, 'mean',
         dict(PSNR=dict(type='PSNR', least_error=1e-10, pixels='rae'),
              **_torchmetrics_ssim(pixels='rae'),
-             LPIPS=_lpips('vgg', 'rae')),
+             LPIPS=_lpips('vgg', 'rae'), FID=_fid('inception', 'rae')),
         f'{_TORCHMETRICS}; {_READING}'),
     Protocol(
         'ldm', 'eval.py of lavinal712/AutoencoderKL',
@@ -136,7 +141,7 @@ PROTOCOLS = {protocol.name: protocol for protocol in (
         PillowBilinear, 256, 'sample',
         dict(PSNR=dict(type='PSNR', pixels='clamped'),
              SSIM=dict(type='SSIM', uniform_window=7, sample_covariance=True, pixels='clamped'),
-             LPIPS=_lpips('vgg', 'raw')),
+             LPIPS=_lpips('vgg', 'raw'), FID=_fid('inception-pytorch-fid', 'ldm')),
         f'another version of the script has an 11x11 uniform window for SSIM; {_SAMPLE}; '
         f'{_READING}'),
 )}

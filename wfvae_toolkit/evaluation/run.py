@@ -33,9 +33,11 @@ class Plan:
     Attributes:
         preparations (dict[str, callable | None]): by the name of the evaluator; see `preparations`. If all are None,
             the loader's own pipeline makes the pictures.
+        pipeline (str): one line on that pipeline.
     """
 
     preparations: dict
+    pipeline: str = 'not stated'
 
     @property
     def collate(self):
@@ -50,7 +52,8 @@ class Plan:
             key = preparation and preparation.name
             found[key] = preparation
             members.setdefault(key, {})[name] = evaluator
-        return [View(found[key], of_one) for key, of_one in members.items()]
+        return [View(found[key], of_one, self.pipeline if found[key] is None else found[key].description)
+                for key, of_one in members.items()]
 
 
 def plan_preparations(evaluators, pipeline):
@@ -62,7 +65,7 @@ def plan_preparations(evaluators, pipeline):
     if any(preparations.values()):
         ours = Pipeline(pipeline)
         preparations = {name: preparation or ours for name, preparation in preparations.items()}
-    return Plan(preparations)
+    return Plan(preparations, describe_pipeline(pipeline))
 
 
 @dataclass(frozen=True)
@@ -130,8 +133,8 @@ def evaluate_protocols(autoencoders, data, evaluators, device, on_batch=None, pr
     for autoencoder in autoencoders.values():
         autoencoder.eval()
     views, factor = data.plan.views(evaluators), autoencoders[''].downsample_factor
-    for evaluator in evaluators.values():
-        evaluator.reset()
+    for view in views:
+        view.begin()
     for number, batches in enumerate(data.loader):
         for view in views:
             batch = view.of(batches)
@@ -156,13 +159,14 @@ class View:
     Attributes:
         preparation (callable | None): makes these pictures; None: the loader's pipeline.
         evaluators (dict[str, ReconstructionEvaluator]): by name.
+        description (str): one line on resizing and cropping.
         latents (list[str]): what their protocols decode.
         counts (PictureCounts): of this rank.
         filled_up (int): pictures with sides that the autoencoder's factor does not divide.
     """
 
-    def __init__(self, preparation, evaluators):
-        self.preparation, self.evaluators = preparation, evaluators
+    def __init__(self, preparation, evaluators, description):
+        self.preparation, self.evaluators, self.description = preparation, evaluators, description
         self.latents = list(dict.fromkeys(evaluator.protocol.latent for evaluator in evaluators.values()))
         self.counts, self.filled_up = PictureCounts(), 0
 
@@ -177,16 +181,16 @@ class View:
             for evaluator in self.evaluators.values():
                 evaluator.skip(bad.path, bad.reason)
 
-    def description(self, pipeline):
-        """A line for the protocol; ``pipeline`` is that of the protocol 'ours'."""
-        return describe_pipeline(pipeline) if self.preparation is None else self.preparation.description
+    def begin(self):
+        """Forget all images, and tell the evaluators how the next ones are made."""
+        for evaluator in self.evaluators.values():
+            evaluator.begin(self.description)
 
     def summarize(self, protocol, factor):
         """{name: EvaluationSummary} of all ranks."""
         counts, filled_up = self.counts.of_all_ranks(), sum(distributed.gather(self.filled_up))
-        made = {} if self.preparation is None else {'pipeline': self.preparation.description}
         return {name: evaluator.summarize({
-            **(protocol or {}), **made, 'latent': LATENTS[evaluator.protocol.latent],
+            **(protocol or {}), 'pipeline': self.description, 'latent': LATENTS[evaluator.protocol.latent],
             'sizes': f'sides that {factor} does not divide are filled up by reflection, right and below; scored are '
                      f'the original pixels ({filled_up} of {counts.pictures} pictures)',
             **counts.protocol()}) for name, evaluator in self.evaluators.items()}

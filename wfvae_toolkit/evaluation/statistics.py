@@ -36,6 +36,15 @@ def mean_of_batch_means(values, size):
     return math.fsum(math.fsum(run) / len(run) for run in runs) / len(runs)
 
 
+def block_interval(values):
+    """One value for each block of images -> half-width of the 95 % interval of their mean; None without blocks.
+
+    Of a jackknife the values are its pseudo-values. The difference of two scores has the interval of the differences
+    of their blocks, which hold the same images.
+    """
+    return statistics(values)['ci95'] if values else None
+
+
 def paired_difference(base, other):
     """Values of the same images twice -> ``statistics`` of ``other - base``, image by image.
 

@@ -29,7 +29,7 @@ def format_table(summary):
 def _format(entry, images):
     counts = [f'{entry[kind]} {kind}' for kind in ('infinite', 'nan') if entry[kind]]
     if 'images' in entry:
-        counts.append(f'whole set of {entry["images"]}')
+        counts += [f'whole set of {entry["images"]}', *entry.get('notes', ())]
     mean = 'n/a' if entry['mean'] is None else f'{entry["mean"]:.4f}'
     interval = '' if entry['ci95'] is None or images < FEWEST else f' +- {entry["ci95"]:.4f}'
     return mean + interval + (f' ({", ".join(counts)})' if counts else '')
