@@ -154,7 +154,8 @@ def describe(table, seeds, command):
             f'Δ: to `{table.rows[0].name}`, with the 95 % confidence interval of the paired t-test over images, each '
             "image's values averaged over seeds first: it speaks of other images, not of other seeds. "
             f'{without}Parameters and '
-            f'GFLOP (forward, {FLOPS_SIZE} px, one image) of encoder and decoder; time of the updates and peak memory '
+            f'GFLOP (two FLOPs for a multiply-add; forward, {FLOPS_SIZE} px, one image) of encoder and decoder; time '
+            'of the updates and peak memory '
             f'of the slowest and the largest run.\n\n```bash\n{command}\n```')
 
 

@@ -8,6 +8,7 @@ from .evaluator import (
     write_results,
 )
 from .folders import compare_by_protocols, compare_folders
+from .interpolated import InterpolatedFrechetDistance
 from .latent_metrics import ActiveChannels, LatentChannels, LatentKL, LatentNoise
 from .metric import EvaluationBatch, Metric, UnfitPicture
 from .other_libraries import PictureFunction
@@ -26,17 +27,19 @@ from .set_distances import FrechetDistance, KernelDistance, PrecisionRecall
 from .spectrum import LatentSpectrum
 from .ssim import SSIM, ssim
 from .tables import format_protocols, format_table
+from .text import TextSimilarity
 from .whole_set import WholeSetMetric, WholeSetScore
 from .worst import describe_faults, describe_worst, worst_images
 
 __all__ = [
-    'ActiveChannels', 'EvaluationBatch', 'EvaluationSummary', 'FrechetDistance', 'KernelDistance', 'LPIPS',
-    'LatentChannels', 'LatentKL', 'LatentNoise', 'LatentSpectrum', 'Metric', 'NothingScored', 'PROTOCOLS', 'PSNR',
-    'PSNRByChannels', 'PictureFunction', 'PooledPSNR', 'PrecisionRecall', 'ReconstructionEvaluator',
-    'RotationEquivariance', 'SSIM', 'STLPIPS', 'ScaleEquivariance', 'UnfitPicture', 'WholeSetMetric',
-    'WholeSetScore', 'build_evaluation_data', 'check_scored', 'compare_by_protocols', 'compare_folders',
-    'describe_faults', 'describe_worst', 'evaluate', 'evaluate_protocols', 'format_protocols', 'format_table',
-    'psnr', 'reconstruct', 'ssim', 'worst_images', 'write_results',
+    'ActiveChannels', 'EvaluationBatch', 'EvaluationSummary', 'FrechetDistance', 'InterpolatedFrechetDistance',
+    'KernelDistance', 'LPIPS', 'LatentChannels', 'LatentKL', 'LatentNoise', 'LatentSpectrum', 'Metric',
+    'NothingScored', 'PROTOCOLS', 'PSNR', 'PSNRByChannels', 'PictureFunction', 'PooledPSNR', 'PrecisionRecall',
+    'ReconstructionEvaluator', 'RotationEquivariance', 'SSIM', 'STLPIPS', 'ScaleEquivariance', 'TextSimilarity',
+    'UnfitPicture', 'WholeSetMetric', 'WholeSetScore', 'build_evaluation_data', 'check_scored',
+    'compare_by_protocols', 'compare_folders', 'describe_faults', 'describe_worst', 'evaluate',
+    'evaluate_protocols', 'format_protocols', 'format_table', 'psnr', 'reconstruct', 'ssim', 'worst_images',
+    'write_results',
 ]
 
 

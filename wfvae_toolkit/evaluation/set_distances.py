@@ -29,7 +29,7 @@ PUBLISHED = 10_000  # images; published figures have 10,000 to 50,000, and fewer
 _NAMES = {'FID': ('inception',), 'KID': ('inception',), 'FDD': ('dinov2',)}
 
 
-class _FeatureMetric(WholeSetMetric):
+class FeatureMetric(WholeSetMetric):
     """Base of the metrics on features.
 
     Args:
@@ -72,7 +72,7 @@ class _FeatureMetric(WholeSetMetric):
 
 
 @METRICS.register_module()
-class FrechetDistance(_FeatureMetric):
+class FrechetDistance(FeatureMetric):
     """Fréchet distance between the features of all reconstructions and of all images: with InceptionV3, rFID.
 
     Its interval is a jackknife over 10 blocks of images, without repeats: images that are drawn repeatedly would have a
@@ -150,12 +150,9 @@ class FrechetDistance(_FeatureMetric):
         if self.reference is not None:
             notes += (f'reference of {real.count or "an unknown number of"} images'
                       + ('' if self.reference.facts else ', which does not say how it was made'),)
-        blocks = ()
-        if self.interval and made.count >= 2 * BLOCKS:
-            without = frechet_without_blocks(self.reference.moments if self.reference is not None else self.real,
-                                             self.made)
-            blocks = tuple(pseudo_values(value, without))
-        return WholeSetScore(value, block_interval(blocks), blocks, notes)
+        if not self.interval:
+            return WholeSetScore(value, notes=notes)
+        return with_interval(value, real if self.reference is not None else self.real, self.made, notes)
 
     def _moments(self, side):
         if self.interval:
@@ -164,7 +161,7 @@ class FrechetDistance(_FeatureMetric):
 
 
 @METRICS.register_module()
-class KernelDistance(_FeatureMetric):
+class KernelDistance(FeatureMetric):
     """Kernel distance between the features of reconstructions and images: with InceptionV3, KID.
 
     The mean over random subsets as torch-fidelity draws them, unbiased at any number of images. Its interval is the
@@ -216,7 +213,7 @@ class KernelDistance(_FeatureMetric):
 
 
 @METRICS.register_module()
-class PrecisionRecall(_FeatureMetric):
+class PrecisionRecall(FeatureMetric):
     """Columns ``precision`` and ``recall``: shares of the reconstructions and of the images that the other set covers.
 
     Args:
@@ -255,6 +252,20 @@ class PrecisionRecall(_FeatureMetric):
             notes = self.notes(count)[-1:] if count < PUBLISHED else ()
         return {name: WholeSetScore(value, notes=notes)
                 for name, value in zip(('precision', 'recall'), values, strict=True)}
+
+
+def with_interval(value, real, made, notes):
+    """A Fréchet distance with its jackknife's interval -> WholeSetScore.
+
+    Args:
+        value (float): the distance.
+        real (Tensor | Moments), made (Tensor): as of `frechet_without_blocks`.
+        notes (tuple[str]): to show beside it.
+    """
+    if len(made) < 2 * BLOCKS:
+        return WholeSetScore(value, notes=notes)
+    blocks = tuple(pseudo_values(value, frechet_without_blocks(real, made)))
+    return WholeSetScore(value, block_interval(blocks), blocks, notes)
 
 
 def _sums_on_device(rows):

@@ -44,10 +44,14 @@ class WholeSetMetric(nn.Module):
 
     Both are on the CPU in ``compute``, which every rank calls with the same state. Rows keep their type, so 50,000
     features of 2048 float32 values take 400 MB on each rank; sums of features and of their products take 34 MB.
+
+    Attributes:
+        autoencoder (nn.Module | None): in ``compute``, that of the batches; None on a rank that had no image.
     """
 
     higher_is_better: bool | dict | None
     description: str
+    autoencoder = None
 
     def __init__(self):
         super().__init__()
@@ -161,6 +165,7 @@ class StateRow(WholeSetRow):
     def reset(self):
         super().reset()
         self._sums, self._rows = {}, {}  # (weights, name) -> tensor; -> list of tensors on the CPU
+        self._autoencoders = {}  # weights -> the one of the batches
 
     def stage(self, weights_name, indices, batch):
         metric, device = self.metric.to(batch.target.device), batch.target.device
@@ -178,6 +183,7 @@ class StateRow(WholeSetRow):
                 self._sums[key] = self._sums[key] + tensor if key in self._sums else tensor
             for name, tensors in rows.items():
                 self._rows.setdefault((weights_name, name), []).extend(tensor.detach().cpu() for tensor in tensors)
+            self._autoencoders[weights_name] = batch.autoencoder
             self.note(weights_name, indices)
         return commit
 
@@ -206,7 +212,12 @@ class StateRow(WholeSetRow):
         for name in self.metric.row_names:
             mine = self._rows.get((weights_name, name))
             setattr(self.metric, name, concatenate_over_ranks(mine and torch.cat(mine))[flat.argsort()])
-        return self.metric.compute()
+        # Not a submodule of the metric: it belongs to the caller.
+        object.__setattr__(self.metric, 'autoencoder', self._autoencoders.get(weights_name))
+        try:
+            return self.metric.compute()
+        finally:
+            object.__setattr__(self.metric, 'autoencoder', None)
 
 
 def scores_of(name, result):
