@@ -101,7 +101,7 @@ def batches(values):
 # what the scripts compute, in double precision where they leave the choice
 
 def skimage_ssim(target, made, data_range):
-    """SSIM of each image over the valid region, which torchmetrics computed before version 1.5."""
+    """SSIM of each image over the valid region, which torchmetrics computed before version 1.4.2."""
     return [structural_similarity(*pair, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
                                   data_range=data_range, channel_axis=0)
             for pair in zip(target.double().numpy(), made.double().numpy(), strict=True)]

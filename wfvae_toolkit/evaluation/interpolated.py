@@ -16,13 +16,13 @@ CHUNK = 512  # latents at a time whose distances to all others are held
 
 
 def find_neighbours(latents, candidates, by_angle, generator=None):
-    """Each row's neighbour among the other rows, int64 (n,).
+    """Each row's neighbour among the other rows, int64 (n,) on the CPU.
 
     Of the ``candidates`` nearest rows one is drawn, with probability softmax(-d) of their mean squared differences d,
     as the paper's script does; with one candidate it is the nearest.
 
     Args:
-        latents (Tensor): (n, D) float32.
+        latents (Tensor): (n, D) float32, on any device.
         candidates (int): at most n - 1.
         by_angle (bool): nearest by cosine; else by squared distance.
         generator (torch.Generator): of the draws.
@@ -33,12 +33,12 @@ def find_neighbours(latents, candidates, by_angle, generator=None):
     for start in range(0, len(latents), CHUNK):
         rows = slice(start, start + CHUNK)
         distances = squares[rows, None] + squares - 2 * keys[rows] @ keys.T
-        own = torch.arange(start, start + len(distances))
+        own = torch.arange(start, start + len(distances), device=latents.device)
         distances[own - start, own] = torch.inf
         nearest = distances.topk(candidates, largest=False).indices
         differences = (latents[rows, None] - latents[nearest]).square().mean(2)
-        drawn = torch.multinomial(F.softmax(-differences, 1), 1, generator=generator)
-        found.append(nearest.gather(1, drawn)[:, 0])
+        drawn = torch.multinomial(F.softmax(-differences, 1).cpu(), 1, generator=generator)
+        found.append(nearest.cpu().gather(1, drawn)[:, 0])
     return torch.cat(found)
 
 
@@ -121,7 +121,8 @@ class InterpolatedFrechetDistance(FeatureMetric):
         if count < 2:
             return WholeSetScore(float('nan'), notes=('needs 2 images or more',))
         candidates = min(self.candidates, count - 1)
-        neighbours = find_neighbours(self.latents.flatten(1), candidates, self.spherical)
+        device = 'cpu' if self.autoencoder is None else next(self.autoencoder.parameters()).device
+        neighbours = find_neighbours(self.latents.flatten(1).to(device), candidates, self.spherical)
         notes = self.notes(count)
         if candidates < self.candidates:
             notes += (f'all {candidates} other images are candidates: fewer than {self.candidates}',)

@@ -101,7 +101,7 @@ def _torchmetrics_ssim(**settings):
     return dict(SSIM=dict(type='SSIM', border='reflect', **settings), SSIM_valid=dict(type='SSIM', **settings))
 
 
-_TORCHMETRICS = ('the script does not say which version of torchmetrics it had: SSIM is that of 1.5 and later (all '
+_TORCHMETRICS = ('the script does not say which version of torchmetrics it had: SSIM is that of 1.4.2 and later (all '
                  'pixels, reflected borders), SSIM_valid that of earlier ones (valid region)')
 _READING = ('files are read upright by their EXIF orientation, with alpha over white; the script reads them by '
             "Pillow's convert('RGB')")

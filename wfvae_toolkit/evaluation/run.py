@@ -1,7 +1,7 @@
 """One pass over a dataset: reconstruct and score, under one protocol or several."""
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -33,11 +33,11 @@ class Plan:
     Attributes:
         preparations (dict[str, callable | None]): by the name of the evaluator; see `preparations`. If all are None,
             the loader's own pipeline makes the pictures.
-        pipeline (str): one line on that pipeline.
+        pipeline (Sequence[dict] | None): of the protocol 'ours'; None: not known.
     """
 
     preparations: dict
-    pipeline: str = 'not stated'
+    pipeline: Sequence | None = None
 
     @property
     def collate(self):
@@ -52,7 +52,8 @@ class Plan:
             key = preparation and preparation.name
             found[key] = preparation
             members.setdefault(key, {})[name] = evaluator
-        return [View(found[key], of_one, self.pipeline if found[key] is None else found[key].description)
+        ours = 'not stated' if self.pipeline is None else describe_pipeline(self.pipeline)
+        return [View(found[key], of_one, ours if found[key] is None else found[key].description)
                 for key, of_one in members.items()]
 
 
@@ -65,7 +66,7 @@ def plan_preparations(evaluators, pipeline):
     if any(preparations.values()):
         ours = Pipeline(pipeline)
         preparations = {name: preparation or ours for name, preparation in preparations.items()}
-    return Plan(preparations, describe_pipeline(pipeline))
+    return Plan(preparations, pipeline)
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,9 @@ def build_evaluation_data(cfg, evaluators, say=None):
         evaluators (dict[str, ReconstructionEvaluator]): by name.
         say (callable): called with lines on files that are not used.
     """
+    dataset = cfg.get('dataset') if isinstance(cfg, dict) else None
     with located('val_dataloader.dataset'):
-        plan = plan_preparations(evaluators, cfg['dataset'].get('pipeline', ()))
+        plan = plan_preparations(evaluators, dataset.get('pipeline', ()) if isinstance(dataset, dict) else ())
     if plan.collate:
         cfg = {**cfg, 'dataset': {**cfg['dataset'], 'pipeline': []}}
     loader = build_dataloader(cfg, training=False, rank=distributed.rank(), world_size=distributed.world_size(),

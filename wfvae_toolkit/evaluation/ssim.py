@@ -152,7 +152,7 @@ class SSIM(Metric):
         values (tuple[float, float]): the range that the values of [0, 1] are mapped to first; it is the dynamic range
             too. Only the place of 0 in it changes the result: (0, 255) gives that of (0, 1), (-1, 1) does not.
         border (str): 'valid' averages over the pixels whose window lies in the image; 'reflect' continues the image by
-            reflection and averages over all pixels, as torchmetrics does from version 1.5 on.
+            reflection and averages over all pixels, as torchmetrics does from version 1.4.2 on.
 
     Raises:
         SettingError: a window that is even or below 3, a range whose end is not above its start, or another border.
