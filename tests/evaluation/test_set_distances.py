@@ -97,6 +97,7 @@ def test_features_are_computed_once_for_all_metrics(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings('ignore:This DataLoader will create')
 def test_fid_kid_and_precision_equal_torch_fidelity_s_of_saved_pictures(tmp_path):
     """Of 64 features, as 70 images do not give 2048 a covariance; random weights."""
     weights, count = str(save_random_inception(tmp_path / 'inception.pth')), 70
@@ -115,7 +116,7 @@ def test_fid_kid_and_precision_equal_torch_fidelity_s_of_saved_pictures(tmp_path
     expected = import_torch_fidelity('metrics').calculate_metrics(
         input1=str(folders[1]), input2=str(folders[0]), fid=True, kid=True, prc=True, cuda=False, verbose=False,
         feature_layer_fid='64', feature_layer_kid='64', feature_layer_prc='64', kid_subsets=10, kid_subset_size=40,
-        feature_extractor_weights_path=weights, cache=False, save_cpu_ram=True, batch_size=10)
+        feature_extractor='inception-v3-compat', feature_extractor_weights_path=weights, cache=False, batch_size=10)
     assert found['FID']['mean'] == pytest.approx(expected['frechet_inception_distance'], abs=1e-6)
     assert found['KID']['mean'] == pytest.approx(expected['kernel_inception_distance_mean'], abs=1e-6)
     for name in ('precision', 'recall'):

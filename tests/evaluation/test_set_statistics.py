@@ -114,7 +114,7 @@ def test_the_kernel_distance_equals_torch_fidelity_s():
     theirs = import_torch_fidelity('metric_kid')
     options = dict(kid_subsets=5, kid_subset_size=20, kid_kernel='poly', kid_kernel_poly_degree=3,
                    kid_kernel_poly_gamma=None, kid_kernel_poly_coef0=1.0, rng_seed=2020, verbose=False)
-    expected = theirs.kid_features_to_metric(real, made, **options)
+    expected = theirs.kid_features_to_metric(made, real, **options)
     assert mean_kernel_distance(real, made, 5, 20) == pytest.approx(expected[theirs.KEY_METRIC_KID_MEAN], abs=1e-9)
     expected = theirs.kernel_mmd(real.numpy(), made.numpy(), **options)
     assert kernel_distance(real, made) == pytest.approx(expected, abs=1e-9)

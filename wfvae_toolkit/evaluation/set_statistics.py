@@ -113,12 +113,12 @@ def kernel_distance(real, made):
 
 
 def mean_kernel_distance(real, made, subsets, size, seed=2020):
-    """Mean kernel distance of random subsets of ``size`` rows, drawn as torch-fidelity draws them."""
+    """Mean kernel distance of random subsets of ``size`` rows; torch-fidelity's, which draws the made ones first."""
     generator = np.random.RandomState(seed)  # noqa: NPY002, torch-fidelity's own, for the same subsets
     found = []
     for _ in range(subsets):
-        rows = [torch.from_numpy(generator.choice(len(side), size, replace=False)) for side in (real, made)]
-        found.append(kernel_distance(real[rows[0]], made[rows[1]]))
+        of_made, of_real = (torch.from_numpy(generator.choice(len(side), size, replace=False)) for side in (made, real))
+        found.append(kernel_distance(real[of_real], made[of_made]))
     return sum(found) / len(found)
 
 
