@@ -98,7 +98,7 @@ class FrechetDistance(FeatureMetric):
     def __init__(self, features='inception', weights: str | None = None, layer: str | None = None,
                  reference: str | None = None, interval=True):
         super().__init__(features, weights, layer)
-        self.interval = interval
+        self.interval, self.facts = interval, {}
         self.path = None if reference is None else Path(reference).expanduser()
         self.reference = ReferenceStatistics.read(self.path, self.network.width) if (
             self.path is not None and self.path.is_file()) else None
