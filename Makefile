@@ -32,7 +32,7 @@ FINISH = true
 	fi
 	@echo 'env: installing the packages of requirements/ into $* (minutes the first time)'
 	@touch $*/.unfinished; trap 'exit 130' HUP INT TERM; \
-		$*/bin/python -m pip install -qq -e '.[demo,diffusers,onnx,parquet,zoo,tests,lint]' -c $(CONSTRAINTS) && $(FINISH); \
+		$*/bin/python -m pip install -qq -e '.[demo,diffusers,fid,onnx,parquet,zoo,tests,lint]' -c $(CONSTRAINTS) && $(FINISH); \
 		status=$$?; rm -f $*/.unfinished; exit $$status
 	@touch $@
 

@@ -165,6 +165,17 @@ def photos(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope='session', autouse=True)
+def no_downloads():
+    """Weights that are not here stay missing, with a network or without."""
+    def refuse(url, *arguments, **options):
+        raise OSError(f'tests download nothing: {url}')
+
+    former, torch.hub.download_url_to_file = torch.hub.download_url_to_file, refuse
+    yield
+    torch.hub.download_url_to_file = former
+
+
 @pytest.fixture(scope='session')
 def tool():
     """'train' -> main() of tools/train.py, called in this process with a list of arguments."""

@@ -1,6 +1,7 @@
 """Small functions and classes that tests of several folders need."""
 
 import importlib.util
+import io
 import itertools
 import os
 from pathlib import Path
@@ -44,6 +45,32 @@ class TouchesAFile:
 
     def __reduce__(self):
         return os.mknod, (self.path,)
+
+
+class TinyFeatures(torch.nn.Module):
+    """Six numbers of a uint8 image, for distances of sets: a fixed mixture of its 2x2 mean colours."""
+
+    def forward(self, images):
+        coarse = torch.nn.functional.adaptive_avg_pool2d(images.double() / 255, 2).flatten(1)
+        return coarse @ noise(12, 6, dtype=torch.float64)
+
+
+def save_random_inception(path):
+    """Write random weights of FID's InceptionV3; returns the path."""
+    from wfvae_toolkit.utils.torchvision_shim import import_torch_fidelity
+
+    class Blank(import_torch_fidelity('feature_extractor_inceptionv3').FeatureExtractorInceptionV3):
+        def load_state_dict(self, state):
+            assert state == {}
+
+    empty = io.BytesIO()
+    torch.save({}, empty)
+    empty.seek(0)
+    torch.manual_seed(0)
+    state = Blank('blank', ['2048'], feature_extractor_weights_path=empty).state_dict()
+    # Wide enough to keep the scale of the maps through all layers.
+    torch.save({name: value * 3 if name.endswith('conv.weight') else value for name, value in state.items()}, path)
+    return path
 
 
 def build_small(seed=0, **settings):

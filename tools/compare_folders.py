@@ -4,7 +4,13 @@ import argparse
 import sys
 from pathlib import Path
 
-from wfvae_toolkit.utils.options import add_device_argument, add_image_arguments, add_launcher_argument, friendly_errors
+from wfvae_toolkit.utils.options import (
+    add_device_argument,
+    add_image_arguments,
+    add_launcher_argument,
+    add_protocol_argument,
+    friendly_errors,
+)
 
 
 def parse_arguments(arguments=None):
@@ -14,6 +20,7 @@ def parse_arguments(arguments=None):
     parser.add_argument('reconstructed', metavar='RECONSTRUCTED', help='the folder of the reconstructions')
     parser.add_argument('--metrics', metavar='CONFIG', default='wfvae_toolkit::_base_/runtime.py',
                         help='config whose val_evaluator is used (default: %(default)s)')
+    add_protocol_argument(parser)
     parser.add_argument('--work-dir', metavar='DIR',
                         help='write summary.json, metrics.csv, pictures and a report there')
     add_device_argument(parser)
@@ -37,34 +44,28 @@ def main(arguments=None):
     evaluator_cfg = load_config(options.metrics).val_evaluator
     with distributed.process_group(options.launcher, options.device):
         from wfvae_toolkit.datasets import fixed_pipeline
-        from wfvae_toolkit.evaluation import (
-            compare_folders,
-            describe_faults,
-            describe_worst,
-            format_table,
-            write_results,
-        )
-        from wfvae_toolkit.registry import EVALUATORS
+        from wfvae_toolkit.evaluation import compare_by_protocols, describe_faults, write_results
+        from wfvae_toolkit.evaluation.checkpoint import build_evaluators, folders_of
+        from wfvae_toolkit.evaluation.tables import print_results
         from wfvae_toolkit.report import write_report
         from wfvae_toolkit.utils.device import find_device
 
-        summary = compare_folders(
-            options.real, options.reconstructed, EVALUATORS.build(evaluator_cfg),
-            find_device(options.device), fixed_pipeline(options.resolution, options.crop),
-            options.max_images, options.allow_unmatched, options.workers, options.convert_to_srgb,
-            work_dir)
-        faults = describe_faults(summary)
+        evaluators = build_evaluators(evaluator_cfg, options.protocol, options.resolution, options.crop)
+        places = work_dir and folders_of(work_dir, evaluators)
+        summaries = compare_by_protocols(
+            options.real, options.reconstructed, evaluators, find_device(options.device),
+            fixed_pipeline(options.resolution, options.crop), options.max_images, options.allow_unmatched,
+            options.workers, options.convert_to_srgb, places)
         if distributed.is_main():
-            print('\n'.join([format_table(summary), *describe_worst(summary)]))
-            for line in faults:
-                print(line, file=sys.stderr)
-            if work_dir:
-                write_results(summary, work_dir)
-                print(f'\nwritten to {work_dir}/: summary.json, metrics.csv, pictures/')
-                print(f'report: {write_report([work_dir])}')
-    if summary.skipped and not options.skip_bad:
-        sys.exit(f'{len(summary.skipped)} pairs could not be scored; --skip-bad accepts that')
-    if faults and not options.skip_bad:
+            for name, summary in summaries.items() if places else ():
+                write_results(summary, places[name])
+            print_results(summaries, places)
+            if places:
+                print(f'report: {write_report(list(places.values()), work_dir / "report")}')
+    skipped = sum(len(summary.skipped) for summary in summaries.values())
+    if skipped and not options.skip_bad:
+        sys.exit(f'{skipped} pairs could not be scored; --skip-bad accepts that')
+    if any(map(describe_faults, summaries.values())) and not options.skip_bad:
         sys.exit('some scores are not numbers; --skip-bad accepts that')
 
 

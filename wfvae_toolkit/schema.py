@@ -92,7 +92,8 @@ _VALIDATION = ('val_dataloader', 'val_cfg', 'val_evaluator')
 
 # Names of parameters that hold parts, in the parts of every registry.
 _METRIC = Part(registries.METRICS, {'optional': Value((SWITCH,), False),
-                                    'higher_is_better': Value((SWITCH, dict, NONE))})
+                                    'higher_is_better': Value((SWITCH, dict, NONE)),
+                                    'pixels': Value((TEXT, NONE)), 'mean_of_batches': Value((WHOLE, NONE))})
 _SOURCE = Fields({'weight': Value((NUMBER,), REQUIRED, 1.0), 'dataset': _DATASET},
                  'dict(weight=1.0, dataset=dict(type=...)), or None')
 _LOSS = Part(registries.LOSSES, {'balance': Value((LIST, tuple), ()), 'balance_at': Value((TEXT, NONE)),

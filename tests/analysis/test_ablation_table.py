@@ -124,6 +124,22 @@ def test_a_score_of_the_whole_set_has_a_difference_and_no_interval(study):
     assert 'A Δ without an interval is that of a score of the whole set.' in describe(table, [0, 1], 'command')
 
 
+def test_a_score_of_the_whole_set_with_blocks_is_paired_by_them(study):
+    """Blocks differ by much, and the two configs by 1 in each of them."""
+    runs, _ = study
+    for run in runs:
+        path = run.folder / 'evaluation/summary.json'
+        summary = json.loads(path.read_text())
+        gain = {'base': 0.0, 'better': -1.0}[run.name]
+        blocks = [5.0 * block + gain + 0.1 * (block % 2) * gain + run.seed for block in range(10)]
+        summary['metrics']['FD'] = {'higher_is_better': False, 'mean': 30.0 + gain + run.seed, 'blocks': blocks}
+        path.write_text(json.dumps(summary))
+    score = collect(runs, SIZES).rows[1].scores['FD']
+    assert score.difference == pytest.approx(-1.0)
+    expected = stats.sem([-1.0 - 0.1 * (block % 2) for block in range(10)]) * stats.t.ppf(0.975, 9)
+    assert score.ci95 == pytest.approx(expected)
+
+
 def test_an_interval_needs_five_images(make_runs):
     table = collect(make_runs({(name, 0): [20.0, 21.0, 22.5, 23.0 + gain] for name, gain in (
         ('base', 0.0), ('better', 0.2))}), SIZES)

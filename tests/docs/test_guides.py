@@ -11,7 +11,7 @@ from wfvae_toolkit.datasets.demo import make_demo_data
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ['add_a_loss.md', 'add_a_discriminator.md', 'latent_transforms.md', 'my_pictures_have.md', 'recipes.md',
-         'finetune_your_vae.md']
+         'finetune_your_vae.md', 'which_number.md']
 NUMBER = re.compile(r'\b[0-9a-f]{16}\b|(?<![A-Za-z_])-?\d[\d.:]*(e[+-]?\d+)?')  # or a digest of weights
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from wfvae_toolkit.registry import DATASETS
+from wfvae_toolkit.registry import DATASETS, EVALUATORS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -75,3 +75,12 @@ def test_the_settings_on_the_data_page_exist():
     for cfg in datasets:
         settings = inspect.signature(DATASETS.get(cfg['type'])).parameters
         assert cfg.keys() - {'type'} <= settings.keys(), cfg['type']
+
+
+@pytest.mark.parametrize('page', ['evaluation.md', 'latent_metrics.md'])
+def test_the_rows_on_pages_about_metrics_can_be_built(page):
+    """What needs weights is an optional row there, and is listed."""
+    names = {}
+    exec(blocks(page, 'python')[0][1], names)
+    evaluator = EVALUATORS.build(dict(type='ReconstructionEvaluator', **names['val_evaluator']))
+    assert evaluator.metrics.keys() | evaluator.not_computed.keys() == names['val_evaluator']['metrics'].keys()

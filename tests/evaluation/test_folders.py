@@ -8,9 +8,11 @@ from PIL import Image
 
 from tests.datasets.odd_files import display_p3
 from wfvae_toolkit.datasets import fixed_pipeline
+from wfvae_toolkit.datasets.preparations import ADMCrop
 from wfvae_toolkit.evaluation import (
     NothingScored,
     ReconstructionEvaluator,
+    compare_by_protocols,
     compare_folders,
     describe_worst,
     worst_images,
@@ -46,6 +48,27 @@ def test_the_tool_takes_the_metrics_of_a_config(folders, tool, tmp_path, capsys)
     assert re.search(r'^PSNR ↑ +\d+\.\d+$', table, re.MULTILINE)
     assert re.search(r'^pooled ↑ +\d+\.\d+ \(whole set of 2\)$', table, re.MULTILINE)
     assert 'SSIM' not in table
+
+
+def test_protocols_make_the_squares_of_both_folders(folders, tool, tmp_path, capsys):
+    """Reconstructions that have the size already stay as they are."""
+    summaries = compare_by_protocols(*folders, {name: ReconstructionEvaluator(
+        dict(PSNR=dict(type='PSNR')), protocol=name, resolution=22) for name in ('rae', 'va-vae')}, torch.device('cpu'))
+    assert summaries['rae'].protocol['pipeline'].endswith('to 22 px')
+    assert 'clipped and rounded to 8 bits before' in summaries['va-vae'].protocol['reconstructions']
+    assert summaries['rae'].metrics['PSNR']['mean'] != summaries['va-vae'].metrics['PSNR']['mean']
+    squares = tmp_path / 'squares'
+    for made in folders[1].rglob('*.png'):
+        place = squares / made.relative_to(folders[1])
+        place.parent.mkdir(parents=True, exist_ok=True)
+        pixels, _ = ADMCrop(22)(Image.open(made))
+        Image.fromarray(((pixels + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()).save(place)
+    tool('compare_folders')(folders[0], squares, '--protocol', 'rae', 'dc-ae', '--resolution', 22, '--workers', 0,
+                            '--work-dir', tmp_path / 'out')
+    found = json.loads((tmp_path / 'out/rae/summary.json').read_text())
+    assert found['metrics']['PSNR']['mean'] == pytest.approx(summaries['rae'].metrics['PSNR']['mean'], abs=1e-9)
+    assert (tmp_path / 'out/dc-ae/pictures/a.png').is_file()
+    assert re.search(r'^metric +rae +dc-ae$', capsys.readouterr().out, re.MULTILINE)
 
 
 def test_pairs_agree_with_scikit_image(folders):

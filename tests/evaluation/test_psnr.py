@@ -8,7 +8,7 @@ import torch
 from skimage import data
 from skimage.metrics import peak_signal_noise_ratio
 
-from wfvae_toolkit.evaluation import psnr
+from wfvae_toolkit.evaluation import PSNR, psnr
 
 REFERENCE = json.loads((Path(__file__).parents[1] / 'data' / 'metrics.json').read_text())
 
@@ -38,3 +38,11 @@ def test_a_constant_error_of_a_tenth_is_20_db():
 
 def test_identical_images_are_infinite():
     assert psnr(torch.ones(2, 3, 8, 8), torch.ones(2, 3, 8, 8)).tolist() == [math.inf, math.inf]
+
+
+def test_a_least_error_bounds_the_psnr():
+    images = torch.zeros(2, 3, 4, 4)
+    assert psnr(images, images, 1e-10).tolist() == pytest.approx([100.0, 100.0])
+    assert psnr(images, images + 0.1, 1e-10).tolist() == pytest.approx(psnr(images, images + 0.1).tolist())
+    with pytest.raises(ValueError, match='least_error=-1'):
+        PSNR(least_error=-1)

@@ -8,7 +8,8 @@ import torch
 from skimage import data
 from skimage.metrics import structural_similarity
 
-from wfvae_toolkit.evaluation import ssim
+from wfvae_toolkit.evaluation import SSIM, EvaluationBatch, ssim
+from wfvae_toolkit.evaluation.ssim import Window
 
 REFERENCE = json.loads((Path(__file__).parents[1] / 'data' / 'metrics.json').read_text())
 
@@ -35,6 +36,29 @@ def test_equals_scikit_image_per_image(size):
     assert measured.tolist() == pytest.approx(expected, abs=1e-10)
 
 
+@pytest.mark.parametrize(('size', 'uniform'), [((11, 40), 7), ((37, 23), 11)])
+def test_scikit_image_s_defaults_and_another_place_of_zero(size, uniform):
+    target, reconstruction = torch.rand(2, 2, 3, *size, generator=torch.Generator().manual_seed(0)).double()
+    expected = [structural_similarity(a.numpy(), b.numpy(), win_size=uniform, data_range=1.0, channel_axis=0)
+                for a, b in zip(target, reconstruction, strict=True)]
+    assert ssim(reconstruction, target, Window(uniform, True)).tolist() == pytest.approx(expected, abs=1e-12)
+    expected = [structural_similarity(2 * a.numpy() - 1, 2 * b.numpy() - 1, win_size=uniform, data_range=2.0,
+                                      use_sample_covariance=False, channel_axis=0)
+                for a, b in zip(target, reconstruction, strict=True)]
+    moved = SSIM(uniform_window=uniform, values=(-1, 1))
+    batch = EvaluationBatch(target, reconstruction)
+    assert moved.measure(batch).tolist() == pytest.approx(expected, abs=1e-12)
+    assert (SSIM(uniform_window=uniform, values=(0, 255)).measure(batch) - moved.measure(batch)).abs().min() > 1e-3
+
+
+@pytest.mark.parametrize(('settings', 'message'), [
+    (dict(uniform_window=4), 'uniform_window=4; an odd number of px from 3'), (dict(values=(1, 1)), r'values=\(1, 1\)'),
+    (dict(border='zero'), "border='zero'; use one of valid, reflect")])
+def test_a_setting_that_cannot_be_is_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        SSIM(**settings)
+
+
 def test_identical_images_score_one():
     image = torch.rand(2, 3, 20, 20, generator=torch.Generator().manual_seed(0))
     assert ssim(image, image).tolist() == pytest.approx([1, 1], abs=1e-12)
@@ -53,12 +77,13 @@ def test_too_small_names_the_minimum():
 
 
 @pytest.mark.parametrize('size', [(11, 12), (300, 40), (266, 11)])
-def test_both_ways_are_equal(size, monkeypatch):
+@pytest.mark.parametrize('window', [Window(), Window(7, True, -0.5), Window(reflect=True)])
+def test_both_ways_are_equal(size, window, monkeypatch):
     """OpenCV's filter in strips of 256 rows; matrix products where there is no OpenCV, and on a GPU."""
     target, reconstruction = torch.rand(2, 2, 3, *size, generator=torch.Generator().manual_seed(0))
-    strips = ssim(reconstruction, target)
+    strips = ssim(reconstruction, target, window)
     monkeypatch.setattr(sys.modules[ssim.__module__], 'cv2', None)
-    assert torch.allclose(ssim(reconstruction, target), strips, rtol=0, atol=1e-14)
+    assert torch.allclose(ssim(reconstruction, target, window), strips, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize('size', [(1, 3, 300, 20), (2, 3, 280, 20)])

@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -74,3 +75,23 @@ def test_settings_are_named_by_dotted_keys():
 def test_settings_that_differ_and_those_that_one_lacks():
     first, second = {'a': 1, 'b': (1, 2), 'c': {'d': math.inf}}, {'a': 2, 'b': [1, 2], 'c': {}}
     assert differing_settings([first, second]) == [('a', ['1', '2']), ('c.d', ['inf', None]), ('c', [None, '{}'])]
+
+
+def test_scores_of_whole_sets_are_paired_by_blocks(tmp_path):
+    entries = []
+    for name, gain in (('first', 0.0), ('second', -1.0)):
+        folder = make_evaluation(tmp_path / name, NAMES)
+        summary = json.loads((folder / 'summary.json').read_text())
+        blocks = [5.0 * block + gain * (1 + 0.1 * (block % 2)) for block in range(10)]
+        entry = {'mean': 30.0 + gain, 'ci95': 9.0, 'infinite': 0, 'nan': 0, 'higher_is_better': False, 'images': 12}
+        summary['metrics'] |= {'FD': {**entry, 'blocks': blocks, 'notes': ['few']}, 'pooled': entry}
+        (folder / 'summary.json').write_text(json.dumps(summary))
+        entries += read_entries([folder])
+    results = {result['metric']: result for result in compare_entries(*entries)}
+    assert (results['FD']['mean'], results['FD']['verdict'], results['FD']['images']) == (-1.0, 'better', 12)
+    assert 0 < results['FD']['ci95'] < 0.1
+    assert (results['pooled']['mean'], results['pooled']['ci95']) == (-1.0, None)
+    assert results['pooled']['verdict'] == 'one number for all images: no interval'
+    entries[1].evaluation.rows.pop(NAMES[0])
+    assert {result['metric']: result for result in compare_entries(*entries)}['FD']['verdict'] == (
+        'scored on other images')

@@ -39,6 +39,16 @@ def test_several_sizes_are_an_entry_each(tmp_path):
     assert [entry.label for entry in read_entries([run])] == ['demo/64px', 'demo/256px']
 
 
+def test_several_protocols_are_an_entry_each(tmp_path):
+    run = make_run(tmp_path / 'demo')
+    for place in ('ours', 'va-vae', 'pictures'):
+        make_evaluation(run / f'evaluation/{place}', NAMES)
+    assert [entry.label for entry in read_entries([run])] == ['demo/ours', 'demo/va-vae']
+    for size in (64, 256):
+        make_evaluation(tmp_path / f'scores/{size}px/rae', NAMES)
+    assert [entry.label for entry in read_entries([tmp_path / 'scores'])] == ['scores/64px/rae', 'scores/256px/rae']
+
+
 def test_an_ablation_is_all_its_runs(tmp_path):
     for name, seed in [('base', 0), ('base', 1), ('wide', 0)]:
         run = make_run(tmp_path / f'study/{name}/seed_{seed}')

@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -108,6 +109,36 @@ def test_each_resolution_has_a_folder(score, run):
     assert results['16px']['metrics']['PSNR'] != results['24px']['metrics']['PSNR']
     with Image.open(folder / '24px/pictures/01.png') as picture:
         assert picture.size == (3 * 24 + 2 * 4, 24)
+
+
+def test_several_protocols_have_a_folder_each_and_one_table(score, run, capsys):
+    folder = score(run / 'iter_2.pth', '--protocol', 'ours', 'rae', 'ldm', '--resolution', 16, **{
+        'val_evaluator.metrics.pooled': dict(type='PooledPSNR')})
+    summaries = {name: read(folder / name)[0] for name in ('ours', 'rae', 'ldm')}
+    assert [summary['protocol']['protocol'] for summary in summaries.values()] == ['ours', 'rae', 'ldm']
+    assert summaries['ours']['protocol']['pipeline'] == 'ResizeShortSide(size=16), CenterCrop(size=16)'
+    assert summaries['rae']['protocol']['pipeline'].startswith('ADM centre crop')
+    assert summaries['ldm']['protocol']['latent'].startswith('a sample of the posterior')
+    assert all('pooled' in summary['metrics'] for summary in summaries.values())
+    for name in summaries:
+        with Image.open(folder / name / 'pictures/01.png') as picture:
+            assert picture.size == (3 * 16 + 2 * 4, 16)
+    printed = capsys.readouterr().out
+    assert re.search(r'^metric +ours +rae +ldm$', printed, re.MULTILINE)
+    assert 'rae: RAE (arXiv 2510.11690)' in printed
+    # Alone, each has the same numbers.
+    alone = read(score(run / 'iter_2.pth', '--resolution', 16))[0]
+    ours = summaries['ours']['metrics'].items()
+    assert alone['metrics'] == {name: entry for name, entry in ours if 'pooled' not in name}
+    assert read(score(run / 'iter_2.pth', '--protocol', 'rae', '--resolution', 16))[0]['metrics']['PSNR'] == (
+        summaries['rae']['metrics']['PSNR'])
+
+
+def test_a_config_may_name_the_protocol(score, run):
+    summary = read(score(run / 'iter_2.pth', **{'val_evaluator.protocol': 'dc-ae', 'val_evaluator.resolution': 16}))[0]
+    assert summary['protocol']['protocol'] == 'dc-ae'
+    with pytest.raises(SystemExit, match='--crop 16: the protocol dc-ae crops its own squares'):
+        score(run / 'iter_2.pth', '--crop', 16, **{'val_evaluator.protocol': 'dc-ae'})
 
 
 def test_crop_alone_resizes_nothing(score, run, photos):

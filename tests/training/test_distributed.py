@@ -139,6 +139,26 @@ def test_two_ranks_evaluate_like_one_process(runs, tool, launch, validation, tmp
     assert pictures[0] == pictures[1]
 
 
+@pytest.mark.slow
+def test_two_ranks_score_protocols_and_sets_like_one_process(runs, tool, launch, validation, tmp_path):
+    features = "features='stlpips-alex')"
+    options = [f'val_dataloader.dataset.data_root={validation}', *(
+        f"val_evaluator.metrics.{name}=dict(type='{kind}', {features}" for name, kind in (
+            ('FD', 'FrechetDistance'), ('KD', 'KernelDistance'), ('PR', 'PrecisionRecall'),
+            ('between', 'InterpolatedFrechetDistance')))]
+    arguments = [TINY, runs / 'two' / f'iter_{LENGTH}.pth']
+    more = ['--no-report', '--pictures', 0, '--protocol', 'ours', 'va-vae', 'rae', '--resolution', 32, '--cfg-options']
+    launch('tools/dist_test.sh', *arguments, 2, '--work-dir', tmp_path / 'two', *more, *options)
+    tool('test')(*arguments, '--work-dir', tmp_path / 'one', *more, *options)
+    for name in ('ours', 'va-vae', 'rae'):
+        one, two = (json.loads((tmp_path / run / name / 'summary.json').read_text()) for run in ('one', 'two'))
+        assert one['metrics'].keys() == two['metrics'].keys()
+        assert {'PSNR', 'FD', 'KD', 'PR.precision', 'between', 'raw/between'} <= one['metrics'].keys()
+        for column, entry in one['metrics'].items():
+            assert two['metrics'][column]['mean'] == pytest.approx(entry['mean'], rel=1e-6, abs=1e-6), (name, column)
+            assert two['metrics'][column].get('images') == entry.get('images')
+
+
 def test_validation_in_training_counts_every_image_once(runs, tool, validation, tmp_path):
     tool('test')(TINY, runs / 'two', '--work-dir', tmp_path, '--cfg-options',
                  f'val_dataloader.dataset.data_root={validation}')

@@ -104,3 +104,15 @@ def test_of_several_ranks_the_one_at_fault_is_named(monkeypatch):
     terms = ['gradient_norm/autoencoder', 'perceptual', 'gradient_norm/autoencoder']
     monkeypatch.setattr(loops.distributed, 'is_distributed', lambda: True)
     assert loops._first_of_ranks(terms) == 'perceptual on rank 1'
+
+
+@pytest.mark.slow
+def test_a_run_is_validated_by_a_protocol_and_keeps_the_best_by_a_distance_of_sets(train, tmp_path):
+    train('tiny', tmp_path, **{**BASE, 'train_cfg.max_iters': 2, 'train_cfg.val_interval': 1,
+                               'val_evaluator.protocol': 'rae', 'val_evaluator.resolution': 24,
+                               'val_evaluator.metrics.FD': dict(type='FrechetDistance', features='stlpips-alex'),
+                               'default_hooks.checkpoint.save_best': 'FD'})
+    rows = read_csv(tmp_path / 'val.csv')
+    assert all(float(row[name]) > 0 for row in rows for name in ('PSNR', 'SSIM_valid', 'FD', 'raw/FD'))
+    best = min(rows, key=lambda row: float(row['FD']))
+    assert load_training_checkpoint(tmp_path / 'best_FD.pth')['meta']['iteration'] == int(best['iteration'])

@@ -7,8 +7,8 @@ import statistics as stdlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from wfvae_toolkit.evaluation.evaluator import ARROWS
 from wfvae_toolkit.evaluation.statistics import FEWEST, paired_difference, statistics
+from wfvae_toolkit.evaluation.tables import ARROWS
 from wfvae_toolkit.utils.config import load_config
 from wfvae_toolkit.utils.errors import SettingError, UserError
 from wfvae_toolkit.utils.files import atomic_write
@@ -88,11 +88,11 @@ def collect(runs, sizes):
     Raises:
         SettingError: two runs were scored on different images.
     """
-    values, directions, paths = {}, {}, None
+    values, blocks, directions, paths = {}, {}, {}, None
     for run in runs:
         if run.finished():
-            measured, found, found_paths = _read_scores(run.folder / 'evaluation')
-            values[run.name, run.seed] = measured
+            measured, found_blocks, found, found_paths = _read_scores(run.folder / 'evaluation')
+            values[run.name, run.seed], blocks[run.name, run.seed] = measured, found_blocks
             directions |= found
             if paths not in (None, found_paths):
                 raise SettingError(f'{run.label}: its images differ from those of the runs before it')
@@ -101,7 +101,7 @@ def collect(runs, sizes):
     rows = [_row([run for run in runs if run.name == name], sizes[name]) for name in names]
     for row in rows:
         for metric in directions:
-            score = _score(values, metric, row, rows[0])
+            score = _score(values, blocks, metric, row, rows[0])
             if score is not None:
                 row.scores[metric] = score
     return Table(rows, directions, len(paths or ()))
@@ -154,7 +154,8 @@ def describe(table, seeds, command):
             f'Δ: to `{table.rows[0].name}`, with the 95 % confidence interval of the paired t-test over images, each '
             "image's values averaged over seeds first: it speaks of other images, not of other seeds. "
             f'{without}Parameters and '
-            f'GFLOP (forward, {FLOPS_SIZE} px, one image) of encoder and decoder; time of the updates and peak memory '
+            f'GFLOP (two FLOPs for a multiply-add; forward, {FLOPS_SIZE} px, one image) of encoder and decoder; time '
+            'of the updates and peak memory '
             f'of the slowest and the largest run.\n\n```bash\n{command}\n```')
 
 
@@ -170,10 +171,11 @@ def fill(path, text):
 
 
 def _read_scores(folder):
-    """{metric: {path: value}}, {metric: higher_is_better} and the paths, of the weights that a user gets.
+    """{metric: {path: value}}, {metric: {block: value}}, {metric: higher_is_better} and the paths, of the weights that
+    a user gets.
 
-    A metric of the whole set has one value, under the path ''; NaN where it has none. So its difference between two
-    configs has no interval over images.
+    A metric of the whole set has one value, under the path ''; NaN where it has none. Its difference between two
+    configs has an interval if it has a value for each block of images.
     """
     summary = json.loads((folder / 'summary.json').read_text(encoding='utf-8'))
     entries = {name: entry for name, entry in summary['metrics'].items() if '/' not in name}
@@ -181,7 +183,8 @@ def _read_scores(folder):
         rows = list(csv.DictReader(file))
     measured = {name: {row['path']: float(row[name]) for row in rows} if name in rows[0] else
                 {'': math.nan if entry['mean'] is None else entry['mean']} for name, entry in entries.items()}
-    return (measured, {name: entry['higher_is_better'] for name, entry in entries.items()},
+    blocks = {name: dict(enumerate(entry['blocks'])) for name, entry in entries.items() if entry.get('blocks')}
+    return (measured, blocks, {name: entry['higher_is_better'] for name, entry in entries.items()},
             [row['path'] for row in rows])
 
 
@@ -195,7 +198,7 @@ def _row(runs, size):
     return row
 
 
-def _score(values, metric, row, first):
+def _score(values, blocks, metric, row, first):
     means = [statistics(values[row.name, seed][metric].values())['mean'] for seed in row.seeds
              if metric in values[row.name, seed]]
     if not means or None in means:
@@ -208,11 +211,14 @@ def _score(values, metric, row, first):
         score.difference = difference['mean']
         if len(values[row.name, both[0]][metric]) >= FEWEST:
             score.ci95 = difference['ci95']
+        elif all(metric in blocks[name, seed] for name in (first.name, row.name) for seed in both):
+            score.ci95 = paired_difference(_over_seeds(blocks, first.name, metric, both),
+                                           _over_seeds(blocks, row.name, metric, both))['ci95']
     return score
 
 
 def _over_seeds(values, name, metric, seeds):
-    """One value an image, in the order of the first seed's."""
+    """One value an image, or a block, in the order of the first seed's."""
     of_seeds = [values[name, seed][metric] for seed in seeds]
     return [stdlib.fmean(measured[path] for measured in of_seeds) for path in of_seeds[0]]
 

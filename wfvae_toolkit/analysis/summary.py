@@ -57,6 +57,7 @@ def format_summary(summary):
     compression = 3 * summary.size**2 / torch.Size(summary.latent_shape).numel()
     lines += ['', f'{summary.size}x{summary.size} px, one image: encoder {summary.encoder_flops / 1e9:.1f} GFLOP, '
                   f'decoder {summary.decoder_flops / 1e9:.1f} GFLOP',
+              'two FLOPs for a multiply-add; published GFLOPs often count one, such as those of SD-VAE',
               f'latent {"x".join(map(str, summary.latent_shape))} (f{summary.downsample_factor}), '
               f'{compression:g} image values a latent value']
     return '\n'.join(lines)

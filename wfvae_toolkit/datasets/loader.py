@@ -28,7 +28,8 @@ class Batch:
     A file that cannot be used has no row, and is listed in ``bad``.
     """
 
-    images: torch.Tensor | list[torch.Tensor]  # uint8: (B, 3, H, W); in evaluation a list of (3, H, W)
+    # uint8 (B, 3, H, W); in evaluation a list of (3, H, W), uint8 or, prepared by a protocol, float32 in [-1, 1]
+    images: torch.Tensor | list[torch.Tensor]
     paths: list[str]
     indices: list[int]
     positions: list[int]
@@ -144,7 +145,7 @@ class LoaderSettings:
                 raise SettingError(f'{name}={value!r}: True or False')
 
 
-def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1, say=None):
+def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1, say=None, collate=None):
     """DataLoader of one rank: dataset, sampler and workers.
 
     In training the loader never ends. To resume, call ``loader.sampler.set_position(consumed)`` before iterating. In
@@ -157,6 +158,7 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1, say=None):
         seed (int): decides order and augmentation in training.
         rank, world_size (int): this process, and the number of processes that share the samples.
         say (callable): called with lines on files that are not used; see `say_remarks`.
+        collate (callable): list of `Sample` -> what the loader gives; None: a `Batch`. It runs in the workers.
 
     Raises:
         UnknownSetting: a setting is unknown or missing.
@@ -181,24 +183,26 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1, say=None):
                    'timeout': settings.timeout_s}
     # Without a generator of its own the loader would draw seeds for its workers from the global one.
     return WatchedLoader(dataset, settings.batch_size, sampler=sampler, num_workers=settings.num_workers,
-                         collate_fn=collate_training if training else collate_evaluation,
+                         collate_fn=collate or (collate_training if training else collate_evaluation),
                          pin_memory=settings.pin_memory and pins_memory(default_device()),
                          generator=torch.Generator().manual_seed(seed), **workers)
 
 
-def load_batches(dataset, batches, num_workers=0):
+def load_batches(dataset, batches, num_workers=0, collate=None):
     """Loader of given batches, for evaluation: bad files are reported in their `Batch`, and not replaced.
 
     Args:
         dataset (ImageDataset): its ``prepare_evaluation`` is called.
         batches (iterable of list of `SampleKey` or int): has a length; such as a `BlockSampler`.
         num_workers (int): 0 reads in the main process.
+        collate (callable): see `build_dataloader`.
 
     Raises, while iterating:
         WorkerLost: see `build_dataloader`.
     """
     dataset.prepare_evaluation()
-    return WatchedLoader(dataset, batch_sampler=batches, num_workers=num_workers, collate_fn=collate_evaluation,
+    return WatchedLoader(dataset, batch_sampler=batches, num_workers=num_workers,
+                         collate_fn=collate or collate_evaluation,
                          timeout=TIMEOUT_S if num_workers else 0, generator=torch.Generator())
 
 

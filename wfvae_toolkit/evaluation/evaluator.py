@@ -11,16 +11,16 @@ from mmengine.evaluator import BaseMetric
 from wfvae_toolkit.models.perceptual import PerceptualWeightsMissing
 from wfvae_toolkit.registry import EVALUATORS, METRICS
 from wfvae_toolkit.utils.distributed import gather
-from wfvae_toolkit.utils.errors import SettingError, located
+from wfvae_toolkit.utils.errors import MissingLibrary, SettingError, is_number, located
 from wfvae_toolkit.utils.files import atomic_write, printable, write_json
 
 from .engine_metric import EngineRow
-from .metric import EvaluationBatch
+from .metric import EvaluationBatch, Metric
 from .other_libraries import PyiqaMetric, TorchmetricsRow, is_pyiqa, is_torchmetrics
-from .statistics import FEWEST, statistics
+from .pixels import TITLES, find_pixels
+from .protocols import find_protocol
+from .statistics import mean_of_batch_means, statistics
 from .whole_set import StateRow, WholeSetMetric, WholeSetRow, whole_set_entry
-
-ARROWS = {True: '↑', False: '↓', None: ''}
 
 
 @dataclass
@@ -55,26 +55,33 @@ class ReconstructionEvaluator:
             ``optional=True`` in a config lists a metric under ``not_computed`` if its weights are missing.
             A metric is a `Metric` (one value for each image), a `WholeSetMetric`, a metric of torchmetrics
             (`TorchmetricsRow`), of pyiqa (`PyiqaMetric`) or of MMEngine (`EngineRow`). ``higher_is_better`` in a
-            config gives the direction of a metric that does not give one itself.
-        quantize (bool): round to 8 bits first, so that the scores are those of saved PNGs.
+            config gives the direction of a metric that does not give one itself; ``pixels`` says which numbers it sees
+            (see `pixels`); ``mean_of_batches=8`` averages the means of batches of 8 images, as some scripts do.
+        quantize (bool): round to 8 bits first, so that the scores are those of saved PNGs; for rows without ``pixels``.
+        protocol (str): one of ``protocols.PROTOCOLS``; all but 'ours' set the rows PSNR, SSIM, LPIPS and FID.
+        resolution (int): edge in px of what the protocol scores; None: its own.
 
     Raises:
         PerceptualWeightsMissing: weights of a metric that is not optional are missing.
+        MissingLibrary: a package that such a metric needs is missing.
         SettingError: a metric's name cannot be the name of a column, or a part is not a metric.
 
     Attributes:
         columns (list[str]): 'PSNR', 'Name.part': the columns that were measured so far. A metric that has not
             measured yet stands there by its name.
         not_computed (dict[str, str]): metric -> why it is left out.
+        protocol (Protocol): how images are made and scored.
     """
 
-    def __init__(self, metrics, quantize=True):
+    def __init__(self, metrics, quantize=True, protocol='ours', resolution: int | None = None):
         self.quantize = quantize
+        self.protocol = find_protocol(protocol, resolution)
         self.metrics, self.not_computed = {}, {}
+        self._pixels, self._mean_of_batches = {}, {}  # metric -> mode of `pixels`; -> size of a batch
         self._parts = {}  # metric -> its columns, once it has measured
         if not isinstance(metrics, dict):
             raise SettingError(f"metrics={metrics!r}: use dict(PSNR=dict(type='PSNR'))")
-        for name, cfg in metrics.items():
+        for name, cfg in self.protocol.rows(metrics).items():
             if name == 'path' or '/' in name:
                 raise SettingError(f"metric {name!r}: a name holds no '/' and is not 'path', which the files use")
             if cfg is not None:
@@ -87,13 +94,21 @@ class ReconstructionEvaluator:
             raise SettingError(f"{cfg!r}: use dict(type='Name', ...)")
         settings = dict(cfg)
         optional, better = settings.pop('optional', False), settings.pop('higher_is_better', None)
+        self._pixels[name] = settings.pop('pixels', None) or ('rounded' if self.quantize else 'clamped')
+        find_pixels(self._pixels[name])
+        batches = settings.pop('mean_of_batches', None)
+        if batches is not None and not is_number(batches, 1, whole=True):
+            raise SettingError(f'mean_of_batches={batches!r}: a number of images from 1, or None')
+        self._mean_of_batches[name] = batches
         try:
             metric = METRICS.build(settings)
-        except PerceptualWeightsMissing as error:
+        except (PerceptualWeightsMissing, MissingLibrary) as error:
             if not optional:
                 raise
             self.not_computed[name] = ' '.join(str(error).split())
             return
+        if batches is not None and not isinstance(metric, Metric):
+            raise SettingError(f'mean_of_batches={batches!r}: {type(metric).__name__} has no values of single images')
         if isinstance(metric, BaseMetric):
             self.metrics[name] = EngineRow(metric, better)
             return
@@ -113,6 +128,8 @@ class ReconstructionEvaluator:
                                f'{metric.higher_is_better}; leave the setting out')
         if better is not None:
             metric.higher_is_better = better
+        if hasattr(metric, 'check_name'):
+            metric.check_name(name)
         self.metrics[name] = StateRow(metric) if isinstance(metric, WholeSetMetric) else metric.eval()
 
     def reset(self):
@@ -121,6 +138,22 @@ class ReconstructionEvaluator:
         self._skipped = {}  # path -> reason
         for metric in self._whole_set().values():
             metric.reset()
+
+    def begin(self, pipeline):
+        """Forget all images, and tell metrics of whole sets how the next ones are made.
+
+        Args:
+            pipeline (str): one line on resizing and cropping.
+
+        Raises:
+            SettingError: reference statistics of a metric were made in another way.
+        """
+        self.reset()
+        for name, row in self._whole_set().items():
+            if isinstance(row, StateRow):
+                with located(f'metrics.{name}'):
+                    row.metric.begin({'protocol': self.protocol.name, 'pipeline': pipeline,
+                                      'pixels': TITLES[self._pixels[name]]})
 
     @property
     def columns(self):
@@ -171,7 +204,7 @@ class ReconstructionEvaluator:
                 latter are called 'raw/<metric>'.
             indices (Sequence[int]): positions in the dataset; an image counts once for each ``weights_name``.
             paths (Sequence[str]): relative to the dataset.
-            target, reconstruction (Tensor): (B, 3, H, W) in [-1, 1]; values outside are clamped.
+            target, reconstruction (Tensor): (B, 3, H, W), about [-1, 1]; each metric sees them in its ``pixels``.
             latents, latent_dist, autoencoder: handed on to the metrics, see EvaluationBatch. Latents may be of the
                 target filled up on the right and below.
 
@@ -179,14 +212,16 @@ class ReconstructionEvaluator:
             UnfitPicture: a metric cannot score images of this size; nothing of the batch is kept.
         """
         paths = tuple(map(printable, paths))
-        batch = EvaluationBatch(self._scored(target), self._scored(reconstruction), latents, paths, latent_dist,
-                                autoencoder)
+        views = {mode: EvaluationBatch(*find_pixels(mode)(target, reconstruction), latents, paths, latent_dist,
+                                       autoencoder)
+                 for mode in dict.fromkeys(self._pixels[name] for name in self.metrics)}
         prefix = f'{weights_name}/' if weights_name else ''
         columns, commits = {}, []
         # A published number is one in float32: no autocast of the caller's, no TF32 on the device.
         with torch.autocast(target.device.type, enabled=False), torch.backends.cudnn.flags(
                 enabled=True, allow_tf32=False):
             for name, metric in self.metrics.items():
+                batch = views[self._pixels[name]]
                 if isinstance(metric, WholeSetRow):
                     commits.append(metric.stage(weights_name, indices, batch))
                     continue
@@ -229,11 +264,6 @@ class ReconstructionEvaluator:
             skipped=[{'path': path, 'reason': reason} for path, reason in skipped.items()],
             rows=rows)
 
-    def _scored(self, image):
-        # In place after the first step, which copies: fresh memory costs more than the arithmetic.
-        image = image.float().clamp(-1, 1).add_(1).div_(2)
-        return image.mul_(255).round_().div_(255) if self.quantize else image
-
     def _measure(self, name, batch):
         """Column -> list of one value for each image."""
         measured = self.metrics[name].to(batch.target.device).measure(batch)
@@ -250,15 +280,27 @@ class ReconstructionEvaluator:
     def _protocol(self):
         rounding = ', rounded to 8 bits' if self.quantize else ''
         return {
+            **self.protocol.facts(),
             'quantize': self.quantize,
             'pixel_values': f'clamped to [-1, 1], mapped to [0, 1]{rounding}',
             'mean': 'of per-image values, once over all images',
             'ci95': "half-width of the mean's 95 % confidence interval, Student t, sample standard deviation",
-            **{name: metric.description for name, metric in self.metrics.items()}}
+            **{name: self._description(name) for name in self.metrics}}
+
+    def _description(self, name):
+        """A metric's line of the protocol, with what differs from the lines above."""
+        text, mode, batches = self.metrics[name].description, self._pixels[name], self._mean_of_batches[name]
+        if mode != ('rounded' if self.quantize else 'clamped'):
+            text += f'; pixel values: {TITLES[mode]}'
+        return text if batches is None else f'{text}; mean of the means of batches of {batches} images'
 
     def _statistics(self, column, values):
         column = column.rpartition('/')[2]
-        return {**statistics(values), 'higher_is_better': self._direction(self._metric_of(column), column)}
+        name = self._metric_of(column)
+        entry = {**statistics(values), 'higher_is_better': self._direction(name, column)}
+        if self._mean_of_batches[name] is not None:
+            entry['mean'] = mean_of_batch_means(values, self._mean_of_batches[name])
+        return entry
 
     def _of_whole_set(self, name, gathered):
         """Columns of a metric that scores all images at once -> their entries."""
@@ -288,35 +330,6 @@ def write_results(summary, folder):
         'metrics': summary.metrics,
         'not_computed': summary.not_computed,
         'skipped': summary.skipped})
-
-
-def format_table(summary):
-    """Plain text: one line for each metric, with a column for each set of weights; what is missing; the protocol."""
-    prefixes = list(dict.fromkeys(column.rpartition('/')[0] for column in summary.metrics))
-    titles = {'': 'EMA' if len(prefixes) > 1 else 'mean'}
-    table = [['metric', *(titles.get(prefix, prefix) for prefix in prefixes)]]
-    for name in dict.fromkeys(column.rpartition('/')[2] for column in summary.metrics):
-        found = [summary.metrics.get(f'{prefix}/{name}' if prefix else name) for prefix in prefixes]
-        arrow = ARROWS[next(filter(None, found))['higher_is_better']]
-        table.append([f'{name} {arrow}'.rstrip(), *(
-            '' if entry is None else _format(entry, summary.images) for entry in found)])
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ['  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    lines.insert(1, '-' * max(map(len, lines)))
-    lines += [f'not computed: {name}: {reason}' for name, reason in summary.not_computed.items()]
-    lines += ['', f'{summary.images} images, {len(summary.skipped)} skipped'
-              + (f'; no intervals: they need {FEWEST} images or more' if summary.images < FEWEST else '')]
-    lines += [f'{key}: {value}' for key, value in summary.protocol.items()]
-    return '\n'.join(lines)
-
-
-def _format(entry, images):
-    counts = [f'{entry[kind]} {kind}' for kind in ('infinite', 'nan') if entry[kind]]
-    if 'images' in entry:
-        counts.append(f'whole set of {entry["images"]}')
-    mean = 'n/a' if entry['mean'] is None else f'{entry["mean"]:.4f}'
-    interval = '' if entry['ci95'] is None or images < FEWEST else f' +- {entry["ci95"]:.4f}'
-    return mean + interval + (f' ({", ".join(counts)})' if counts else '')
 
 
 def _merge(records):

@@ -1,6 +1,6 @@
 """The base of metrics that give one value for each image, and the batch that metrics see."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
@@ -24,6 +24,7 @@ class EvaluationBatch:
         paths (tuple[str]): of the targets, relative to the dataset.
         latent_dist (LatentDistribution | None): the posterior that ``latents`` are the mean of.
         autoencoder (nn.Module | None): that made them; images go in and out in [-1, 1].
+        cache (dict): results that several metrics need, such as features of a network; each adds its own keys.
     """
 
     target: torch.Tensor
@@ -32,6 +33,7 @@ class EvaluationBatch:
     paths: tuple = ()
     latent_dist: LatentDistribution | None = None
     autoencoder: nn.Module | None = None
+    cache: dict = field(default_factory=dict, compare=False, repr=False)
 
     def with_float64(self):
         """The same; where its device has no float64 (MPS), the images and latents are on the CPU."""

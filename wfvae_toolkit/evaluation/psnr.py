@@ -6,6 +6,7 @@ import torch
 
 from wfvae_toolkit.registry import METRICS
 from wfvae_toolkit.utils.device import as_float64
+from wfvae_toolkit.utils.errors import SettingError, is_number
 
 from .metric import Metric
 from .statistics import student_t
@@ -19,20 +20,39 @@ def squared_error(reconstruction, target):
                         for ours, theirs in zip(reconstruction, target, strict=True)])
 
 
-def psnr(reconstruction, target):
-    """Two (B, 3, H, W) in [0, 1] -> (B,) float64 in dB for a peak of 1; infinite where they are identical."""
-    return -10 * squared_error(reconstruction, target).log10()
+def psnr(reconstruction, target, least_error=0.0):
+    """Two (B, 3, H, W) in [0, 1] -> (B,) float64 in dB for a peak of 1; infinite where they are identical.
+
+    A mean squared error below ``least_error`` counts as ``least_error``.
+    """
+    return -10 * squared_error(reconstruction, target).clamp(min=least_error).log10()
 
 
 @METRICS.register_module()
 class PSNR(Metric):
-    """PSNR of each image over all its pixels and channels, in dB."""
+    """PSNR of each image over all its pixels and channels, in dB.
+
+    Args:
+        least_error (float): a smaller mean squared error counts as this one: 1e-10 gives identical images 100 dB, as
+            some scripts do. With 0 they have an infinite PSNR, which is counted and left out of the mean.
+
+    Raises:
+        SettingError: a negative one.
+    """
 
     higher_is_better = True
-    description = 'PSNR in dB, RGB, peak 1; infinite values are counted and left out of the mean'
+
+    def __init__(self, least_error=0.0):
+        super().__init__()
+        if not is_number(least_error, 0):
+            raise SettingError(f'PSNR: least_error={least_error!r}; a mean squared error, 0 or above')
+        self.least_error = least_error
+        infinite = (f'at most {-10 * math.log10(least_error):g} dB' if least_error else
+                    'infinite values are counted and left out of the mean')
+        self.description = f'PSNR in dB, RGB, peak 1; {infinite}'
 
     def measure(self, batch):
-        return psnr(batch.reconstruction, batch.target)
+        return psnr(batch.reconstruction, batch.target, self.least_error)
 
 
 @METRICS.register_module()

@@ -1,14 +1,16 @@
-"""Structural similarity with the settings of its paper."""
+"""Structural similarity with the settings of its paper, and with those of other projects."""
 
 import itertools
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from wfvae_toolkit.registry import METRICS
 from wfvae_toolkit.utils.device import widest_float
-from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.utils.errors import SettingError, is_number
 
 from .metric import Metric, UnfitPicture
 
@@ -17,17 +19,58 @@ try:
 except ImportError:  # on a bare server without libGL: slower, the same numbers
     cv2 = None
 
-WINDOW = 11
+GAUSSIAN_SIZE = 11
 SIGMA = 1.5
+BORDERS = {'valid': 'valid region', 'reflect': 'all pixels with reflected borders'}
 STRIP = 256  # rows that a core filters at a time
 K1, K2 = 0.01, 0.03
 
 
-def ssim(reconstruction, target):
-    """Two (B, 3, H, W) in [0, 1] -> (B,) float64, mean over the valid region and the channels.
+@dataclass(frozen=True)
+class Window:
+    """How local means and variances are taken.
+
+    Attributes:
+        uniform (int | None): edge in px of a uniform window; None: the paper's 11x11 Gaussian of sigma 1.5.
+        sample_covariance (bool): divide by n - 1 in place of n; scikit-image's default.
+        offset (float): added to the values first. SSIM depends on where 0 is: values in [-1, 1] with a dynamic range
+            of 2 give the result of [0, 1] with an offset of -0.5.
+        reflect (bool): continue the image beyond its borders by reflection, so that every pixel counts; False: only
+            pixels count whose window lies in the image.
+    """
+
+    uniform: int | None = None
+    sample_covariance: bool = False
+    offset: float = 0.0
+    reflect: bool = False
+
+    @property
+    def size(self):
+        return GAUSSIAN_SIZE if self.uniform is None else self.uniform
+
+    @property
+    def taps(self):
+        """(size,) float64 that sum to 1; the window is their outer product."""
+        if self.uniform is not None:
+            return torch.full((self.uniform,), 1 / self.uniform, dtype=torch.float64)
+        offsets = torch.arange(GAUSSIAN_SIZE, dtype=torch.float64) - GAUSSIAN_SIZE // 2
+        taps = torch.exp(-offsets.square() / (2 * SIGMA**2))
+        return taps / taps.sum()
+
+    @property
+    def covariance_factor(self):
+        pixels = self.size**2
+        return pixels / (pixels - 1) if self.sample_covariance else 1.0
+
+
+GAUSSIAN = Window()
+
+
+def ssim(reconstruction, target, window=GAUSSIAN):
+    """Two (B, 3, H, W) in [0, 1] -> (B,) float64, mean over the valid region (or all pixels) and the channels.
 
     Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity (2004), equation 13:
-    11x11 Gaussian of sigma 1.5, population covariance, K1 0.01, K2 0.03, dynamic range 1.
+    11x11 Gaussian of sigma 1.5, population covariance, K1 0.01, K2 0.03, dynamic range 1; or another ``window``.
 
     Raises:
         SettingError: the shapes differ.
@@ -37,76 +80,103 @@ def ssim(reconstruction, target):
         raise SettingError(f'reconstruction {tuple(reconstruction.shape)} and target {tuple(target.shape)}: SSIM needs '
                            'two (B, 3, H, W) of one shape')
     height, width = target.shape[-2:]
-    if min(height, width) < WINDOW:
-        raise UnfitPicture(f'{width}x{height} px: SSIM takes images of at least {WINDOW}x{WINDOW} px')
+    if min(height, width) < window.size:
+        raise UnfitPicture(f'{width}x{height} px: SSIM takes images of at least {window.size}x{window.size} px')
+    if window.reflect:
+        border = [window.size // 2] * 4
+        reconstruction, target = (F.pad(image, border, mode='reflect') for image in (reconstruction, target))
     images = tuple(image if widest_float(image.device) == torch.float64 else image.cpu()
                    for image in (reconstruction, target))
     wants_gradient = torch.is_grad_enabled() and any(image.requires_grad for image in images)
     if cv2 is not None and images[0].device.type == 'cpu' and not wants_gradient:
         return torch.from_numpy(_by_strips(*(image.detach().to(torch.promote_types(image.dtype, torch.float32)).numpy()
-                                             for image in images)))
-    return _by_products(*(image.double() for image in images))
+                                             for image in images), window))
+    return _by_products(*(image.double() for image in images), window)
 
 
-def _by_products(x, y):
+def _by_products(x, y, window):
     """SSIM on any device, differentiable. A float64 convolution takes five times as long on a CPU."""
-    rows, columns = (_filter_matrix(size, x.device) for size in x.shape[-2:])
+    x, y = x + window.offset, y + window.offset
+    rows, columns = (_filter_matrix(window, size, x.device) for size in x.shape[-2:])
     # Only the sum of the two variances appears in the formula, so four maps are filtered, not five.
     maps = (rows @ maps @ columns.T for maps in (x, y, x * x + y * y, x * y))
-    return _similarity(*maps).mean((1, 2, 3))
+    return _similarity(*maps, window.covariance_factor).mean((1, 2, 3))
 
 
-def _by_strips(x, y):
+def _by_strips(x, y, window):
     """The same of NumPy arrays, on every core: strips of rows of one channel, whose maps stay in a core's cache."""
     batch, channels, height, width = x.shape
-    starts = range(0, height - WINDOW + 1, STRIP)
+    border = window.size - 1
+    starts = range(0, height - border, STRIP)
 
     def total(corner):
         image, channel, top = corner
-        return _strip(*(maps[image, channel, top:top + STRIP + WINDOW - 1] for maps in (x, y)))
+        return _strip(*(maps[image, channel, top:top + STRIP + border] for maps in (x, y)), window)
 
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         totals = list(threads.map(total, itertools.product(range(batch), range(channels), starts)))
-    pixels = channels * (height - WINDOW + 1) * (width - WINDOW + 1)
+    pixels = channels * (height - border) * (width - border)
     return np.array(totals).reshape(batch, -1).sum(1) / pixels
 
 
-def _strip(x, y):
+def _strip(x, y, window):
     """Sum of one channel's similarities over the valid region of (rows, W)."""
-    x, y = x.astype(np.float64), y.astype(np.float64)
-    window, valid = _window().numpy(), slice(WINDOW // 2, -(WINDOW // 2))
-    maps = (cv2.sepFilter2D(maps, -1, window, window)[valid, valid] for maps in (x, y, x * x + y * y, x * y))
-    return _similarity(*maps).sum()
+    x, y = x.astype(np.float64) + window.offset, y.astype(np.float64) + window.offset
+    taps, valid = window.taps.numpy(), slice(window.size // 2, -(window.size // 2))
+    maps = (cv2.sepFilter2D(maps, -1, taps, taps)[valid, valid] for maps in (x, y, x * x + y * y, x * y))
+    return _similarity(*maps, window.covariance_factor).sum()
 
 
-def _similarity(mean_x, mean_y, squares, product):
-    """Filtered maps, that of ``squares`` of x * x + y * y -> SSIM at every pixel."""
+def _similarity(mean_x, mean_y, squares, product, factor):
+    """Filtered maps, that of ``squares`` of x * x + y * y -> SSIM at every pixel; ``factor`` scales covariances."""
     mean_product, mean_squares = mean_x * mean_y, mean_x * mean_x + mean_y * mean_y
     luminance = (2 * mean_product + K1**2) / (mean_squares + K1**2)
-    contrast_structure = (2 * (product - mean_product) + K2**2) / (squares - mean_squares + K2**2)
+    contrast_structure = (2 * factor * (product - mean_product) + K2**2) / (factor * (squares - mean_squares) + K2**2)
     return luminance * contrast_structure
 
 
-def _window():
-    offsets = torch.arange(WINDOW, dtype=torch.float64) - WINDOW // 2
-    window = torch.exp(-offsets.square() / (2 * SIGMA**2))
-    return window / window.sum()
-
-
-def _filter_matrix(size, device):
-    """(size - 10, size) float64; row i averages the 11 samples from i on."""
-    matrix = torch.zeros(size - WINDOW + 1, size, dtype=torch.float64, device=device)
-    for offset, weight in enumerate(_window()):
+def _filter_matrix(window, size, device):
+    """(size - w + 1, size) float64; row i averages the w samples of the window from i on."""
+    matrix = torch.zeros(size - window.size + 1, size, dtype=torch.float64, device=device)
+    for offset, weight in enumerate(window.taps):
         matrix.diagonal(offset).fill_(weight)
     return matrix
 
 
 @METRICS.register_module()
 class SSIM(Metric):
-    """SSIM of each image, mean over its pixels and channels."""
+    """SSIM of each image, mean over its pixels and channels. The defaults are the paper's; papers on images differ.
+
+    Args:
+        uniform_window (int): edge in px, odd, of a uniform window in place of the 11x11 Gaussian; scikit-image's
+            default is 7.
+        sample_covariance (bool): divide covariances by n - 1 in place of n; scikit-image's default.
+        values (tuple[float, float]): the range that the values of [0, 1] are mapped to first; it is the dynamic range
+            too. Only the place of 0 in it changes the result: (0, 255) gives that of (0, 1), (-1, 1) does not.
+        border (str): 'valid' averages over the pixels whose window lies in the image; 'reflect' continues the image by
+            reflection and averages over all pixels, as torchmetrics does from version 1.4.2 on.
+
+    Raises:
+        SettingError: a window that is even or below 3, a range whose end is not above its start, or another border.
+    """
 
     higher_is_better = True
-    description = 'SSIM, 11x11 Gaussian of sigma 1.5, valid region, population covariance, mean over RGB'
+
+    def __init__(self, uniform_window: int | None = None, sample_covariance=False, values=(0, 1), border='valid'):
+        super().__init__()
+        if uniform_window is not None and not (is_number(uniform_window, 3, whole=True) and uniform_window % 2):
+            raise SettingError(f'SSIM: uniform_window={uniform_window!r}; an odd number of px from 3, or None for the '
+                               '11x11 Gaussian')
+        if len(values) != 2 or not values[0] < values[1]:
+            raise SettingError(f'SSIM: values={values!r}; the ends of a range, such as (-1, 1)')
+        if border not in BORDERS:
+            raise SettingError(f'SSIM: border={border!r}; use one of {", ".join(BORDERS)}')
+        low, high = values
+        self.window = Window(uniform_window, sample_covariance, low / (high - low), border == 'reflect')
+        window = ('11x11 Gaussian of sigma 1.5' if uniform_window is None else
+                  f'{uniform_window}x{uniform_window} uniform window')
+        self.description = (f'SSIM, {window}, {BORDERS[border]}, {"sample" if sample_covariance else "population"} '
+                            f'covariance, mean over RGB{f", values in [{low:g}, {high:g}]" if low else ""}')
 
     def measure(self, batch):
-        return ssim(batch.reconstruction, batch.target)
+        return ssim(batch.reconstruction, batch.target, self.window)

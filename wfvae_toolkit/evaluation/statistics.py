@@ -25,6 +25,26 @@ def statistics(values):
     return {'mean': mean, 'ci95': ci95, 'infinite': len(values) - len(finite) - nan, 'nan': nan}
 
 
+def mean_of_batch_means(values, size):
+    """The mean of the means of runs of ``size`` values, of which the last may be shorter; as some scripts average.
+
+    It is the mean of all values if ``size`` divides their number. None if a value is not finite.
+    """
+    if not all(map(math.isfinite, values)):
+        return None
+    runs = [values[start:start + size] for start in range(0, len(values), size)]
+    return math.fsum(math.fsum(run) / len(run) for run in runs) / len(runs)
+
+
+def block_interval(values):
+    """One value for each block of images -> half-width of the 95 % interval of their mean; None without blocks.
+
+    Of a jackknife the values are its pseudo-values. The difference of two scores has the interval of the differences
+    of their blocks, which hold the same images.
+    """
+    return statistics(values)['ci95'] if values else None
+
+
 def paired_difference(base, other):
     """Values of the same images twice -> ``statistics`` of ``other - base``, image by image.
 

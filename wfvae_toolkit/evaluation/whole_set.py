@@ -12,10 +12,20 @@ from wfvae_toolkit.utils.errors import SettingError, is_number
 
 
 class WholeSetScore(NamedTuple):
-    """A score of the whole set; ``ci95`` is the half-width of its 95 % confidence interval, None without one."""
+    """A score of the whole set.
+
+    Attributes:
+        value (float): the score.
+        ci95 (float | None): half-width of its 95 % confidence interval; None without one.
+        blocks (tuple[float]): one value for each block of images, whose spread gives the interval; see
+            ``statistics.block_interval``. They make the difference between two models on the same images paired.
+        notes (tuple[str]): what a reader must know, shown beside the score.
+    """
 
     value: float
     ci95: float | None = None
+    blocks: tuple = ()
+    notes: tuple = ()
 
 
 class WholeSetMetric(nn.Module):
@@ -34,10 +44,14 @@ class WholeSetMetric(nn.Module):
 
     Both are on the CPU in ``compute``, which every rank calls with the same state. Rows keep their type, so 50,000
     features of 2048 float32 values take 400 MB on each rank; sums of features and of their products take 34 MB.
+
+    Attributes:
+        autoencoder (nn.Module | None): in ``compute``, that of the batches; None on a rank that had no image.
     """
 
     higher_is_better: bool | dict | None
     description: str
+    autoencoder = None
 
     def __init__(self):
         super().__init__()
@@ -56,6 +70,13 @@ class WholeSetMetric(nn.Module):
     def _check_name(self, name):
         if hasattr(self, name) or name in self.sum_shapes or name in self.row_names:
             raise SettingError(f'{type(self).__name__}: {name!r} is taken already; give this state another name')
+
+    def begin(self, facts):
+        """Called before the first batch of an evaluation with how its images are made, {str: str}; does nothing here.
+
+        Raises:
+            SettingError: what the metric compares with was made in another way.
+        """
 
     def update(self, images, reconstructions):
         """Add a batch to the state.
@@ -144,6 +165,7 @@ class StateRow(WholeSetRow):
     def reset(self):
         super().reset()
         self._sums, self._rows = {}, {}  # (weights, name) -> tensor; -> list of tensors on the CPU
+        self._autoencoders = {}  # weights -> the one of the batches
 
     def stage(self, weights_name, indices, batch):
         batch = batch.with_float64()
@@ -162,6 +184,7 @@ class StateRow(WholeSetRow):
                 self._sums[key] = self._sums[key] + tensor if key in self._sums else tensor
             for name, tensors in rows.items():
                 self._rows.setdefault((weights_name, name), []).extend(tensor.detach().cpu() for tensor in tensors)
+            self._autoencoders[weights_name] = batch.autoencoder
             self.note(weights_name, indices)
         return commit
 
@@ -190,7 +213,12 @@ class StateRow(WholeSetRow):
         for name in self.metric.row_names:
             mine = self._rows.get((weights_name, name))
             setattr(self.metric, name, concatenate_over_ranks(mine and torch.cat(mine))[flat.argsort()])
-        return self.metric.compute()
+        # Not a submodule of the metric: it belongs to the caller.
+        object.__setattr__(self.metric, 'autoencoder', self._autoencoders.get(weights_name))
+        try:
+            return self.metric.compute()
+        finally:
+            object.__setattr__(self.metric, 'autoencoder', None)
 
 
 def scores_of(name, result):
@@ -204,14 +232,14 @@ def scores_of(name, result):
 
 
 def _score(name, value):
-    ci95 = None
+    ci95, blocks, notes = None, (), ()
     if isinstance(value, WholeSetScore):
-        value, ci95 = value
+        value, ci95, blocks, notes = value
     value, ci95 = _number(value), _number(ci95)
     if not isinstance(value, (int, float)) or not (ci95 is None or is_number(ci95)):
         raise SettingError(f'{name}: compute returned {value!r:.80}; a number, a WholeSetScore or a dict of these is '
                            'needed')
-    return WholeSetScore(float(value), ci95)
+    return WholeSetScore(float(value), ci95, tuple(map(float, blocks)), tuple(map(str, notes)))
 
 
 def _number(value):
@@ -225,4 +253,6 @@ def whole_set_entry(score, higher_is_better, images):
     """A column of summary.json for a WholeSetScore of so many images."""
     return {'mean': score.value if math.isfinite(score.value) else None, 'ci95': score.ci95,
             'infinite': int(math.isinf(score.value)), 'nan': int(math.isnan(score.value)),
-            'higher_is_better': higher_is_better, 'images': images}
+            'higher_is_better': higher_is_better, 'images': images,
+            **({'blocks': list(score.blocks)} if score.blocks else {}),
+            **({'notes': list(score.notes)} if score.notes else {})}

@@ -1,8 +1,9 @@
 """Is one run better than another? Paired intervals over the same images; and where two configs differ."""
 
-from wfvae_toolkit.evaluation.statistics import FEWEST, paired_difference
+from wfvae_toolkit.evaluation.statistics import FEWEST, block_interval, paired_difference
 
-_SAME = ('pipeline', 'quantize')  # of two protocols, so that their scores may be compared
+# Of two protocols, so that their scores may be compared; the value that a summary without the key stands for.
+_SAME = {'protocol': 'ours', 'pipeline': None, 'quantize': None}
 
 
 def compare_entries(base, other):
@@ -21,7 +22,8 @@ def compare_entries(base, other):
         before, after = first.values(metric), second.values(metric)
         paths = [path for path in before if path in after]
         if not before or not after:
-            results.append(_without(metric, 0, 'one number for all images: no interval'))
+            results.append(_of_whole_sets(metric, entry, second.summary['metrics'][metric], _other_images(
+                first, second) or _other_protocol(first, second)))
             continue
         results.append(_result(metric, entry['higher_is_better'], [before[path] for path in paths],
                                [after[path] for path in paths], _other_protocol(first, second)))
@@ -43,6 +45,23 @@ def _result(metric, higher_is_better, before, after, objection):
     return {**result, 'verdict': verdict(difference['mean'], difference['ci95'], higher_is_better)}
 
 
+def _of_whole_sets(metric, before, after, objection):
+    """Two entries of a score of the whole set; paired by blocks of images where they have some."""
+    if objection or before['mean'] is None or after['mean'] is None:
+        return _without(metric, 0, objection or 'some scores are not finite')
+    result = {'metric': metric, 'images': before.get('images', 0), 'mean': after['mean'] - before['mean'], 'ci95': None}
+    blocks = before.get('blocks', ()), after.get('blocks', ())
+    if not blocks[0] or len(blocks[0]) != len(blocks[1]):
+        return {**result, 'verdict': 'one number for all images: no interval'}
+    ci95 = block_interval([other - base for base, other in zip(*blocks, strict=True)])
+    return {**result, 'ci95': ci95, 'verdict': verdict(result['mean'], ci95, before['higher_is_better'])}
+
+
+def _other_images(first, second):
+    """Why scores of whole sets may not be compared, or ''."""
+    return '' if list(first.rows) == list(second.rows) else 'scored on other images'
+
+
 def verdict(mean, ci95, higher_is_better):
     """A difference and half its interval -> 'better', 'worse', 'changed' or 'no difference shown'."""
     if abs(mean) <= ci95:
@@ -59,8 +78,8 @@ def _without(metric, images, why):
 def _other_protocol(first, second):
     """Why the scores of two evaluations may not be compared, or ''."""
     protocols = first.summary['protocol'], second.summary['protocol']
-    for key in _SAME:
-        before, after = (protocol.get(key) for protocol in protocols)
+    for key, default in _SAME.items():
+        before, after = (protocol.get(key, default) for protocol in protocols)
         if before != after:
             return f'scored in another way: {key} is {before} and {after}'
     return ''

@@ -155,7 +155,8 @@ def _score(entry, name):
     score = entry.evaluation and entry.evaluation.summary['metrics'].get(name)
     if score:
         counts = [f'{score[kind]} {kind}' for kind in ('infinite', 'nan') if score.get(kind)]
-        few = len(entry.evaluation.values(name)) < FEWEST
+        counts += score.get('notes', ())
+        few = score.get('images', len(entry.evaluation.values(name))) < FEWEST
         return {'mean': score['mean'], 'ci95': None if few else score.get('ci95'), 'note': ', '.join(counts)}
     if entry.evaluation is None:
         rows = [row for row in entry.records if row['phase'] == 'val' and is_finite(row.get(name))]

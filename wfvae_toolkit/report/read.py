@@ -11,7 +11,7 @@ from pathlib import Path
 from wfvae_toolkit.evaluation.channel_maps import MAPS_FILE
 from wfvae_toolkit.evaluation.kept import KEPT_FILE, picture_files
 from wfvae_toolkit.utils.errors import MissingFile, SettingError
-from wfvae_toolkit.utils.options import parse_value
+from wfvae_toolkit.utils.options import PROTOCOLS, parse_value
 from wfvae_toolkit.visualization.records import read_records
 
 SNAPSHOTS = 12  # pictures that a run wrote while it trained
@@ -128,9 +128,12 @@ def _is_run(folder):
 
 
 def _scores_below(folder):
+    """Folders with scores in a folder: itself, or one for each size, for each protocol, or for each of both."""
     if (folder / 'summary.json').is_file():
         return [folder]
-    return sorted((path.parent for path in folder.glob('*px/summary.json')), key=lambda path: (len(path.name), path))
+    found = [path.parent for pattern in ('*/summary.json', '*px/*/summary.json') for path in folder.glob(pattern)]
+    return sorted((place for place in found if place.name.endswith('px') or place.name in PROTOCOLS),
+                  key=lambda place: (len(place.parent.name), place.parent, len(place.name), place))
 
 
 def _read(run, scores):
@@ -222,12 +225,11 @@ def _labels(entries):
         names = list(folder.parts)
         scores = entry.evaluation.folder.resolve() if entry.evaluation else None
         if entry.run and scores and scores.name != 'evaluation' and scores.is_relative_to(folder):
-            names.append(scores.name)
+            names += [name for name in scores.relative_to(folder).parts if name != 'evaluation']
         elif entry.run is None and folder.name == 'evaluation':
             names = names[:-1]
         parts.append(names)
-    # seed_0 alone says nothing.
-    depth = [min(len(names), 2 if names[-1].startswith('seed_') or names[-1].endswith('px') else 1) for names in parts]
+    depth = [min(len(names), 1 + sum(map(_says_little, names[-2:]))) for names in parts]
     while True:
         labels = ['/'.join(names[-count:]) for names, count in zip(parts, depth, strict=True)]
         counts = Counter(labels)
@@ -240,6 +242,11 @@ def _labels(entries):
         if counts[label] > 1:
             labels[place] = f'{label} ({labels[:place].count(label) + 1})'
     return labels
+
+
+def _says_little(name):
+    """Whether a folder's name alone tells no run: seed_0, 256px, rae."""
+    return name.startswith('seed_') or name.endswith('px') or name in PROTOCOLS
 
 
 def _read_json(path, default):

@@ -2,12 +2,13 @@
 
 import signal
 import time
+from dataclasses import replace
 
 import torch
 from mmengine.runner import BaseLoop
 
 from wfvae_toolkit.datasets import build_dataloader
-from wfvae_toolkit.evaluation import ReconstructionEvaluator, evaluate
+from wfvae_toolkit.evaluation import ReconstructionEvaluator, build_evaluation_data, evaluate_protocols
 from wfvae_toolkit.registry import EVALUATORS, LOOPS, find_part
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
@@ -249,11 +250,11 @@ class EvaluationLoop(BaseLoop):
     def __init__(self, runner, dataloader, evaluator):
         _check_runner(runner)
         self._runner = runner
-        self.dataloader = build_dataloader(dataloader, training=False, rank=distributed.rank(),
-                                           world_size=distributed.world_size(), say=runner.logger.warning)
-        self._data = ValidationData(runner)
         with located('val_evaluator'):
             self.evaluator = _build_evaluator(evaluator)
+        self.data = build_evaluation_data(dataloader, {'': self.evaluator}, say=runner.logger.warning)
+        self.dataloader = self.data.loader
+        self._data = ValidationData(runner)
         for name, reason in self.evaluator.not_computed.items():
             runner.logger.warning(f'val_evaluator.metrics.{name} is not measured: {reason}')
         self.summary = None
@@ -266,7 +267,8 @@ class EvaluationLoop(BaseLoop):
         runner.call_hook('before_val')
         runner.call_hook('before_val_epoch')
         runner.model.eval()
-        self.summary = evaluate(autoencoders, self._batches(), self.evaluator, default_device(), on_batch=self._show)
+        self.summary = evaluate_protocols(autoencoders, replace(self.data, loader=self._batches()),
+                                          {'': self.evaluator}, default_device(), on_batch=self._show)['']
         left_out = self._data.add(self.summary)
         metrics = {name: row['mean'] for name, row in self.summary.metrics.items() if row['mean'] is not None}
         if left_out:
@@ -280,7 +282,7 @@ class EvaluationLoop(BaseLoop):
             self.runner.call_hook('before_val_iter', batch_idx=number, data_batch=batch)
             yield batch
 
-    def _show(self, number, batch, target, reconstructions):
+    def _show(self, name, number, batch, target, reconstructions):
         self.runner.call_hook('after_val_iter', batch_idx=number, data_batch=batch,
                               outputs=dict(target=target, reconstructions=reconstructions))
 

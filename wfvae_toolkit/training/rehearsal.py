@@ -31,8 +31,12 @@ def rehearse(model, train_dataset, val_dataset=None, evaluator=None):
         _rehearse_turns(model, size, _first_extras(model, train_dataset))
     if val_dataset is None:
         return
-    with located('val_dataloader.dataset.pipeline'):
-        size = _fitting_size(model, val_dataset)
+    size = evaluator.protocol.resolution
+    if size is None:
+        with located('val_dataloader.dataset.pipeline'):
+            size = _fitting_size(model, val_dataset)
+    elif size % model.autoencoder.downsample_factor:
+        size = None  # filled up in the evaluation
     if size is not None:
         with located('val_evaluator.metrics'):
             _rehearse_scores(model, size, evaluator)

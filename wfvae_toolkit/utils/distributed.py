@@ -66,6 +66,20 @@ def of_main(value):
     return box[0]
 
 
+def on_main(function):
+    """``function()`` of rank 0, on every rank; a UserError that it raises is raised on every rank."""
+    result = error = None
+    if is_main():
+        try:
+            result = function()
+        except UserError as found:
+            error = found
+    result, error = of_main((result, error))
+    if error is not None:
+        raise error
+    return result
+
+
 def gather(value):
     """[rank 0's ``value``, rank 1's, ...], on every rank; anything that pickles."""
     values = [value] * world_size()

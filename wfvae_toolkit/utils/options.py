@@ -51,6 +51,16 @@ def add_image_arguments(parser):
                         help='processes per rank that read pictures; 0: the main process reads (default: 2)')
 
 
+PROTOCOLS = ('ours', 'va-vae', 'dc-ae', 'rae', 'ldm')  # names of evaluation/protocols.py, which need torch
+
+
+def add_protocol_argument(parser):
+    """``--protocol``: names of `evaluation.protocols.PROTOCOLS`."""
+    parser.add_argument('--protocol', nargs='+', default=[], choices=PROTOCOLS, metavar='NAME',
+                        help='score as the tables of another project do: ' + ', '.join(PROTOCOLS) + '; several: one '
+                             'folder each, and one pass over the data (default: what the config says, else ours)')
+
+
 def add_model_arguments(parser, dtype_option='--dtype', nargs=None):
     """``MODEL``, ``--weights``, ``--device``, ``--import`` and ``--dtype``, which may have another name.
 

@@ -56,6 +56,17 @@ def import_diffusers():
     return import_extra('diffusers')
 
 
+def import_torch_fidelity(module):
+    """A module of torch-fidelity, which imports torchvision.
+
+    Raises:
+        MissingLibrary: torch-fidelity is not installed.
+    """
+    import_torchvision()
+    import_extra('torch_fidelity', 'fid')
+    return importlib.import_module(f'torch_fidelity.{module}')
+
+
 def _import(package):
     try:
         return importlib.import_module(package)

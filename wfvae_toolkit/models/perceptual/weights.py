@@ -46,34 +46,47 @@ def read_weights(path):
 
 
 def find_trunk(name, trunk_weights=None):
-    """Path of torchvision's weights ``name``: the file ``trunk_weights``, else the one in torch.hub's folder.
+    """Path of torchvision's weights ``name``; see `find_weights`."""
+    return find_weights(DOWNLOAD_FOLDER + name, trunk_weights, 'LPIPS needs the trunk weights', 'trunk_weights',
+                        'STLPIPS works without a download.')
+
+
+def find_weights(url, given, need, option, hint=''):
+    """Path of a file of weights: ``given``, else the one in torch.hub's folder.
 
     If it is in neither place, rank 0 tries to download it. If torch.distributed is initialised, every rank must call
     this function.
 
+    Args:
+        url (str): where the file is published; its name ends in the first digits of its SHA-256.
+        given (str | None): the user's own path.
+        need, hint (str): begin and end of the error.
+        option (str): setting that ``given`` comes from.
+
     Raises:
         PerceptualWeightsMissing: there is no such file, and the download failed.
     """
+    name = url.rpartition('/')[2]
     path = in_hub = Path(torch.hub.get_dir()) / 'checkpoints' / name
-    if trunk_weights is not None:
-        path, reason = Path(trunk_weights).expanduser(), 'no such file'
+    if given is not None:
+        path, reason = Path(given).expanduser(), 'no such file'
     else:
-        failed = of_main(_download(name, path) if is_main() and not path.is_file() else None)
+        failed = of_main(_download(url, path) if is_main() and not path.is_file() else None)
         reason = failed or 'rank 0 found it, but another rank did not'
     if not path.is_file():
         raise PerceptualWeightsMissing(
-            f'LPIPS needs the trunk weights {path} ({reason}). Fetch {DOWNLOAD_FOLDER}{name} elsewhere and put it at '
-            f"{in_hub}, or name the file with trunk_weights='/path/to/{name}'. STLPIPS works without a download.")
+            f"{need} {path} ({reason}). Fetch {url} elsewhere and put it at {in_hub}, or name the file with "
+            f"{option}='/path/to/{name}'. {hint}".rstrip())
     return path
 
 
-def _download(name, path):
+def _download(url, path):
     """Download to ``path``. Returns None, or in one line why it failed; torch.hub writes the file atomically."""
-    sha256_start = name.removesuffix('.pth').rpartition('-')[2]
+    sha256_start = path.stem.rpartition('-')[2]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with _socket_timeout(CONNECT_TIMEOUT_S):
-            torch.hub.download_url_to_file(DOWNLOAD_FOLDER + name, path, sha256_start)
+            torch.hub.download_url_to_file(url, path, sha256_start)
     except (OSError, HTTPException, RuntimeError) as error:  # no network or disk, a broken line, a wrong hash
         return f'download failed: {" ".join(str(error).split())}'
     return None
