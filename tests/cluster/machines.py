@@ -38,7 +38,7 @@ def missing_rights():
                 ['unshare', '--net', 'ip', 'tuntap', 'add', 'dev', 'tun0', 'mode', 'tun']}.items():
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            missing.append(f'no {what}: {done.stderr.strip()}')
+            missing.append(f'{what}; here: {done.stderr.strip()}')
     return missing
 
 
