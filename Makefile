@@ -7,8 +7,8 @@ BIN := $(VENV)/bin
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help env demo-data demo zoo-data zoo test test-all test-browser test-kernels test-oldest test-oldest-torch test-fork \
-	docs bench fuzz kill lint wheel clean
+.PHONY: help env demo-data demo zoo-data zoo test test-all test-browser test-cluster test-slurm \
+	test-kernels test-oldest test-oldest-torch test-fork docs bench gpu fuzz kill lint wheel clean
 
 help:  ## this list
 	@grep -hE '^[a-z -]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F '\t' '{printf "make %-17s %s\n", $$1, $$2}'
@@ -32,7 +32,7 @@ FINISH = true
 	fi
 	@echo 'env: installing the packages of requirements/ into $* (minutes the first time)'
 	@touch $*/.unfinished; trap 'exit 130' HUP INT TERM; \
-		$*/bin/python -m pip install -qq -e '.[demo,diffusers,fid,onnx,zoo,tests,lint]' -c $(CONSTRAINTS) && $(FINISH); \
+		$*/bin/python -m pip install -qq -e '.[demo,diffusers,fid,onnx,parquet,zoo,tests,lint]' -c $(CONSTRAINTS) && $(FINISH); \
 		status=$$?; rm -f $*/.unfinished; exit $$status
 	@touch $@
 
@@ -74,6 +74,20 @@ test-browser: env .venv-app/.installed  ## report, app and site in Debian's chro
 	@echo 'test-browser: running tests/browser'
 	@.venv-app/bin/python -m pytest tests/browser
 
+test-cluster: env  ## two machines (network namespaces): training, a lost machine, a slow link (root; minutes)
+	@for program in ip tc unshare nsenter; do command -v $$program >/dev/null || { \
+		echo 'test-cluster: installing iproute2 and util-linux'; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends iproute2 util-linux; break; }; done
+	@echo 'test-cluster: running tests/cluster/test_two_machines.py'
+	@$(BIN)/python -m pytest tests/cluster/test_two_machines.py -n 0
+
+test-slurm: env  ## the same two machines under Debian's Slurm: srun, signals, requeue (root; minutes)
+	@for program in ip munged slurmctld slurmd sbatch; do command -v $$program >/dev/null || { \
+		echo 'test-slurm: installing slurm-wlm and munge'; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends iproute2 slurm-wlm munge; break; }; done
+	@echo 'test-slurm: running tests/cluster/test_slurm.py'
+	@$(BIN)/python -m pytest tests/cluster/test_slurm.py -n 0
+
 # What .venv lacks for the app and the browser, on top of it: Gradio 6.31 takes no Pillow 13, which .venv has.
 .venv-app/.installed: requirements/app.txt requirements/browser.txt requirements/constraints.txt .venv/.installed
 	@echo 'env: installing Gradio and Playwright into .venv-app, on top of .venv'
@@ -108,6 +122,11 @@ test-oldest-torch:  ## the quick tests with torch 2.6.0, in a Debian 13 system i
 bench: env  ## a short form of the benchmark: our networks, the plain formulation, diffusers' AutoencoderKL
 	@echo 'bench: 256 px on the CPU'
 	@$(BIN)/python tools/analysis_tools/benchmark.py --works forward autoencoder_turn --rounds 3
+
+DEVICE ?= cuda
+MINUTES ?= 10
+gpu: env  ## tests and benchmark of a machine with a GPU (at most 10 minutes; DEVICE=cpu runs them small)
+	@$(BIN)/python -m tests.gpu --device $(DEVICE) --minutes $(MINUTES) --out work_dirs/gpu
 
 kill: env  ## kill 2 x 102 small trainings, resume and compare them (over half an hour)
 	@rm -rf work_dirs/kills

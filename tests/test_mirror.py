@@ -13,6 +13,7 @@ ELSEWHERE = {
     'analysis/benchmark/networks.py': 'analysis/benchmark/test_run.py',
     'analysis/benchmark/pipelines.py': 'analysis/benchmark/test_run.py',
     'analysis/benchmark/timing.py': 'analysis/benchmark/test_run.py',
+    'analysis/benchmark/untrained.py': 'analysis/benchmark/test_run.py',
     'evaluation/checkpoint.py': 'tools/test_test.py',  # its one caller, tools/test.py
     'utils/conventions.py': 'docs/test_for_mmengine_users.py',  # sentences, which that page lists
 }

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from wfvae_toolkit.utils.options import (
+    add_device_argument,
     add_image_arguments,
     add_launcher_argument,
     add_protocol_argument,
@@ -22,7 +23,7 @@ def parse_arguments(arguments=None):
     add_protocol_argument(parser)
     parser.add_argument('--work-dir', metavar='DIR',
                         help='write summary.json, metrics.csv, pictures and a report there')
-    parser.add_argument('--device', help='such as cuda:1 or cpu (default: a GPU if there is one)')
+    add_device_argument(parser)
     parser.add_argument('--allow-unmatched', action='store_true', help='score the pairs even if some pictures have no '
                         'partner')
     parser.add_argument('--skip-bad', action='store_true', help='exit 0 although pairs could not be scored, or scores '
@@ -41,7 +42,7 @@ def main(arguments=None):
     from wfvae_toolkit.utils.config import load_config
 
     evaluator_cfg = load_config(options.metrics).val_evaluator
-    with distributed.process_group(options.launcher):
+    with distributed.process_group(options.launcher, options.device):
         from wfvae_toolkit.datasets import fixed_pipeline
         from wfvae_toolkit.evaluation import compare_by_protocols, describe_faults, write_results
         from wfvae_toolkit.evaluation.checkpoint import build_evaluators, folders_of

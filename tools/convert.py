@@ -19,6 +19,8 @@ def parse_arguments(arguments=None):
                              'factor for pipelines that read only those (default: channels)')
     parser.add_argument('--license', metavar='ID', help="for --to diffusers: the Hub's identifier of the license that "
                                                         'you give the weights, such as apache-2.0 (default: unknown)')
+    parser.add_argument('--half', action='store_true', default=None, help='for --to diffusers: weights rounded to '
+                        'float16, half the size of the file')
     parser.add_argument('--force', action='store_true', help='replace OUTPUT')
     add_import_argument(parser)
     return parser.parse_args(arguments)
@@ -33,10 +35,11 @@ def main(arguments=None):
 
     import_modules(options.imports)
     model = read_model(options.model, options.weights)
-    chosen = {name: value for name in ('latent_statistics', 'license') if (value := getattr(options, name)) is not None}
+    chosen = {name: value for name in ('latent_statistics', 'license', 'half')
+              if (value := getattr(options, name)) is not None}
     paths = export_model(model, options.output, options.to, options.force, **chosen)
     if model.statistics is None:
-        print(f'{model.path}: its latents were never measured, so scale 1 and shift 0 are written; '
+        print(f'{model.path}: its latents were never measured, and stay raw (scale 1, shift 0); '
               'tools/measure_latents.py measures them')
     print(f'{model.path} ({model.form}, {model.weights} weights) -> {", ".join(map(str, paths))}')
 

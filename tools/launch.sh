@@ -3,6 +3,7 @@
 #   NNODES (1), NODE_RANK (0), MASTER_ADDR (127.0.0.1), PORT (a free one; to be given when NNODES is above 1),
 #   MAX_RESTARTS (0): how often all processes are started again, from the newest checkpoint, after one has failed;
 #   STOP_TIMEOUT (120): seconds that they get after a signal to finish an iteration and write a checkpoint;
+#   PEER_TIMEOUT (torch's: 1800 with gloo, 600 with NCCL): seconds to wait for a process that does not answer;
 #   PYTHON (the activated environment's, else this checkout's .venv, else python3).
 set -euo pipefail
 count="$1"

@@ -37,7 +37,7 @@ def main(arguments=None):
     from wfvae_toolkit.utils.plugins import import_modules
 
     import_modules(options.imports)
-    with distributed.process_group(options.launcher):
+    with distributed.process_group(options.launcher, options.device):
         import torch
 
         from wfvae_toolkit.datasets import fixed_pipeline, open_images

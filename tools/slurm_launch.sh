@@ -13,7 +13,8 @@ if [ "$((gpus % per_node))" -ne 0 ]; then
 fi
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-$cpus}"
 export MKL_NUM_THREADS="${MKL_NUM_THREADS:-$OMP_NUM_THREADS}"
-# One process that fails ends the others, which would wait for it. SRUN_ARGS is split into words on purpose.
+# One process that fails ends the others, which would wait for it, a minute later: at once (--kill-on-bad-exit=1) would
+# hit the last of a run that a signal stops, and turn its status 138 into 143. SRUN_ARGS is split into words on purpose.
 exec srun --partition="$1" --job-name="$2" --nodes="$((gpus / per_node))" --ntasks="$gpus" \
-    --ntasks-per-node="$per_node" --gres="gpu:$per_node" --cpus-per-task="$cpus" --kill-on-bad-exit=1 \
+    --ntasks-per-node="$per_node" --gres="gpu:$per_node" --cpus-per-task="$cpus" --kill-on-bad-exit=0 --wait=60 \
     ${SRUN_ARGS:-} "$PYTHON" -u "${@:3}" --launcher slurm

@@ -28,6 +28,7 @@ def parse_arguments(arguments=None):
     parser.add_argument('--no-report', action='store_true', help='write the results without a page that shows them')
     parser.add_argument('--skip-bad', action='store_true', help='exit 0 although files could not be scored, or scores '
                         'are not numbers')
+    shared.add_device_argument(parser)
     shared.add_launcher_argument(parser)
     return parser.parse_args(arguments)
 
@@ -40,7 +41,7 @@ def main(arguments=None):
     from wfvae_toolkit.utils.config import load_config
 
     cfg = load_config(options.config, options.cfg_options)
-    with distributed.process_group(options.launcher or cfg.get('launcher') or 'none'):
+    with distributed.process_group(options.launcher or cfg.get('launcher') or 'none', options.device):
         from wfvae_toolkit.evaluation import describe_faults
         from wfvae_toolkit.evaluation.checkpoint import evaluate_checkpoint
         from wfvae_toolkit.evaluation.tables import print_results

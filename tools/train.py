@@ -5,7 +5,12 @@ import os
 import sys
 from pathlib import Path
 
-from wfvae_toolkit.utils.options import add_config_arguments, add_launcher_argument, friendly_errors
+from wfvae_toolkit.utils.options import (
+    add_config_arguments,
+    add_device_argument,
+    add_launcher_argument,
+    friendly_errors,
+)
 
 
 def parse_arguments(arguments=None):
@@ -16,6 +21,7 @@ def parse_arguments(arguments=None):
                         help='resume from CHECKPOINT, or from the newest one of the work dir, if there is one')
     parser.add_argument('--resume-drop', nargs='+', choices=('discriminator', 'optimizers', 'early_stop'), default=[],
                         help='parts of the checkpoint that start afresh')
+    add_device_argument(parser)
     add_launcher_argument(parser)
     return parser.parse_args(arguments)
 
@@ -35,7 +41,7 @@ def main(arguments=None):
     cfg.resume = options.resume or cfg.get('resume') or False
     cfg.resume_drop = options.resume_drop or cfg.get('resume_drop') or []
     cfg.launcher = options.launcher or cfg.get('launcher') or 'none'
-    with process_group(cfg.launcher):
+    with process_group(cfg.launcher, options.device):
         from wfvae_toolkit.training import TrainingRunner
 
         runner = TrainingRunner.from_cfg(cfg)

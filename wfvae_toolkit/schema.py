@@ -52,8 +52,8 @@ SECTIONS = {
                           'diff_rank_seed': Value((False,), False)}, 'dict(seed=0)'),
     'env_cfg': Fields({
         'cudnn_benchmark': Value((SWITCH,), False),
-        'mp_cfg': Fields({'mp_start_method': Value(('fork', 'spawn', 'forkserver'), 'fork'),
-                          'opencv_num_threads': Value((WHOLE,), 0)}, "dict(mp_start_method='fork')"),
+        'mp_cfg': Fields({'mp_start_method': Value((NONE, 'fork', 'spawn', 'forkserver')),
+                          'opencv_num_threads': Value((WHOLE,), 0)}, "dict(mp_start_method='spawn')"),
         'resource_limit': Value((WHOLE,), 4096)}, 'dict(cudnn_benchmark=True)'),
     'model_wrapper_cfg': Arguments('torch.nn.parallel.DistributedDataParallel',
                                    ('module', 'forward_sync_buffers', 'broadcast_buffers',

@@ -4,7 +4,7 @@ default_scope = 'wfvae_toolkit'
 work_dir = None  # None: work_dirs/<config's name>
 load_from = None  # a MODEL, or dict(path=, weights='ema', allow_missing=['discriminator.*'])
 randomness = dict(seed=0)
-env_cfg = dict(cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
+env_cfg = dict(cudnn_benchmark=True, mp_cfg=dict(mp_start_method=None, opencv_num_threads=0))
 model_wrapper_cfg = None  # options of DDP
 log_level = 'INFO'
 
@@ -25,6 +25,7 @@ optim_wrapper = dict(
 
 default_hooks = dict(
     header=dict(type='RunHeaderHook'),
+    memory=dict(type='MemoryForecastHook'),
     learning_rate=dict(type='LearningRateHook', warmup_iters=1000, decay='constant'),
     discriminator=dict(type='DiscriminatorWarmupHook', start_iter=0),
     ema=dict(type='EMAHook', decay=0.999),

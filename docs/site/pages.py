@@ -97,7 +97,7 @@ def in_site(path, text):
 def file_page(path):
     """Markdown of a page that shows a file; the search leaves it out, as the reference holds the same."""
     fence = f'```{LANGUAGES[Path(path).suffix]} linenums="1"\n{read(path).rstrip()}\n```'
-    return f'---\nsearch:\n  exclude: true\n---\n\n# {path}\n\n{fence}\n'
+    return f'---\nsearch:\n  exclude: true\n---\n\n# `{path}`\n\n{fence}\n'
 
 
 def packages():

@@ -20,6 +20,8 @@ class Reader:
     def read(self, selector):
         place = self.page.locator(selector).first
         place.scroll_into_view_if_needed()
+        # What was out of sight is laid out a frame later.
+        self.page.wait_for_function('place => place.innerText.trim()', arg=place.element_handle())
         return ' '.join(place.inner_text().split())
 
 

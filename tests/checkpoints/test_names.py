@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 import yaml
-from huggingface_hub import constants, hf_api
+from huggingface_hub import constants, file_download, hf_api, utils
 
 from tests.helpers import trained_small
 from wfvae_toolkit import AutoencoderWFVAE2
@@ -104,22 +104,29 @@ class Hub(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def set_offline(monkeypatch, offline):
+    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', offline)
+    getattr(utils, 'reset_sessions', lambda: None)()  # before version 1 a session kept what it was made with
+
+
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A Hub on this machine with an empty cache; its ``root`` holds the repositories."""
     server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Hub)
     Hub.root, Hub.asked, Hub.large = tmp_path / 'hub', [], {}
     place = f'http://127.0.0.1:{server.server_port}'
-    monkeypatch.setattr(constants, 'HUGGINGFACE_CO_URL_TEMPLATE',
-                        constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, place))
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(constants.ENDPOINT, place)
+    for module in (constants, file_download):  # before version 1 each has its own
+        monkeypatch.setattr(module, 'HUGGINGFACE_CO_URL_TEMPLATE', template, raising=False)
     monkeypatch.setattr(constants, 'ENDPOINT', place)
     monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path / 'cache'))
-    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', False)
+    set_offline(monkeypatch, False)
     monkeypatch.setattr(constants, 'HF_HUB_DISABLE_XET', True)
     monkeypatch.setattr(hf_api.api, 'endpoint', place)
     monkeypatch.chdir(tmp_path)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield Hub
+    set_offline(monkeypatch, False)
     server.shutdown()
     server.server_close()
 
@@ -149,7 +156,7 @@ def test_a_repository_is_fetched_and_computes_what_it_did(repository, earlier_mo
 def test_offline_the_cache_answers(repository, hub, monkeypatch):
     repository(inside='vae')
     first = find_model('org/model')
-    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+    set_offline(monkeypatch, True)
     hub.asked.clear()
     assert find_model('org/model') == first
     assert not hub.asked
@@ -171,7 +178,7 @@ def test_what_the_hub_does_not_have_is_named_in_both_readings(repository, name):
 
 
 def test_a_repository_that_cannot_be_reached(hub, monkeypatch):
-    monkeypatch.setattr(constants, 'HF_HUB_OFFLINE', True)
+    set_offline(monkeypatch, True)
     with pytest.raises(CheckpointError, match='not in the cache'):
         read_model('org/model')
 

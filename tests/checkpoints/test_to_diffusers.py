@@ -6,7 +6,7 @@ import torch
 
 from tests.helpers import trained_small
 from wfvae_toolkit import AutoencoderWFVAE2
-from wfvae_toolkit.checkpoints import TrainedModel, read_model, to_diffusers
+from wfvae_toolkit.checkpoints import CheckpointError, TrainedModel, read_model, to_diffusers
 from wfvae_toolkit.checkpoints.to_diffusers import write_diffusers
 from wfvae_toolkit.models.latent_statistics import LatentStatistics
 from wfvae_toolkit.models.wavelets import Haar
@@ -65,6 +65,23 @@ def test_the_folder_is_a_model_again(tmp_path, statistics):
         for first, second in zip(*((model.encode(images).latent_dist.mean, model.decode(latents).sample)
                                    for model in (trained.build(), again.build())), strict=True):
             assert torch.equal(first, second)
+
+
+def test_half_rounds_the_weights_and_halves_the_file(tmp_path):
+    trained = trained_small()
+    sizes = []
+    for half in (False, True):
+        write_diffusers(trained, tmp_path / str(half), half=half)
+        sizes.append((tmp_path / str(half) / 'diffusion_pytorch_model.safetensors').stat().st_size)
+    assert sizes[1] < 0.6 * sizes[0]
+    for name, value in read_model(tmp_path / 'True').build().state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, trained.state[name].half().float())
+    name = next(iter(trained.state))
+    trained.state[name] = torch.full_like(trained.state[name], 1e5)
+    with pytest.raises(CheckpointError, match=f'{name} holds 100000, float16 ends at 65504'):
+        write_diffusers(trained, tmp_path / 'large', half=True)
+    assert not (tmp_path / 'large').exists()
 
 
 def test_what_cannot_travel_is_named_and_nothing_is_written(tmp_path):

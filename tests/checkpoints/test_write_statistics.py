@@ -60,6 +60,13 @@ def test_a_native_checkpoint_keeps_everything_else_to_the_bit(checkpoint):
     assert [path.name for path in checkpoint.parent.iterdir()] == ['iter_7.pth']
 
 
+def test_a_run_s_folder_keeps_a_copy_of_the_record(checkpoint):
+    (checkpoint.parent / 'last_checkpoint').write_text('iter_7.pth')
+    write_statistics(read_model(checkpoint), STATISTICS, {'images': 12})
+    assert json.loads((checkpoint.parent / 'latent_statistics.json').read_text()) == {
+        'checkpoint': 'iter_7.pth', 'mean': list(STATISTICS.mean), 'std': list(STATISTICS.std), 'images': 12}
+
+
 def test_measured_again_they_are_replaced(checkpoint):
     write_statistics(read_model(checkpoint), LatentStatistics((0.0,) * 3, (1.0,) * 3), {'old': 1})
     write_statistics(read_model(checkpoint), STATISTICS)

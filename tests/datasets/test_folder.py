@@ -115,11 +115,14 @@ def test_a_file_in_the_place_of_a_folder_says_what_would_work(tmp_path):
     with zipfile.ZipFile(tmp_path / 'photos.zip', 'w') as archive:
         archive.write(tmp_path / 'a.png', 'a.png')
     (tmp_path / 'list.jsonl').write_text('{"path": "a.png"}')
-    for name, words in (('photos.tar', 'It is an archive: unpack it and give the folder$'),
+    with tarfile.open(tmp_path / 'photos.tgz', 'w:gz') as archive:
+        archive.add(tmp_path / 'a.png', 'a.png')
+    for name, words in (('photos.tar', "It is a tar file: dataset.type='ImageShards' reads those$"),
+                        ('photos.tgz', 'It is an archive: unpack it and give the folder$'),
                         ('photos.zip', 'It is an archive: unpack it'), ('list.jsonl', "type='ImageManifest' reads")):
         with pytest.raises(FileNotFoundError, match=words):
             ImageFolder(tmp_path / name)
-    for name in ('photos.tar', 'photos.zip'):
+    for name in ('photos.tgz', 'photos.zip'):
         with pytest.raises(FileNotFoundError, match='is an archive, not a folder: unpack it'):
             open_images(tmp_path / name)
     with pytest.raises(FileNotFoundError, match="It is a folder: dataset.type='ImageFolder' reads folders"):

@@ -8,8 +8,20 @@ import torch
 
 from tests.datasets.odd_files import FILES, Bad, corners
 from tests.datasets.odd_manifests import MANIFESTS
+from tests.datasets.odd_shards import NAME, SHARDS, good_shard
+from tests.datasets.odd_tables import TABLES
+from tests.datasets.table_samples import rows_of, write_parquet
 from tests.datasets.write_bad_input import PAGE, with_tables
-from wfvae_toolkit.datasets import BadImage, ImageFolder, ImageManifest, SampleKey, load_rgb, read_size
+from wfvae_toolkit.datasets import (
+    BadImage,
+    ImageFolder,
+    ImageManifest,
+    ImageShards,
+    ImageTable,
+    SampleKey,
+    load_rgb,
+    read_size,
+)
 from wfvae_toolkit.utils.errors import SettingError
 
 pytestmark = pytest.mark.filterwarnings('ignore')  # Pillow's, about damaged headers
@@ -103,9 +115,39 @@ def test_a_manifest_is_read_as_stated(tmp_path, odd):
     assert odd.line is None or f'line {odd.line}: ' in str(caught.value)
 
 
+@pytest.mark.parametrize('odd', SHARDS, ids=lambda odd: odd.what)
+def test_a_shard_is_read_as_stated(tmp_path, odd):
+    odd.write(tmp_path / NAME)
+    (tmp_path / '00001.tar').write_bytes(good_shard())
+    assert_as_stated(ImageShards, tmp_path, odd)
+
+
+@pytest.mark.parametrize('odd', TABLES, ids=lambda odd: odd.what)
+def test_a_table_is_read_as_stated(tmp_path, odd):
+    odd.write(tmp_path / '00000.parquet')
+    write_parquet(tmp_path / '00001.parquet', rows_of([7, 8]))
+    assert_as_stated(ImageTable, tmp_path, odd)
+
+
+def assert_as_stated(kind, folder, odd):
+    evaluation = kind(folder, CROP, on_bad='report', **odd.settings)
+    own = [index for index in range(len(evaluation)) if evaluation.path(index).startswith('00000.')]
+    assert len(own) == odd.pictures
+    assert odd.said in '; '.join(evaluation.remarks())
+    assert bool(odd.said) == bool(evaluation.remarks())
+    reasons = [sample.bad[0].reason for index in own if (sample := evaluation[index]).image is None]
+    assert len(reasons) == bool(odd.bad)
+    assert all(odd.bad in reason.lower() for reason in reasons)
+    training = kind(folder, CROP, **odd.settings)
+    assert all(training[SampleKey(index, 0, 0)].image.shape == (3, 8, 8) for index in range(len(training))
+               if not odd.settings.get('mask_keys'))
+
+
 def test_there_are_many():
     assert len({odd.what for odd in FILES}) == len(FILES) >= 40
     assert len({odd.what for odd in MANIFESTS}) == len(MANIFESTS) >= 40
+    assert len({odd.what for odd in SHARDS}) == len(SHARDS) >= 30
+    assert len({odd.what for odd in TABLES}) == len(TABLES) >= 20
 
 
 def test_the_page_says_so():

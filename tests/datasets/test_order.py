@@ -4,7 +4,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from wfvae_toolkit.datasets import EpochOrder, MixedOrder, PositionSampler
+from wfvae_toolkit.datasets import EpochOrder, MixedOrder, PositionSampler, WindowOrder
 from wfvae_toolkit.datasets.order import BLOCK
 
 LENGTHS = {'a': 50, 'b': 7, 'c': 3000, 'd': 1}
@@ -99,3 +99,45 @@ def test_an_epoch_order_is_the_samplers():
     order = EpochOrder(10, (3,))
     assert [key.index for key in itertools.islice(PositionSampler(10, seed=3), 25)] == list(map(order, range(25)))
     assert [EpochOrder(10, (3,))(position) for position in (24, 3, 17)] == [order(24), order(3), order(17)]
+
+
+PARTS = [5, 0, 3, 8, 1, 4, 6]
+
+
+def parts_of(indices):
+    return np.searchsorted(np.cumsum(PARTS), indices, 'right')
+
+
+@pytest.mark.parametrize('window', [1, 2, 3, 7, 50])
+def test_a_window_reads_each_part_once_an_epoch_in_one_stretch(window):
+    length = sum(PARTS)
+    order = WindowOrder(PARTS, (3,), window)
+    epochs = [list(map(order, range(start, start + length))) for start in range(0, 4 * length, length)]
+    for indices in epochs:
+        assert sorted(indices) == list(range(length))
+        parts = parts_of(indices)
+        last = np.array([np.flatnonzero(parts == part).max(initial=-1) for part in range(len(PARTS))])
+        first = np.array([np.flatnonzero(parts == part).min(initial=length) for part in range(len(PARTS))])
+        for place in range(length):  # parts that have begun and not ended
+            assert ((first <= place) & (place <= last)).sum() <= window
+    assert epochs[0] != epochs[1]
+    if window == 50:
+        assert len(set(parts_of(epochs[0][:8]))) > 3
+
+
+def test_any_position_of_a_window_is_found_without_those_before():
+    order = WindowOrder(PARTS, (3,), 2)
+    whole = list(map(order, range(200)))
+    for position in (199, 3, 77, 0, 120):
+        assert WindowOrder(PARTS, (3,), 2)(position) == whole[position]
+        assert parts_of(whole[position]) in WindowOrder(PARTS, (3,), 2).parts_of(position)
+    assert [WindowOrder(PARTS, (4,), 2)(position) for position in range(27)] != whole[:27]
+
+
+def test_neighbours_share_a_part_about_as_often_as_stated():
+    """With a probability of about 1 / window, which docs/data.md says."""
+    lengths = [50] * 40
+    for window in (1, 2, 5, 10):
+        order = WindowOrder(lengths, (0,), window)
+        parts = np.array(list(map(order, range(sum(lengths))))) // 50
+        assert (np.diff(parts) == 0).mean() == pytest.approx(1 / window, abs=0.04)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from tests.datasets.odd_files import FILES, Bad
 from tests.datasets.odd_manifests import MANIFESTS
+from tests.datasets.odd_shards import SHARDS
+from tests.datasets.odd_tables import TABLES as ODD_TABLES
 
 PAGE = Path(__file__).resolve().parents[2] / 'docs/bad_input.md'
 
@@ -25,6 +27,8 @@ def manifest_row(odd):
 
 TABLES = {
     'pictures': ['| file | becomes |', '| --- | --- |', *map(file_row, FILES)],
+    'shards': ['| shard | becomes |', '| --- | --- |', *(f'| {odd.what} | {odd.outcome} |' for odd in SHARDS)],
+    'tables': ['| table | becomes |', '| --- | --- |', *(f'| {odd.what} | {odd.outcome} |' for odd in ODD_TABLES)],
     'manifests': ['| manifest | becomes |', '| --- | --- |', *map(manifest_row, MANIFESTS)],
 }
 

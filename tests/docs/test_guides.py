@@ -12,7 +12,7 @@ from wfvae_toolkit.datasets.demo import make_demo_data
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ['add_a_loss.md', 'add_a_discriminator.md', 'latent_transforms.md', 'my_pictures_have.md', 'recipes.md',
          'finetune_your_vae.md', 'which_number.md']
-NUMBER = re.compile(r'(?<![A-Za-z_])-?\d[\d.:]*(e[+-]?\d+)?')
+NUMBER = re.compile(r'\b[0-9a-f]{16}\b|(?<![A-Za-z_])-?\d[\d.:]*(e[+-]?\d+)?')  # or a digest of weights
 
 
 def blocks(page):
@@ -28,7 +28,7 @@ def commands(text):
 
 
 def plain(line, folder):
-    """A line without the time of the log, paths of this machine, digits and the widths that go with them."""
+    """A line without the time of the log, paths of this machine, digests, digits and the widths that go with them."""
     line = re.sub(r'^\d\d/\d\d [\d:]+ - mmengine - ', '', line).replace(f'{folder}/', '')
     return re.sub(r'\s+', ' ', NUMBER.sub('N', line)).strip()
 

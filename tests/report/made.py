@@ -41,7 +41,8 @@ def make_run(folder, rows=40, max_iters=40, kl_weight=1e-6):
     return folder
 
 
-def make_evaluation(folder, names, shift=0.0, side=24, kept=None, spread=0.01, pipeline='CenterCrop(size=24)'):
+def make_evaluation(folder, names, shift=0.0, side=24, kept=None, spread=0.01, pipeline='CenterCrop(size=24)',
+                    checkpoint='iter_40.pth'):
     """Scores of pictures, and strips of those in ``kept`` (default: all); ``shift`` is added to each PSNR."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(int(abs(shift) * 1000))
@@ -57,7 +58,7 @@ def make_evaluation(folder, names, shift=0.0, side=24, kept=None, spread=0.01, p
         return {'mean': sum(values) / len(values), 'ci95': 0.1, 'infinite': 0, 'nan': 0, 'higher_is_better': better}
 
     (folder / 'summary.json').write_text(json.dumps({
-        'images': len(names), 'protocol': {'checkpoint': 'iter_40.pth', 'pipeline': pipeline, 'quantize': True},
+        'images': len(names), 'protocol': {'checkpoint': checkpoint, 'pipeline': pipeline, 'quantize': True},
         'metrics': {'PSNR': entry('PSNR', True), 'LPIPS': entry('LPIPS', False)}, 'not_computed': {}, 'skipped': []}),
         encoding='utf-8')
     files = {}

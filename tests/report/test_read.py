@@ -25,6 +25,13 @@ def test_an_evaluation_in_a_run_knows_the_run(tmp_path):
     assert (entry.label, entry.run, len(entry.records)) == ('demo', tmp_path / 'demo', 44)
 
 
+def test_scores_of_another_model_in_a_run_are_not_the_run_s(tmp_path):
+    run = make_run(tmp_path / 'demo')
+    make_evaluation(run / 'wfvae2-tiny', NAMES, checkpoint='wfvae2-tiny')
+    [entry] = read_entries([run / 'wfvae2-tiny'])
+    assert (entry.label, entry.run, entry.records, entry.config) == ('wfvae2-tiny', None, [], None)
+
+
 def test_several_sizes_are_an_entry_each(tmp_path):
     run = make_run(tmp_path / 'demo')
     for size in (256, 64):

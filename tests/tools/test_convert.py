@@ -56,7 +56,7 @@ def test_latents_that_were_never_measured_are_said_and_have_no_statistics_to_cho
         tool('convert')(run, tmp_path / 'a', '--to', 'diffusers', '--latent-statistics', 'scalar')
     assert not (tmp_path / 'a').exists()
     tool('convert')(run, tmp_path / 'a', '--to', 'diffusers')
-    assert 'latents were never measured, so scale 1 and shift 0 are written' in capsys.readouterr().out
+    assert 'latents were never measured, and stay raw (scale 1, shift 0)' in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -28,7 +28,8 @@ def narrow(model):
         autoencoder.update(flow_width=WIDTH, encoder_layers=1, decoder_layers=2)
         # Shortcuts want the latents' moments to divide the width.
         autoencoder.latent_channels = min(autoencoder.latent_channels, WIDTH // 2)
-    model.discriminator.update(num_layers=2, width=8)
+    if model.get('discriminator') is not None:
+        model.discriminator.update(num_layers=2, width=8)
     if model.losses.get('perceptual') is not None:  # LPIPS would need a download
         model.losses.perceptual = dict(type='STLPIPSLoss', crop=32)
     return model

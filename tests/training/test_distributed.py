@@ -6,6 +6,8 @@ import torch
 from PIL import Image
 from run_files import read_csv
 
+from tests import tolerances
+
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / 'tests/data/configs/tiny.py'
 LENGTH = 20  # 10 updates of each turn
@@ -80,12 +82,7 @@ def test_two_ranks_train_the_weights_of_one_process(runs, part):
             key: value for key, value in checkpoint['state_dict'].items() if key.startswith(f'{part}.')}
         states.append(torch.cat([value.double().flatten() for value in state.values()]))
     one, two = states
-    # Only the order of float32 sums differs: 6e-8 of a sum, 1e-5 of a weight after 10 updates. Where a gradient is
-    # itself rounding noise (a bias on the attention's keys, which the softmax does not see; single weights), AdamW
-    # still makes a full step, of either sign: 2 * lr an update. One weight in a thousand may be such a one. A wrong
-    # gradient moves all weights: 30 times as much.
-    noise = 2 * LR * LENGTH / 2
-    assert (one - two).norm() <= 1e-5 * one.norm() + noise * (len(one) / 1000) ** 0.5
+    assert (one - two).norm() <= tolerances.of_training(one, LR, LENGTH / 2)
 
 
 def test_two_ranks_log_the_losses_of_one_process(runs):

@@ -1,10 +1,18 @@
-import os
-from pathlib import Path
-
+import psutil
 import pytest
 import torch
 
-from wfvae_toolkit.utils.device import default_device, find_device, peak_memory_bytes
+from wfvae_toolkit.utils.device import (
+    as_float64,
+    default_device,
+    device_name,
+    find_device,
+    peak_memory_bytes,
+    pins_memory,
+    to_device,
+    using_device,
+    widest_float,
+)
 from wfvae_toolkit.utils.errors import SettingError
 
 
@@ -19,8 +27,29 @@ def test_a_device_that_is_not_there_is_refused_with_those_that_are(name):
         find_device(name)
 
 
-def test_without_a_gpu_the_peak_is_of_the_process_and_counts_what_was_freed(monkeypatch):
-    monkeypatch.setattr(torch.cuda, 'is_available', lambda: False)
-    torch.ones(2**26)  # 256 MiB, freed at once
-    resident = int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE')
-    assert peak_memory_bytes() > resident + 2**27
+def test_inside_a_choice_the_chosen_device_is_the_default():
+    before = default_device()
+    with using_device('cpu'):
+        assert default_device() == torch.device('cpu')
+        assert device_name() is None
+        with using_device():
+            assert default_device() == torch.device('cpu')
+    assert default_device() == before
+
+
+def test_a_choice_that_is_not_there_is_refused():
+    with pytest.raises(SettingError, match='here there is cpu'), using_device('cuda:99'):
+        pass
+
+
+def test_of_a_cpu_the_peak_is_that_of_the_process_and_counts_what_was_freed():
+    with using_device('cpu'):
+        torch.ones(2**26)  # 256 MiB, freed at once
+        assert peak_memory_bytes() > psutil.Process().memory_info().rss + 2**27
+
+
+def test_a_cpu_has_float64_and_copies_nothing():
+    cpu, numbers = torch.device('cpu'), torch.ones(2)
+    assert as_float64(numbers).dtype == widest_float(cpu) == torch.float64
+    assert to_device(numbers, cpu) is numbers
+    assert not pins_memory(cpu)

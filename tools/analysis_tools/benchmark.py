@@ -13,7 +13,8 @@ def main(arguments=None):
     parser.add_argument('--config', default='wfvae_toolkit::wfvae2_1024.py', help='config of the models "ours" and '
                         '"plain"')
     parser.add_argument('--works', nargs='+', default=['encode', 'decode', 'forward'], metavar='WORK',
-                        help='encode decode forward autoencoder_turn discriminator_turn both_turns data evaluation')
+                        help='encode decode forward validation autoencoder_turn discriminator_turn both_turns data '
+                             'evaluation')
     parser.add_argument('--models', nargs='+', default=['ours', 'plain', 'AutoencoderKL'], metavar='MODEL',
                         help='ours, plain, joint, checkpointed, AutoencoderKL, AutoencoderDC or a trained '
                              'model; ours@bf16')

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 _aten = torch.ops.aten
@@ -18,6 +19,9 @@ _FLOPS = {
             gradient.shape, query.shape, key.shape, value.shape),
 }
 _COPIES = {_aten.clone, _aten.copy_, _aten._to_copy, _aten.contiguous}
+
+
+_NO_WORK = ('empty', 'new_empty', 'detach', 'set_', 'resize_')  # beginnings of names
 
 
 @dataclass(frozen=True)
@@ -56,11 +60,17 @@ class KernelRecorder(TorchDispatchMode):
         packet = func._overloadpacket
         self.calls[packet.__name__] += 1
         if packet in _FLOPS:
-            self.flops += _FLOPS[packet](*args, **kwargs, out_val=out)
+            self.flops += flops_of(func, args, kwargs, out)
             self.kernels[Kernel(func, _specify(args), tuple(sorted(_specify(kwargs).items())))] += 1
         if packet in _COPIES and isinstance(out, torch.Tensor):
             self.copied_bytes += out.numel() * out.element_size()
         return out
+
+
+def flops_of(operation, arguments, options, result):
+    """FLOPs of one call of a matrix operation, a multiply and an add are 2; 0 for any other."""
+    count = _FLOPS.get(operation._overloadpacket)
+    return count(*arguments, **options, out_val=result) if count else 0
 
 
 def record(function):
@@ -124,3 +134,36 @@ def _specify(value):
     if isinstance(value, dict):
         return {name: _specify(item) for name, item in value.items()}
     return value
+
+
+class WorkMeter:
+    """Counts each operation by (FLOPs, bytes read and written, whether in bf16 or fp16); see `count_memory`."""
+
+    def __init__(self):
+        self._work = Counter()
+
+    def __call__(self, operation, arguments, options, result):
+        results = [value for value in tree_leaves(result) if isinstance(value, torch.Tensor)]
+        inputs = [value for value in tree_leaves((arguments, options)) if isinstance(value, torch.Tensor)]
+        changes = operation._schema.is_mutable
+        if not changes and _shares_storage(results, inputs) or operation._overloadpacket.__name__.startswith(_NO_WORK):
+            return
+        flops = flops_of(operation, arguments, options, result)
+        moved = sum(_size(tensor) for tensor in {id(tensor): tensor for tensor in (*inputs, *results)}.values())
+        low = any(tensor.dtype in (torch.bfloat16, torch.float16) for tensor in inputs)
+        self._work[flops, moved, low] += 1
+
+    def take(self):
+        """Counter of the operations since the last call."""
+        work, self._work = self._work, Counter()
+        return work
+
+
+def _shares_storage(results, inputs):
+    there = {tensor.untyped_storage()._cdata for tensor in inputs}
+    return bool(results) and all(tensor.untyped_storage()._cdata in there for tensor in results)
+
+
+def _size(tensor):
+    # What an expanded tensor repeats is read once.
+    return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())

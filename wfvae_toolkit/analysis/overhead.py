@@ -5,9 +5,8 @@ import tempfile
 import time
 from dataclasses import dataclass
 
-import torch
-
 from wfvae_toolkit.training import TrainingRunner
+from wfvae_toolkit.utils.device import synchronize
 from wfvae_toolkit.utils.errors import SettingError
 
 _ROUND = 50  # iterations that are averaged: as many as between two rows of the log
@@ -121,6 +120,5 @@ class _Watch:
 
 def _now():
     # On a GPU the framework's work may hide behind the update's; waiting here counts it in full.
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    synchronize()
     return time.perf_counter()

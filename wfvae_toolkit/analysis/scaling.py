@@ -50,8 +50,10 @@ def measure_scaling(config, tools, options=None, processes=2, rounds=3, iteratio
         report (callable): gets a line a training.
 
     Raises:
-        SettingError: fewer cores than processes, or a training that failed, with its last lines.
+        SettingError: no Linux, fewer cores than processes, or a training that failed, with its last lines.
     """
+    if not hasattr(os, 'sched_getaffinity'):
+        raise SettingError('this system cannot bind a process to cores; measure on Linux')
     cores = sorted(os.sched_getaffinity(0))
     share = len(cores) // max(processes, 1)
     if processes < 2 or rounds < 1 or iterations < 1 or not share:

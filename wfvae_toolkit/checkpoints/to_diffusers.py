@@ -21,7 +21,7 @@ EXPORTED = 'WFVAE2Image'
 STATISTICS = ('channels', 'scalar')
 
 
-def write_diffusers(model, output, latent_statistics=None, license=None):
+def write_diffusers(model, output, latent_statistics=None, license=None, half=False):
     """TrainedModel -> a folder with ``config.json``, safetensors, a modelling file and a README. Returns their paths.
 
     Args:
@@ -31,12 +31,14 @@ def write_diffusers(model, output, latent_statistics=None, license=None):
             ``scaling_factor`` and ``shift_factor`` of all channels together, for pipelines that read no others. None:
             ``'channels'``, or neither for a model whose latents were never measured.
         license (str): the Hub's identifier for the README, such as ``'apache-2.0'``; None: unknown.
+        half (bool): round the weights to float16, which halves the file. Readers compute in float32 as before.
 
     Raises:
         SettingError: another autoencoder, or a part of a plug-in, whose source an exported folder cannot hold. An
             unknown ``latent_statistics``, or any where the latents were never measured. A license that is not an
             identifier.
-        CheckpointError: what was written, loaded again, does not give the model's own results.
+        CheckpointError: what was written, loaded again, does not give the results of the model, with ``half`` of the
+            rounded model; or a weight is too large for float16.
         MissingLibrary: diffusers is not installed.
     """
     check_exportable(model, 'diffusers')
@@ -49,6 +51,8 @@ def write_diffusers(model, output, latent_statistics=None, license=None):
         raise SettingError(f'license={license!r}: use the identifier of the Hub, such as apache-2.0 or other')
     from wfvae_toolkit.models.diffusers_model import AutoencoderWFVAE2
 
+    if half:
+        model = replace(model, state=_rounded(model))
     native = model.build()
     settings = {key: value for key, value in plain_data(model.config).items()
                 if key not in ('type', 'checkpoint_activations')}
@@ -59,12 +63,23 @@ def write_diffusers(model, output, latent_statistics=None, license=None):
         raise SettingError(f'{", ".join(foreign)}: a plug-in registers it, and an exported folder can hold only the '
                            "toolkit's own parts")
     with atomic_folder(output) as folder:
-        exported.save_pretrained(folder)
+        (exported.half() if half else exported).save_pretrained(folder)
         _write_card(model, native, folder, license)
         _compare(native, AutoencoderWFVAE2.from_pretrained(folder, low_cpu_mem_usage=False), output)
         _compare(native, read_model(folder).build(), output)
         names = sorted(path.name for path in folder.iterdir())
     return [Path(output) / name for name in names]
+
+
+def _rounded(model):
+    """The state of a TrainedModel, each float rounded to float16; CheckpointError for one beyond its range."""
+    rounded = {name: value.half().to(value.dtype) if value.is_floating_point() else value
+               for name, value in model.state.items()}
+    for name, value in rounded.items():
+        if not value.isfinite().all():
+            raise CheckpointError(f'{model.path}: {name} holds {model.state[name].abs().max():g}, float16 ends at '
+                                  '65504; export it without half')
+    return rounded
 
 
 def _write_card(model, native, folder, license):
@@ -128,11 +143,12 @@ def make_pipeline_portable(folder, component='vae'):
 
 
 def example(autoencoder, rows=2, columns=3, batch=2):
-    """Images and latents (noise of unit variance, always the same) to compare an exported model on."""
+    """Images and latents (noise of unit variance, always the same) to compare an exported model on, on its device."""
     generator = torch.Generator().manual_seed(0)
-    factor = autoencoder.downsample_factor
-    return (torch.randn(batch, 3, rows * factor, columns * factor, generator=generator).clamp(-1, 1),
-            torch.randn(batch, autoencoder.latent_channels, rows, columns, generator=generator))
+    factor, device = autoencoder.downsample_factor, next(autoencoder.parameters()).device
+    images = torch.randn(batch, 3, rows * factor, columns * factor, generator=generator).clamp(-1, 1)
+    latents = torch.randn(batch, autoencoder.latent_channels, rows, columns, generator=generator)
+    return images.to(device), latents.to(device)
 
 
 @torch.inference_mode()

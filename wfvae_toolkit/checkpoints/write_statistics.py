@@ -13,6 +13,7 @@ from .card import CARD_NAME, measured_anew
 from .folders import RECORD_NAME
 from .names import SHIPPED_FOLDER
 from .native import (
+    LAST,
     activations_in,
     load_inference_checkpoint,
     load_training_checkpoint,
@@ -32,7 +33,8 @@ def write_statistics(model, statistics, record=None):
     | exported folder | config.json: ``latents_mean``, ``latents_std``, ``scaling_factor`` 1, ``shift_factor`` 0 |
     | earlier checkpoint or folder | config.json: ``scale`` and ``shift``, normalised = (raw - shift) * scale |
 
-    Folders keep the record in ``latent_statistics.json``, and their README.md follows, unless it was edited.
+    Folders keep the record in ``latent_statistics.json``, and their README.md follows, unless it was edited. The folder
+    of a run gets that file too, with the name of the ``checkpoint``: the report shows it.
 
     Args:
         model (TrainedModel): as ``read_model`` gave it; its file must not have been moved since.
@@ -97,7 +99,9 @@ def _write_native(model, content):
     inference = model.form == 'inference'
     checkpoint = (load_inference_checkpoint if inference else load_training_checkpoint)(model.path)
     checkpoint['meta'][META_KEY] = json.dumps(content)
-    if not inference:
-        save_training_checkpoint(checkpoint, model.path, json.loads(checkpoint['meta']['autoencoder']))
+    if inference:
+        save_plain(checkpoint, model.path)
         return
-    save_plain(checkpoint, model.path)
+    save_training_checkpoint(checkpoint, model.path, json.loads(checkpoint['meta']['autoencoder']))
+    if (model.path.parent / LAST).is_file():
+        write_json(model.path.parent / RECORD_NAME, {'checkpoint': model.path.name, **content})

@@ -28,11 +28,14 @@ from .loader import (
 )
 from .manifest import ImageManifest, write_manifest
 from .mixed import MixedDataset
-from .order import EpochOrder, MixedOrder
+from .order import EpochOrder, MixedOrder, WindowOrder
 from .paths import PathList
 from .sampler import BlockSampler, PositionSampler, SequentialSampler
 from .scan import scan_folder
+from .shard_writer import write_shards
+from .shards import ImageShards
 from .synthetic import SyntheticImages
+from .tables import ImageTable
 from .transforms import (
     CenterCrop,
     RandomCrop,
@@ -45,14 +48,15 @@ from .transforms import (
 from .worker_watch import WatchedLoader, WorkerLost
 
 __all__ = [
-    'BadFile', 'BadFileLog', 'BadImage', 'Batch', 'BlockSampler', 'CachedLatents', 'CenterCrop', 'EpochOrder',
-    'ImageDataset', 'ImageFiles', 'ImageFolder', 'ImageManifest', 'LatentCacheError', 'LatentIndex',
-    'LoaderSettings', 'MAX_PIXELS', 'Mask', 'MixedDataset', 'MixedOrder', 'NoUsableFile', 'PathList', 'PictureCounts',
-    'PositionSampler', 'RandomCrop', 'RandomFlip', 'ResizeShortSide', 'Sample', 'SampleError', 'SampleKey',
-    'SequentialSampler', 'SyntheticImages', 'TooManyBadFiles', 'WatchedLoader', 'WorkerLost', 'build_dataloader',
-    'collate_evaluation', 'collate_training', 'count_images', 'describe_pipeline', 'embedded_profile',
-    'evaluation_key', 'fixed_pipeline', 'load_batches', 'load_rgb', 'open_images', 'read_size',
-    'readable_extensions', 'rgb_colour', 'scan_folder', 'to_rgb', 'was_upsampled', 'write_manifest',
+    'BadFile', 'BadFileLog', 'BadImage', 'Batch', 'BlockSampler', 'CachedLatents',
+    'CenterCrop', 'EpochOrder', 'ImageDataset', 'ImageFiles', 'ImageFolder', 'ImageManifest',
+    'ImageShards', 'ImageTable', 'LatentCacheError', 'LatentIndex', 'LoaderSettings', 'MAX_PIXELS', 'Mask',
+    'MixedDataset', 'MixedOrder', 'NoUsableFile', 'PathList', 'PictureCounts', 'PositionSampler', 'RandomCrop',
+    'RandomFlip', 'ResizeShortSide', 'Sample', 'SampleError', 'SampleKey', 'SequentialSampler', 'SyntheticImages',
+    'TooManyBadFiles', 'WatchedLoader', 'WindowOrder', 'WorkerLost', 'build_dataloader', 'collate_evaluation',
+    'collate_training', 'count_images', 'describe_pipeline', 'embedded_profile', 'evaluation_key', 'fixed_pipeline',
+    'load_batches', 'load_rgb', 'open_images', 'read_size', 'readable_extensions', 'rgb_colour', 'scan_folder',
+    'to_rgb', 'was_upsampled', 'write_manifest', 'write_shards',
 ]
 
 __getattr__ = moved_names(__name__, dict.fromkeys(('CachedLatents', 'LatentCacheError', 'LatentIndex'),

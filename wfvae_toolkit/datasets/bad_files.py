@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -107,11 +106,11 @@ def _files(text, split):
 @contextlib.contextmanager
 def _locked(file):
     """Lock the file for this process. Windows has no such call; there only one process may write."""
-    if os.name != 'posix':
+    try:
+        import fcntl
+    except ImportError:
         yield
         return
-    import fcntl
-
     fcntl.flock(file, fcntl.LOCK_EX)  # released with the file if this process dies
     try:
         yield

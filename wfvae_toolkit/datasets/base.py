@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import operator
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -104,6 +105,8 @@ class ImageDataset(Dataset):
         MissingLibrary: 'fast' without OpenCV, or ``convert_to_srgb`` with a Pillow that has no LittleCMS.
     """
 
+    is_scanned = False  # whether all pictures under ``data_root`` belong to the dataset
+
     def __init__(self, data_root: str | Path = '', pipeline=(), on_bad='substitute',
                  background: str | tuple = 'white', max_pixels: float = MAX_PIXELS, cache_mib: float = 0,
                  decoder='exact', convert_to_srgb=False):
@@ -148,6 +151,14 @@ class ImageDataset(Dataset):
         """
         return self.data_root / self.path(index)
 
+    def file_state(self, index):
+        """[size in bytes, time of change in ns] of the file that holds a picture; None where there is none."""
+        try:
+            status = os.stat(self.data_root / self.path(index))
+        except (OSError, ValueError):
+            return None
+        return [status.st_size, status.st_mtime_ns]
+
     def load(self, index):
         """The picture at ``index``, upright and in RGB, by the rules of `load_rgb`; BadImage if it cannot be used.
 
@@ -175,7 +186,11 @@ class ImageDataset(Dataset):
 
     def order(self, length, seed, shuffle):
         """Function from position to index while training on the first ``length`` samples; by default `EpochOrder`."""
-        return EpochOrder(length, (seed,), shuffle)
+        return self.order_of(length, (seed,), shuffle)
+
+    def order_of(self, length, words, shuffle):
+        """`order` by several numbers in place of a seed; a mixture has one more for each of its sources."""
+        return EpochOrder(length, words, shuffle)
 
     def crop_size(self):
         """Edge in px of every picture after the transforms, None if it depends on the file."""

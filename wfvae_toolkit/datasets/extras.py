@@ -77,6 +77,18 @@ def stack_extras(extras, paths):
     return {name: _stacked(name, values, paths) for name, values in extras.items()}
 
 
+def check_keys(mask_keys, extra_keys, reserved=()):
+    """Two tuples; SettingError unless they are lists of different keys, none of which is ``reserved`` for a path."""
+    for name, keys in (('mask_keys', mask_keys), ('extra_keys', extra_keys)):
+        if not (isinstance(keys, (list, tuple)) and all(isinstance(key, str) for key in keys)):
+            raise SettingError(f"{name}={keys!r}: use a list of keys, such as ['{name.split('_')[0]}']")
+    keys = (*mask_keys, *extra_keys)
+    if len({*keys, *reserved}) < len(keys) + len(reserved):
+        others = f', and none of {", ".join(reserved)}, which hold the path of a picture' if reserved else ''
+        raise SettingError(f'mask_keys={mask_keys!r}, extra_keys={extra_keys!r}: name each key once{others}')
+    return tuple(mask_keys), tuple(extra_keys)
+
+
 def map_tensors(function, extras):
     """A copy of ``extras`` with ``function`` applied to each tensor, those in lists included."""
     def mapped(value):

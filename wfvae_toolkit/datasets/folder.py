@@ -30,6 +30,8 @@ class ImageFolder(ImageDataset):
         SettingError: no file under it has one of the extensions.
     """
 
+    is_scanned = True
+
     def __init__(self, data_root: str | Path, pipeline=(), extensions: list | None = None, on_bad='substitute',
                  background: str | tuple = 'white', max_pixels: float = MAX_PIXELS, cache_mib: float = 0,
                  decoder='exact', scan_cache: str | Path | None = None, convert_to_srgb=False,
@@ -61,8 +63,19 @@ def is_archive(path):
     return path.is_file() and (tarfile.is_tarfile(path) or zipfile.is_zipfile(path))
 
 
+def is_shard(path):
+    """Whether there is a tar file without compression, which `ImageShards` reads."""
+    try:
+        with tarfile.open(path, 'r:'):
+            return True
+    except (OSError, tarfile.TarError):
+        return False
+
+
 def _hint(path):
     """End of a message on a missing folder: what to do with the file at ``path``; '' if there is no file."""
+    if is_shard(path):
+        return ". It is a tar file: dataset.type='ImageShards' reads those"
     if is_archive(path):
         return '. It is an archive: unpack it and give the folder'
     if path.suffix == '.jsonl' and path.exists():

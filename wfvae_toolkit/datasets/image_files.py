@@ -1,4 +1,4 @@
-"""Open the pictures that a command names: one file, a folder or a manifest."""
+"""Open the pictures that a command names: one file, a folder, a manifest, tar shards or a table."""
 
 import logging
 from pathlib import Path
@@ -6,9 +6,14 @@ from pathlib import Path
 from ..utils import distributed
 from ..utils.errors import MissingFile, SettingError
 from .base import ImageDataset
-from .folder import ImageFolder, is_archive
+from .folder import ImageFolder, is_archive, is_shard
 from .manifest import ImageManifest
 from .paths import PathList
+from .shard_files import is_pattern
+from .shards import ImageShards
+from .tables import ImageTable
+
+_TABLES = ('.parquet', '.arrow')
 
 
 class ImageFiles(ImageDataset):
@@ -32,12 +37,13 @@ class ImageFiles(ImageDataset):
 
 
 def open_images(data, pipeline=(), allow_outside=False, convert_to_srgb=False):
-    """A folder, a manifest (``.jsonl``) or one picture -> a dataset for evaluation, which reports bad files.
+    """A folder, a manifest (``.jsonl``), tar shards, a table or one picture -> a dataset that reports bad files.
 
-    The logger ``wfvae_toolkit`` warns once of files in a folder that are not used.
+    A folder that holds no picture, but tar files, is one of shards, and one of parquet or Arrow files is a table. The
+    logger ``wfvae_toolkit`` warns once of what is not used.
 
     Args:
-        data (str | Path): path of the folder, manifest or picture.
+        data (str | Path): path of the folder, manifest, shard, table or picture, or a pattern as of `ImageShards`.
         pipeline (sequence of dict): transforms; see `fixed_pipeline`.
         allow_outside (bool): of a manifest; see `ImageManifest`.
         convert_to_srgb (bool): see `ImageDataset`.
@@ -48,17 +54,31 @@ def open_images(data, pipeline=(), allow_outside=False, convert_to_srgb=False):
     """
     data = Path(data).expanduser()
     settings = dict(pipeline=pipeline, on_bad='report', convert_to_srgb=convert_to_srgb)
-    if data.is_dir():
-        dataset = ImageFolder(data, option='the path given', **settings)
+    if data.is_dir() or is_shard(data) or data.suffix in _TABLES and data.is_file() or is_pattern(data):
+        dataset = _open_many(data, dict(option='the path given', **settings))
         say_remarks(dataset)
         return dataset
     if not data.exists():
-        raise MissingFile(f'there is no {str(data)!r}: name a folder, a manifest (.jsonl) or a picture')
+        raise MissingFile(f'there is no {str(data)!r}: name a folder, a manifest (.jsonl), tar shards, a '
+                          'table (.parquet) or a picture')
     if is_archive(data):
         raise MissingFile(f'{data} is an archive, not a folder: unpack it and name the folder')
     if data.suffix == '.jsonl':
         return ImageManifest(data, option='the path given', allow_outside=allow_outside, **settings)
     return ImageFiles(data.parent, [data.name], **settings)
+
+
+def _open_many(data, settings):
+    if not data.is_dir():
+        return (ImageTable if data.suffix in _TABLES else ImageShards)(data, **settings)
+    try:
+        return ImageFolder(data, **settings)
+    except SettingError:
+        # Shards first: img2dataset writes a table of what it loaded beside each.
+        for suffix, kind in {'.tar': ImageShards, **dict.fromkeys(_TABLES, ImageTable)}.items():
+            if next(data.rglob(f'*{suffix}'), None) is not None:
+                return kind(data, **settings)
+        raise
 
 
 def say_remarks(dataset, say=None):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 import torch
 
 from ..utils import distributed
+from ..utils.device import default_device, pins_memory
 from ..utils.errors import SettingError, UnknownSetting, is_number, located
 from .bad_files import BadFile
 from .base import build_dataset
@@ -183,7 +184,7 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1, say=None, c
     # Without a generator of its own the loader would draw seeds for its workers from the global one.
     return WatchedLoader(dataset, settings.batch_size, sampler=sampler, num_workers=settings.num_workers,
                          collate_fn=collate or (collate_training if training else collate_evaluation),
-                         pin_memory=settings.pin_memory and torch.cuda.is_available(),
+                         pin_memory=settings.pin_memory and pins_memory(default_device()),
                          generator=torch.Generator().manual_seed(seed), **workers)
 
 

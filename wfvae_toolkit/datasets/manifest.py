@@ -18,7 +18,7 @@ from ..utils.files import atomic_write
 from ..utils.progress import progress
 from .bad_files import BadFile
 from .base import ImageDataset
-from .extras import Mask, read_extras
+from .extras import Mask, check_keys, read_extras
 from .images import MAX_PIXELS, BadImage, read_size
 from .paths import PathList
 from .scan import describe_scan, scan_tree
@@ -61,7 +61,7 @@ class ImageManifest(ImageDataset):
         if not self.manifest.is_file():
             hint = ". It is a folder: dataset.type='ImageFolder' reads folders" if self.manifest.is_dir() else ''
             raise MissingFile(f'there is no manifest {str(data_root)!r}: set {option}{hint}')
-        self.mask_keys, self.extra_keys = _checked_keys(mask_keys, extra_keys)
+        self.mask_keys, self.extra_keys = check_keys(mask_keys, extra_keys, PATH_KEYS)
         self.allow_outside = allow_outside
         self._state = _file_state(self.manifest)
         starts = array('q')
@@ -167,18 +167,6 @@ def _parse(line):
     if not isinstance(row, dict):
         raise ValueError(f'{text[:40]!r} is not a JSON object; write {{"path": "picture.jpg"}}')
     return row
-
-
-def _checked_keys(mask_keys, extra_keys):
-    """Two tuples; SettingError unless they are lists of different keys, none of which holds a picture's path."""
-    for name, keys in (('mask_keys', mask_keys), ('extra_keys', extra_keys)):
-        if not (isinstance(keys, (list, tuple)) and all(isinstance(key, str) for key in keys)):
-            raise SettingError(f"{name}={keys!r}: use a list of keys, such as ['{name.split('_')[0]}']")
-    keys = (*mask_keys, *extra_keys)
-    if len({*keys, *PATH_KEYS}) < len(keys) + len(PATH_KEYS):
-        raise SettingError(f'mask_keys={mask_keys!r}, extra_keys={extra_keys!r}: name each key once, and none of '
-                           f'{", ".join(PATH_KEYS)}, which hold the path of a picture')
-    return tuple(mask_keys), tuple(extra_keys)
 
 
 def _value(row, key):

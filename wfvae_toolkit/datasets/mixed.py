@@ -63,7 +63,8 @@ class MixedDataset(Dataset):
         if length != len(self):
             raise SettingError(f'max_images={length}: a mixture has no first samples; leave max_images out in training')
         lengths = {name: len(dataset) for name, dataset in self.datasets.items()}
-        return MixedOrder(lengths, self.weights, seed, shuffle)
+        orders = {name: dataset.order_of for name, dataset in self.datasets.items() if hasattr(dataset, 'order_of')}
+        return MixedOrder(lengths, self.weights, seed, shuffle, orders)
 
     def crop_size(self):
         """Edge in px of every picture, None if the sources differ or it depends on the file."""

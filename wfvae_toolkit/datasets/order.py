@@ -34,6 +34,49 @@ class EpochOrder:
         return int(self._indices[offset])
 
 
+class WindowOrder:
+    """Every index once per epoch, shuffled among a few parts of the dataset at a time.
+
+    Each epoch shuffles the parts, takes ``window`` of them after another, and shuffles the samples of those. Slow
+    storage is thus read in long stretches: each part is read once an epoch. Two samples that follow each other come
+    from one part with a probability of about 1 / ``window``, where `EpochOrder` has 1 / parts.
+
+    Args:
+        lengths (sequence of int): samples of each part, in the order of the dataset.
+        words (sequence of int): see `EpochOrder`.
+        window (int): parts that are mixed.
+    """
+
+    def __init__(self, lengths, words, window):
+        self.words = words
+        self.window = window
+        self._lengths = np.asarray(lengths)
+        self._starts = np.cumsum(self._lengths) - self._lengths
+        self._epoch = self._window = None
+
+    def __call__(self, position):
+        epoch, offset = divmod(position, int(self._lengths.sum()))
+        if epoch != self._epoch:
+            rng = np.random.default_rng(mix_seed('order', *self.words, epoch))
+            self._epoch, self._parts, self._window = epoch, rng.permutation(len(self._lengths)), None
+            self._ends = np.cumsum(self._lengths[self._parts])  # of the parts, in the order of this epoch
+        window = int(np.searchsorted(self._ends, offset, 'right')) // self.window
+        if window != self._window:
+            self._window, self._indices = window, self._shuffled(window)
+            self._first = int(self._ends[window * self.window - 1]) if window else 0
+        return int(self._indices[offset - self._first])
+
+    def parts_of(self, position):
+        """Numbers of the parts among which the sample at a position is drawn."""
+        self(position)
+        return self._parts[self._window * self.window:(self._window + 1) * self.window].tolist()
+
+    def _shuffled(self, window):
+        parts = self._parts[window * self.window:(window + 1) * self.window]
+        indices = np.concatenate([self._starts[part] + np.arange(self._lengths[part]) for part in parts])
+        return np.random.default_rng(mix_seed('order', *self.words, self._epoch, window)).permutation(indices)
+
+
 class MixedOrder:
     """Sources drawn by weight; each has an `EpochOrder` of its own, independent of the others.
 
@@ -46,12 +89,14 @@ class MixedOrder:
         weights (dict[str, float]): positive; only their ratios count.
         seed (int): decides the order of the sources and of their samples.
         shuffle (bool): False keeps the order inside each source; the sources still alternate.
+        orders (dict[str, callable]): what takes the place of `EpochOrder` for a source.
     """
 
-    def __init__(self, lengths, weights, seed, shuffle=True):
+    def __init__(self, lengths, weights, seed, shuffle=True, orders=None):
         self.seed = seed
         # Seeded by the name: adding or removing other sources does not change the order of this one.
-        self._orders = [EpochOrder(length, (seed, crc32(name.encode())), shuffle) for name, length in lengths.items()]
+        self._orders = [(orders or {}).get(name, EpochOrder)(length, (seed, crc32(name.encode())), shuffle)
+                        for name, length in lengths.items()]
         self._starts = [0, *accumulate(lengths.values())]
         sums = list(accumulate(Fraction(weights[name]) for name in lengths))
         # The share of the sources before the last, among those up to it; from the last source to the second.

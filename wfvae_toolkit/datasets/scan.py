@@ -45,11 +45,17 @@ def describe_scan(root, pictures, passed_over):
     """List of one line for a log on ``pictures``, their number, and on `Scan.passed_over`; empty if that is empty."""
     if not passed_over:
         return []
+    return [f'{root}: {pictures} pictures; {passed_over.total()} other files are passed over: '
+            f'{count_kinds(passed_over)}']
+
+
+def count_kinds(passed_over):
+    """Counter of kinds -> '12 .heic, 4 hidden'; at most `SHOWN` kinds by name."""
     kinds = [f'{count} {kind}' for kind, count in passed_over.most_common(SHOWN)]
     rest = sum(count for _, count in passed_over.most_common()[SHOWN:])
     if rest:
         kinds.append(f'{rest} of other kinds')
-    return [f'{root}: {pictures} pictures; {passed_over.total()} other files are passed over: {", ".join(kinds)}']
+    return ', '.join(kinds)
 
 
 def scan_folder(root, extensions=None, cache=None):

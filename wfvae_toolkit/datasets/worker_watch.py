@@ -10,6 +10,7 @@ import threading
 import time
 import weakref
 
+import psutil
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
@@ -83,7 +84,8 @@ class WatchedLoader(DataLoader):
             samples = _samples([self])
             for process, number, _ in self._notes.tolist():
                 if number:  # a hung worker does not obey a request to end
-                    os.kill(int(process), signal.SIGKILL)
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        psutil.Process(int(process)).kill()
             return WorkerLost(f'no batch came for {self.timeout:g} s; the workers were reading {samples}. Look at that '
                               'file and at its disk, or raise timeout_s of the dataloader (0 waits for ever)')
         if text.startswith('DataLoader '):
@@ -121,9 +123,9 @@ def _has_ended(process, patience_s=2):
     until = time.monotonic() + patience_s
     while time.monotonic() < until:
         try:
-            if os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            if psutil.Process(process).status() == psutil.STATUS_ZOMBIE:
                 return True
-        except ChildProcessError:
+        except psutil.NoSuchProcess:
             return True
         time.sleep(0.05)
     return False

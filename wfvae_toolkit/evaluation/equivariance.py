@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from wfvae_toolkit.registry import METRICS
+from wfvae_toolkit.utils.device import as_float64
 from wfvae_toolkit.utils.errors import SettingError
 
 from .latent_metrics import decode_pictures
@@ -92,4 +93,4 @@ class ScaleEquivariance(_Equivariance):
 
 def _rms(x):
     """(B, C, H, W) -> (B,) float64."""
-    return x.double().square().mean((1, 2, 3)).sqrt()
+    return as_float64(x).square().mean((1, 2, 3)).sqrt()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from wfvae_toolkit.utils.device import as_float64
 from wfvae_toolkit.utils.pixels import from_bytes, to_levels
 
 # Greys, and colours as dull as those of photographs; off the ends of the range, where clipping hides half a pattern.
@@ -49,7 +50,8 @@ def measure_flat_fields(autoencoder, levels=LEVELS, device='cpu'):
         pixels = torch.tensor(colour, dtype=torch.uint8, device=device)[:, None, None]
         image = from_bytes(pixels).expand(1, 3, 16 * factor, 16 * factor)
         decoded = autoencoder.decode(autoencoder.encode(image).latent_dist.mode()).sample
-        levels_off = to_levels(decoded[0].double()) - pixels
+        decoded = as_float64(decoded[0])
+        levels_off = to_levels(decoded) - pixels.to(decoded.device)
         inner = levels_off[:, 3 * factor:-3 * factor, 3 * factor:-3 * factor]
         grid, stripes, rest = periodic_parts(inner, 2 * factor)
         fields.append(FlatField(colour, grid, stripes, rest, inner.mean((1, 2)).abs().max().item()))

@@ -4,6 +4,7 @@ import zlib
 
 from wfvae_toolkit.models.latent_statistics import ACTIVE_KL_NATS, active_channels
 from wfvae_toolkit.registry import METRICS
+from wfvae_toolkit.utils.device import as_float64
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.seeding import mix_seed, standard_normal
 
@@ -24,7 +25,7 @@ class LatentChannels(Metric):
     description = "mean and std of the posterior's mean over positions, KL in nats per position, for each channel"
 
     def measure(self, batch):
-        latents = batch.need('latents').double()
+        latents = as_float64(batch.need('latents'))
         values = {'mean': latents.mean((2, 3)), 'std': latents.std((2, 3), correction=0)}
         if batch.need('latent_dist').least_kl is not None:
             values['kl'] = _channel_kl(batch)
@@ -58,7 +59,7 @@ class ActiveChannels(Metric):
 
     def measure(self, batch):
         kl = _channel_kl(batch)
-        return active_channels(kl, batch.latent_dist.least_kl, self.threshold).sum(1).double()
+        return as_float64(active_channels(kl, batch.latent_dist.least_kl, self.threshold).sum(1))
 
 
 @METRICS.register_module()
@@ -104,4 +105,4 @@ def decode_pictures(batch, latents):
 
 def _channel_kl(batch):
     """(B, C) float64, nats per position."""
-    return batch.need('latent_dist').kl().double().mean((2, 3))
+    return as_float64(batch.need('latent_dist').kl()).mean((2, 3))

@@ -1,11 +1,12 @@
 """The base of metrics that give one value for each image, and the batch that metrics see."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import nn
 
 from wfvae_toolkit.models.posterior import LatentDistribution
+from wfvae_toolkit.utils.device import widest_float
 from wfvae_toolkit.utils.errors import SettingError
 
 
@@ -33,6 +34,13 @@ class EvaluationBatch:
     latent_dist: LatentDistribution | None = None
     autoencoder: nn.Module | None = None
     cache: dict = field(default_factory=dict, compare=False, repr=False)
+
+    def with_float64(self):
+        """The same; where its device has no float64 (MPS), the images and latents are on the CPU."""
+        if widest_float(self.target.device) == torch.float64:
+            return self
+        return replace(self, target=self.target.cpu(), reconstruction=self.reconstruction.cpu(),
+                       latents=None if self.latents is None else self.latents.cpu())
 
     def need(self, name):
         """The field ``name``; SettingError where images alone are compared and there is none."""

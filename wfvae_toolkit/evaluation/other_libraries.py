@@ -61,6 +61,8 @@ class TorchmetricsRow(WholeSetRow):
         self.metric.reset()
 
     def stage(self, weights_name, indices, batch):
+        batch = batch.with_float64()
+
         def commit():
             metric = self.metric.to(batch.target.device)
             for name, value in (self._states.get(weights_name) or self._empty()).items():

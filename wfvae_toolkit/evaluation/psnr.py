@@ -5,6 +5,7 @@ import math
 import torch
 
 from wfvae_toolkit.registry import METRICS
+from wfvae_toolkit.utils.device import as_float64
 from wfvae_toolkit.utils.errors import SettingError, is_number
 
 from .metric import Metric
@@ -15,7 +16,7 @@ from .whole_set import WholeSetMetric, WholeSetScore
 def squared_error(reconstruction, target):
     """Two (B, 3, H, W) -> (B,) float64, mean squared error of each image."""
     # An image at a time: whole batches in float64 leave a CPU's cache and take three times as long.
-    return torch.stack([(ours.double() - theirs.double()).square().mean()
+    return torch.stack([(as_float64(ours) - as_float64(theirs)).square().mean()
                         for ours, theirs in zip(reconstruction, target, strict=True)])
 
 

@@ -9,6 +9,7 @@ import math
 import torch
 
 from wfvae_toolkit.registry import METRICS
+from wfvae_toolkit.utils.device import as_float64
 
 from .metric import Metric, UnfitPicture
 
@@ -20,8 +21,9 @@ def cosine_power(x):
 
     A cosine transform sees the image continued by its mirror image, so that borders add no high frequencies.
     """
+    x = as_float64(x)
     rows, columns = (_cosine_matrix(size, x.device) for size in x.shape[-2:])
-    return (rows @ x.double() @ columns.T).square().sum(1)
+    return (rows @ x @ columns.T).square().sum(1)
 
 
 def radial_frequency(height, width, device=None):

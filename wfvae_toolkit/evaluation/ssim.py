@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from wfvae_toolkit.registry import METRICS
+from wfvae_toolkit.utils.device import widest_float
 from wfvae_toolkit.utils.errors import SettingError, is_number
 
 from .metric import Metric, UnfitPicture
@@ -84,12 +85,13 @@ def ssim(reconstruction, target, window=GAUSSIAN):
     if window.reflect:
         border = [window.size // 2] * 4
         reconstruction, target = (F.pad(image, border, mode='reflect') for image in (reconstruction, target))
-    images = (reconstruction, target)
+    images = tuple(image if widest_float(image.device) == torch.float64 else image.cpu()
+                   for image in (reconstruction, target))
     wants_gradient = torch.is_grad_enabled() and any(image.requires_grad for image in images)
-    if cv2 is not None and target.device.type == 'cpu' and not wants_gradient:
+    if cv2 is not None and images[0].device.type == 'cpu' and not wants_gradient:
         return torch.from_numpy(_by_strips(*(image.detach().to(torch.promote_types(image.dtype, torch.float32)).numpy()
                                              for image in images), window))
-    return _by_products(reconstruction.double(), target.double(), window)
+    return _by_products(*(image.double() for image in images), window)
 
 
 def _by_products(x, y, window):

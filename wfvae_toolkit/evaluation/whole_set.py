@@ -168,6 +168,7 @@ class StateRow(WholeSetRow):
         self._autoencoders = {}  # weights -> the one of the batches
 
     def stage(self, weights_name, indices, batch):
+        batch = batch.with_float64()
         metric, device = self.metric.to(batch.target.device), batch.target.device
         for name, shape in metric.sum_shapes.items():
             setattr(metric, name, torch.zeros(shape, dtype=torch.float64, device=device))

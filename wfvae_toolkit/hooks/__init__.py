@@ -10,9 +10,10 @@ from .flat_fields import FlatFieldHook
 from .header import RunHeaderHook
 from .learning_rate import LearningRateHook, ParamSchedulerHook
 from .logger import LoggerHook
+from .memory import MemoryForecastHook
 from .pictures import PicturesHook
 from .report import ReportHook
 
 __all__ = ['CheckpointHook', 'CollapseHook', 'DiscriminatorWarmupHook', 'EMAHook', 'EarlyStoppingHook', 'FlatFieldHook',
-           'LearningRateHook', 'LoggerHook', 'LossCurvesHook', 'ParamSchedulerHook', 'PicturesHook', 'ReportHook',
-           'RunHeaderHook']
+           'LearningRateHook', 'LoggerHook', 'LossCurvesHook', 'MemoryForecastHook', 'ParamSchedulerHook',
+           'PicturesHook', 'ReportHook', 'RunHeaderHook']

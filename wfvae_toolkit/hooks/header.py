@@ -9,6 +9,7 @@ from wfvae_toolkit.registry import HOOKS
 from wfvae_toolkit.training.record import changes, settings_of
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.config import configs_folder, shipped_config
+from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.environment import describe_environment
 from wfvae_toolkit.utils.files import write_json
 
@@ -42,7 +43,7 @@ class RunHeaderHook(Hook):
             write_json(Path(runner.work_dir) / 'run.json', {
                 'environment': environment, 'seed': runner.seed, 'training_images': images, 'parameters': counts})
         runner.logger.info('\n  '.join(['run', *lines]))
-        if model.precision == 'bf16' and not torch.cuda.is_available() and not torch.cpu._is_amx_tile_supported():
+        if model.precision == 'bf16' and default_device().type == 'cpu' and not torch.cpu._is_amx_tile_supported():
             runner.logger.warning("precision='bf16': this CPU has no AMX; without it bf16 took 1.6 times as long as "
                                   'float32 on the machine of docs/benchmarks.md; compare --cfg-options '
                                   'model.precision=fp32')

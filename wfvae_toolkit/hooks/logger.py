@@ -11,7 +11,7 @@ from mmengine.logging import HistoryBuffer
 
 from wfvae_toolkit.registry import HOOKS
 from wfvae_toolkit.utils import distributed
-from wfvae_toolkit.utils.device import default_device, peak_memory_bytes
+from wfvae_toolkit.utils.device import as_float64, default_device, peak_memory_bytes, widest_float
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.visualization.records import RecordWriter, read_records
 
@@ -83,7 +83,7 @@ class LoggerHook(Hook):
             name in self._own_names or name.startswith('learning_rate/')), name)
         self._given[phase].add(name)
         window = self._numbers[phase].setdefault(name, [0.0, 0])
-        window[0] += value.detach().double().reshape(()) if tensor else float(value)
+        window[0] += as_float64(value.detach()).reshape(()) if tensor else float(value)
         window[1] += 1
 
     def _refuse(self, phase, taken, name):
@@ -111,7 +111,7 @@ class LoggerHook(Hook):
         self._given['train'].clear()
         self._own_names.update(outputs.log)
         for name, value in outputs.log.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value.double()
+            self._sums[name] = self._sums.get(name, 0.0) + value.to(widest_float(value.device))
             self._counts[name] = self._counts.get(name, 0) + 1
         for name, total, count in self._hear(runner.message_hub, lambda name: not name.startswith('val/')):
             window = self._from_hub.setdefault(name.removeprefix('train/'), [0.0, 0])
@@ -163,7 +163,8 @@ class LoggerHook(Hook):
     def after_load_checkpoint(self, runner, checkpoint):
         window = checkpoint.get('log_window', {})
         self._counts = {name: count for name, (_, count) in window.items()}
-        self._sums = {name: total.to(default_device()) for name, (total, _) in window.items()}
+        device = default_device()
+        self._sums = {name: total.to(device, widest_float(device)) for name, (total, _) in window.items()}
         self._from_hub = {name: list(pair) for name, pair in checkpoint.get('hub_window', {}).items()}
         self._numbers['train'] = {name: list(pair) for name, pair in checkpoint.get('number_window', {}).items()}
 
@@ -184,7 +185,7 @@ class LoggerHook(Hook):
             return {}
         flat = torch.cat([self._sums[name].reshape(-1) for name in names])
         distributed.average_over_ranks([flat])
-        parts = flat.cpu().split([self._sums[name].numel() for name in names])
+        parts = flat.cpu().double().split([self._sums[name].numel() for name in names])
         return {name: part.reshape(self._sums[name].shape).clone() for name, part in zip(names, parts, strict=True)}
 
     def _report(self, runner, iteration):

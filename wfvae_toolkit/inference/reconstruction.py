@@ -6,7 +6,6 @@ from pathlib import Path
 
 from wfvae_toolkit.datasets import (
     BadFile,
-    ImageFolder,
     PictureCounts,
     SequentialSampler,
     count_images,
@@ -84,8 +83,7 @@ def plan_outputs(dataset, output, suffix, max_images=None, existing='error', bes
     if existing not in EXISTING:
         raise SettingError(f'existing={existing!r}: use one of {", ".join(EXISTING)}')
     output = Path(output).expanduser()
-    if isinstance(dataset, ImageFolder) and Path(os.path.abspath(output)).is_relative_to(
-            os.path.abspath(dataset.data_root)):
+    if dataset.is_scanned and Path(os.path.abspath(output)).is_relative_to(os.path.abspath(dataset.data_root)):
         raise SettingError(f'{output} lies in {dataset.data_root}, where the next run would take it for pictures: '
                            'choose a folder outside')
     names = {index: os.path.normpath(dataset.path(index)) for index in range(count_images(dataset, max_images))}
@@ -154,7 +152,7 @@ def reconstruct_files(reconstructor, dataset, planned, picture_format, beside=Fa
             target = from_bytes(image[None])
             reconstruction = reconstructor.reconstruct(target, names=[dataset.path(index)])
             path.parent.mkdir(parents=True, exist_ok=True)
-            profile = None if dataset.convert_to_srgb else embedded_profile(dataset.data_root / dataset.path(index))
+            profile = None if dataset.convert_to_srgb else embedded_profile(dataset.read(index))
             picture_format.write(_pixels(to_bytes(reconstruction)), path, profile)
             if beside:
                 write_picture(_pixels(image[None]), original_path(path), icc_profile=profile)

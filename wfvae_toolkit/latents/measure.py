@@ -9,6 +9,7 @@ from wfvae_toolkit.models.activations import HALVES, ActivationMonitor
 from wfvae_toolkit.models.latent_statistics import LatentStatistics, active_channels
 from wfvae_toolkit.models.sizes import fit_to_factor
 from wfvae_toolkit.utils import distributed
+from wfvae_toolkit.utils.device import as_float64
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.finite import check_finite
 from wfvae_toolkit.utils.pixels import from_bytes
@@ -34,15 +35,15 @@ class LatentSums:
     def add(self, posterior):
         """Add a LatentDistribution over (B, C, h, w)."""
         dimensions = (0, 2, 3)
-        means = posterior.mean.double()
+        means = as_float64(posterior.mean)
         part = LatentSums(means.shape[1])
         part.positions = means.numel() // means.shape[1]
         mean = means.mean(dimensions, keepdim=True)
         part.mean = mean.flatten().cpu()
         part.squares = (means - mean).square().sum(dimensions).cpu()
-        part.variances = posterior.var.double().sum(dimensions).cpu()
+        part.variances = as_float64(posterior.var).sum(dimensions).cpu()
         part.least_kl = posterior.least_kl
-        part.kl = None if posterior.least_kl is None else posterior.kl().double().sum(dimensions).cpu()
+        part.kl = None if posterior.least_kl is None else as_float64(posterior.kl()).sum(dimensions).cpu()
         self.merge(part)
 
     def merge(self, other):

@@ -8,7 +8,6 @@ size in bytes or the modification time of one of its pictures has changed.
 import hashlib
 import json
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -237,7 +236,7 @@ class LatentCache:
 
     def _file_states(self, shard):
         """[size in bytes, modification time in ns] of each picture of a shard; None for a picture without a file."""
-        return [_file_state(self.dataset.data_root / self.dataset.path(index)) for index in self._numbers(shard)]
+        return [self.dataset.file_state(index) for index in self._numbers(shard)]
 
     def _remove_outdated(self):
         """Remove and log every shard of which a picture has changed. Returns True if there was any."""
@@ -299,11 +298,3 @@ def _difference(key, there, now):
     if key == 'names':
         return f'the list of its {there.settings.get("images")} pictures is another one'
     return f'{key} is {there.settings.get(key)!r} there and {now.settings.get(key)!r} now'
-
-
-def _file_state(path):
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return [status.st_size, status.st_mtime_ns]

@@ -227,7 +227,8 @@ def _channels(entry):
     record = entry.latents
     if record.get('mean'):
         kl = record.get('kl_nats_per_position') or [None] * len(record['mean'])
-        return f'latent_statistics.json, {record.get("images", "?")} images', [
+        of = f' of {record["checkpoint"]}' if 'checkpoint' in record else ''
+        return f'latent_statistics.json{of}, {record.get("images", "?")} images', [
             {'mean': mean, 'std': std, 'kl': nats}
             for mean, std, nats in zip(record['mean'], record['std'], kl, strict=True)]
     rows = {}

@@ -140,20 +140,32 @@ def _read(run, scores):
     entry = Entry('', run or scores, run)
     if scores:
         entry.evaluation = read_evaluation(scores)
-        if run is None and _is_run(scores.parent):
-            run = entry.run = scores.parent
-        elif run is None and _is_run(scores.parent.parent) and scores.parent.name == 'evaluation':
-            run = entry.run = scores.parent.parent
+        if run is None:
+            run = entry.run = _run_of(entry.evaluation)
     if run:
         entry.records = read_records(run)
         entry.config_file, entry.config = read_config(run)
         entry.facts = _read_json(run / 'run.json', {})
         entry.snapshots = _snapshots(run / 'pictures')
-    for folder in filter(None, (run and run / 'exported', run, scores)):
-        if (folder / 'latent_statistics.json').is_file():
-            entry.latents = _read_json(folder / 'latent_statistics.json', {})
+    for folder in filter(None, (run, run and run / 'exported', scores)):
+        record = _read_json(folder / 'latent_statistics.json', {})
+        if record.get('mean'):  # of a model that was only exported it holds the largest activations alone
+            entry.latents = record
             break
     return entry
+
+
+def _run_of(evaluation):
+    """The run that holds a folder of scores, if the scores are of its weights; else None."""
+    above = evaluation.folder.parent
+    run = next((place for place in (above, above.parent) if _is_run(place)), None)
+    checkpoint = evaluation.summary['protocol'].get('checkpoint')
+    if run is None or checkpoint is None:  # a comparison of folders
+        return None
+    # Its checkpoint, which it may have deleted since, or an exported folder in it; a model that was named is neither.
+    exported = run / checkpoint
+    belongs = checkpoint.endswith('.pth') or exported.exists() and exported not in (above, evaluation.folder)
+    return run if belongs else None
 
 
 def read_evaluation(folder):

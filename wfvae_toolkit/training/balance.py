@@ -40,7 +40,7 @@ def row_weights(model, outputs, rows):
         if loss.balance:
             weights[name] = adaptive[name] = _adaptive_weight(model, outputs, rows, weights, name)
         elif isinstance(loss, AdversarialLoss):
-            adaptive[name] = torch.tensor(float(loss.weight), device=outputs.reconstruction.device)
+            adaptive[name] = torch.full((), float(loss.weight), device=outputs.reconstruction.device)
             weights[name] = adaptive[name]
     return weights, {'adaptive_weight' if name == model.adversarial else f'adaptive_weight/{name}': weight
                      for name, weight in adaptive.items()}

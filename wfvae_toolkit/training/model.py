@@ -24,6 +24,7 @@ from wfvae_toolkit.registry import (
     unregistered_types,
     with_registered_names,
 )
+from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.errors import SettingError, located
 from wfvae_toolkit.utils.kinds import parameters_of
 
@@ -148,7 +149,7 @@ class AutoencoderTraining(BaseModel):
 
     def distribute(self, **options):
         """Average gradients over the ranks of the default process group from now on; ``options`` go to DDP."""
-        if self.discriminator is not None and torch.cuda.is_available():
+        if self.discriminator is not None and default_device().type != 'cpu':
             # Statistics of batch norm over all ranks; torch has it for GPUs only.
             nn.SyncBatchNorm.convert_sync_batchnorm(self.discriminator)
         for name, network_pass in self._passes.items():

@@ -6,6 +6,7 @@ import inspect
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from wfvae_toolkit.utils.device import to_device
 from wfvae_toolkit.utils.seeding import drawn_seeds, mix_seed, standard_normal
 
 
@@ -34,7 +35,8 @@ class AutoencoderPass(nn.Module):
             latents = posterior.sample()
         else:
             seeds = [mix_seed('posterior', seed) for seed in sample_seeds]
-            latents = posterior.sample(noise=standard_normal(posterior.mean.shape[1:], seeds))
+            noise = standard_normal(posterior.mean.shape[1:], seeds)
+            latents = posterior.sample(noise=to_device(noise, posterior.mean.device))
         if self.latent_transforms and sample_seeds is None:
             sample_seeds = drawn_seeds(len(images))
         for place, transform in enumerate(self.latent_transforms):

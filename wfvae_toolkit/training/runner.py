@@ -2,6 +2,8 @@
 
 import contextlib
 import itertools
+import os
+import sys
 from functools import cached_property
 from pathlib import Path
 
@@ -29,7 +31,7 @@ from .starting import start_from
 
 # Files of a run that a later run in the same folder would take for its own.
 _RUN_FILES = ('iter_*.pth', 'best_*.pth', LAST, 'log.jsonl', 'train.csv', 'val.csv', 'curves.png', 'pictures',
-              'vis_data', 'bad_files.jsonl')
+              'vis_data', 'bad_files.jsonl', 'latent_statistics.json')
 
 
 @RUNNERS.register_module()
@@ -73,7 +75,11 @@ class TrainingRunner(Runner):
         return super().from_cfg(cfg)
 
     def setup_env(self, env_cfg):
-        super().setup_env(env_cfg)
+        processes = dict(env_cfg.get('mp_cfg') or {})
+        # Windows has no fork. On macOS a forked process may crash in Apple's libraries.
+        processes['mp_start_method'] = processes.get('mp_start_method') or (
+            'fork' if hasattr(os, 'fork') and sys.platform != 'darwin' else 'spawn')
+        super().setup_env({**env_cfg, 'mp_cfg': processes})
         if distributed.is_main():
             remove_unfinished(self.work_dir, _RUN_FILES)
             if not self._resume_from and not self._restarted:

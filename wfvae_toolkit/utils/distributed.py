@@ -5,20 +5,37 @@ import contextlib
 import gc
 import os
 import subprocess
+from contextvars import ContextVar
 
 import torch
 from torch import distributed
 
-from .device import default_device
+from . import peers
+from .device import chosen_number, default_device, set_device_number, using_device
 from .errors import UserError
+
+_BACKENDS = {'cuda': 'nccl', 'xpu': 'xccl'}  # kind of device -> how ranks speak
 
 
 class LaunchError(UserError, RuntimeError):
     """The processes were not started in the way that ``--launcher`` says."""
 
 
+_alone = ContextVar('alone', default=False)
+
+
 def is_distributed():
-    return distributed.is_available() and distributed.is_initialized()
+    return not _alone.get() and distributed.is_available() and distributed.is_initialized()
+
+
+@contextlib.contextmanager
+def alone():
+    """Inside the block this process is the only one: no function of this module communicates."""
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
 
 
 def rank():
@@ -118,12 +135,25 @@ def barrier():
 
 
 @contextlib.contextmanager
-def process_group(launcher=None):
-    """Join the processes that torchrun (``'pytorch'``) or srun (``'slurm'``) started: NCCL with GPUs, gloo without.
+def process_group(launcher=None, device=None):
+    """Join the processes that torchrun (``'pytorch'``) or srun (``'slurm'``) started; inside, ``device`` is used.
+
+    They speak by NCCL on CUDA and ROCm, by XCCL on XPU, else by gloo.
+
+    Args:
+        launcher (str): None or ``'none'``: this process alone.
+        device (str): see `using_device`.
 
     Raises:
-        LaunchError: the environment variables of that launcher are not set.
+        LaunchError: the environment variables of that launcher are not set, or all ranks would share one device.
+        PeerLost: another process did not come, ended or does not answer (``PEER_TIMEOUT``).
     """
+    with using_device(device), _joined(launcher):
+        yield
+
+
+@contextlib.contextmanager
+def _joined(launcher):
     if launcher in (None, 'none'):
         yield
         return
@@ -134,29 +164,41 @@ def process_group(launcher=None):
     if missing:
         raise LaunchError(f'--launcher pytorch: {", ".join(missing)} not set; start with torchrun or '
                           'tools/dist_train.sh, or use --launcher none')
-    if torch.cuda.is_available():
+    kind, several = default_device().type, int(os.environ['WORLD_SIZE']) > 1
+    if kind != 'cpu':
+        if several and kind not in _BACKENDS:
+            raise LaunchError(f'{os.environ["WORLD_SIZE"]} processes: torch joins none on {kind}; use one process, or '
+                              '--device cpu')
+        if several and chosen_number() is not None:
+            raise LaunchError(f'--device {default_device()} with {os.environ["WORLD_SIZE"]} processes: give the kind '
+                              f'alone, --device {kind}; every process takes a device of its own')
         # srun --gpus-per-task shows each process its own GPU alone.
-        torch.cuda.set_device(int(os.environ['LOCAL_RANK']) if torch.cuda.device_count() > 1 else 0)
-        _join('nccl')
-    else:
-        _join('gloo')
+        set_device_number(int(os.environ['LOCAL_RANK']) if torch.accelerator.device_count() > 1 else 0)
+    met = _join(_BACKENDS.get(kind, 'gloo'))
     try:
-        yield
-        # Without it a rank closes its sockets while another still communicates (3 of 8 runs aborted).
-        distributed.barrier()
+        with peers.name_lost_peers(*met):
+            yield
+            # Without it a rank closes its sockets while another still communicates (3 of 8 runs aborted).
+            distributed.barrier()
     finally:
         distributed.destroy_process_group()
 
 
 def _join(backend):
+    """(store, Peers by rank, own rank) of the new default group."""
     # A model in a reference cycle still holds the group. Free it before the interpreter ends: gloo's threads, ended
     # together with the interpreter, once aborted a process (status -6) after it had written all files.
     atexit.register(gc.collect)
     # torchrun keeps one store over all restarts. Without a prefix, restarted processes can read the addresses of the
     # earlier ones, and their connections are refused (2 of 3 tries with gloo).
-    store, rank, world_size = next(distributed.rendezvous('env://'))
+    timeout = peers.timeout_from(os.environ)
+    limits = {'timeout': timeout} if timeout else {}
+    store, rank, world_size = next(distributed.rendezvous('env://', **limits))
     store = distributed.PrefixStore(f'attempt {os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")}', store)
-    distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size)
+    met = peers.meet(store, rank, world_size, os.environ['MASTER_ADDR'], os.environ['MASTER_PORT'])
+    with peers.name_lost_peers(store, met, rank):
+        distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size, **limits)
+    return store, met, rank
 
 
 def _torchrun_variables(slurm):

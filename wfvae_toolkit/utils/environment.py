@@ -12,6 +12,7 @@ import torch
 import wfvae_toolkit
 
 from . import distributed
+from .device import device_name
 
 _PACKAGES = ('torch', 'torchvision', 'mmengine', 'numpy', 'pillow')
 _FORKS = {'mmengine': 'onedl-mmengine'}  # of the same import name
@@ -23,7 +24,7 @@ def describe_environment():
     machine = describe_machine()
     device = f'{machine["cpu"]}, kernels {machine["kernels"]}, {machine["threads"]} threads a process'
     if 'gpu' in machine:
-        device = f'{torch.cuda.device_count()} x {machine["gpu"]}; {device}'
+        device = f'{torch.accelerator.device_count()} x {machine["gpu"]}; {device}'
     return {
         'wfvae_toolkit': f'{wfvae_toolkit.__version__} ({git_state(Path(wfvae_toolkit.__file__).parent)})',
         'python': f'{platform.python_version()} on {platform.platform()}',
@@ -39,7 +40,8 @@ def describe_machine():
     limit = os.environ.get('ONEDNN_MAX_CPU_ISA')
     machine = {'cpu': _cpu_name(), 'kernels': kernels + (f', oneDNN up to {limit}' if limit else ''),
                'threads': torch.get_num_threads()}
-    return {**machine, 'gpu': torch.cuda.get_device_name()} if torch.cuda.is_available() else machine
+    name = device_name()
+    return machine if name is None else {**machine, 'gpu': name}
 
 
 def describe_versions():

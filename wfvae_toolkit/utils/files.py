@@ -59,6 +59,20 @@ def atomic_write(path, mode='wb'):
         _flush_folder(path.parent)
 
 
+@contextlib.contextmanager
+def one_at_a_time(folder):
+    """Let one process of this machine at a time into the block, where the file system can lock ``folder``."""
+    with contextlib.ExitStack() as stack:
+        if os.name == 'posix' and Path(folder).is_dir():
+            import fcntl
+
+            with contextlib.suppress(OSError):  # some network file systems
+                descriptor = os.open(folder, os.O_RDONLY)
+                stack.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+
+
 def remove_unfinished(folder, patterns):
     """Delete the temporary files of killed writers, for files whose names match ``patterns``; returns their names.
 

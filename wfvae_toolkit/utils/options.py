@@ -26,6 +26,12 @@ def add_launcher_argument(parser):
                         help='pytorch: started by torchrun; slurm: by srun (default: what the config says, else none)')
 
 
+def add_device_argument(parser):
+    """``--device``: where to compute."""
+    parser.add_argument('--device', help='such as cpu, mps or cuda:1 (default: the accelerator that torch finds: CUDA, '
+                                         'ROCm, XPU, MPS; else the CPU)')
+
+
 def add_import_argument(parser):
     """``--import``: modules that register parts of a model; the tool passes ``imports`` to `plugins.import_modules`."""
     parser.add_argument('--import', dest='imports', nargs='+', action='extend', default=[], metavar='MODULE',
@@ -64,7 +70,7 @@ def add_model_arguments(parser, dtype_option='--dtype', nargs=None):
                         help="a run's folder, a checkpoint, an exported folder, a shipped model such as "
                              'wfvae2-tiny, or org/name[@revision] of the Hugging Face Hub')
     parser.add_argument('--weights', choices=('ema', 'raw'), default='ema', help='averaged or raw (default: ema)')
-    parser.add_argument('--device', help='such as cuda:1 or cpu (default: a GPU if there is one)')
+    add_device_argument(parser)
     parser.add_argument(dtype_option, choices=('float32', 'bfloat16', 'float16'), default='float32',
                         help='type of weights and activations (default: float32)')
     add_import_argument(parser)

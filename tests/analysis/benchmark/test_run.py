@@ -32,7 +32,7 @@ def test_every_work_of_ours_and_plain():
     assert by_name['autoencoder_turn', 'plain'].flops > by_name['autoencoder_turn', 'ours'].flops
     assert [set(row) for row in json.loads(to_json(rows))] == [
         {'work', 'model', 'seconds', 'low', 'high', 'images_per_second', 'times_first', 'limit_ratio', 'peak_bytes',
-         'kept_bytes', 'flops'}] * len(rows)
+         'kept_bytes', 'flops', 'limit_parts'}] * len(rows)
     assert all(row.images_per_second == 1 / row.seconds for row in rows)
     assert len(format_rows(rows).splitlines()) == 2 + len(rows)
 

@@ -24,6 +24,7 @@ optim_wrapper = dict(
     autoencoder=dict(optimizer=dict(lr=1e-3)),
     discriminator=dict(optimizer=dict(lr=1e-3)))
 default_hooks = dict(
+    memory=None,  # it takes longer than this training
     learning_rate=dict(warmup_iters=2),
     discriminator=dict(start_iter=2),
     ema=dict(decay=0.9),

@@ -1,11 +1,16 @@
-"""Works of the networks: encode, decode, forward, and the turns of training."""
+"""Works of the networks: encode, decode, forward, validation, and the turns of training."""
 
+import importlib.util
 from dataclasses import dataclass, replace
 
 import torch
 
 from wfvae_toolkit.checkpoints import read_model
+from wfvae_toolkit.evaluation import ReconstructionEvaluator
+from wfvae_toolkit.evaluation.run import reconstruct
 from wfvae_toolkit.models.perceptual import PerceptualWeightsMissing
+from wfvae_toolkit.models.perceptual.lpips import TRUNK_FILES
+from wfvae_toolkit.models.perceptual.weights import find_trunk
 from wfvae_toolkit.registry import AUTOENCODERS, MODELS
 from wfvae_toolkit.training.model import PRECISIONS
 from wfvae_toolkit.training.objective import autoencoder_objective, discriminator_objective
@@ -13,8 +18,9 @@ from wfvae_toolkit.utils.errors import SettingError
 
 from ..kernels import saved_bytes
 from .plain import PlainTurns, plain_autoencoder
+from .untrained import UntrainedLPIPS, UntrainedLPIPSLoss
 
-INFERENCE = ('encode', 'decode', 'forward')
+INFERENCE = ('encode', 'decode', 'forward', 'validation')
 TURNS = ('autoencoder_turn', 'discriminator_turn', 'both_turns')
 BASELINES = {
     # Stable Diffusion's autoencoder: 8x, 128-256-512-512, two layers.
@@ -58,7 +64,8 @@ class Bench:
         """``name`` of INFERENCE or TURNS, ``model`` 'ours', 'plain', one of BASELINES or a MODEL -> callable.
 
         ``model`` may end in ``@bf16`` or another precision of its own. ``both_turns`` are the two turns one after the
-        other, an update of each network; of the model 'joint' they share images and reconstruction.
+        other, an update of each network; of the model 'joint' they share images and reconstruction. ``validation`` is
+        what an evaluation does with a batch: a forward pass in float32, then PSNR, SSIM and LPIPS (random weights).
 
         Raises:
             SettingError: a work or a model that is not known, or a pair that does not exist.
@@ -98,6 +105,8 @@ class Bench:
         images = self.images()
         if hasattr(autoencoder, 'disable_tiling'):
             autoencoder.disable_tiling()
+        if name == 'validation':
+            return self._validation(autoencoder, images)
         with torch.no_grad(), self._autocast():
             latents = autoencoder.encode(images).latent_dist.mode()
 
@@ -108,6 +117,18 @@ class Bench:
                 if name == 'decode':
                     return autoencoder.decode(latents).sample
                 return autoencoder.decode(autoencoder.encode(images).latent_dist.mode()).sample
+        return run
+
+    def _validation(self, autoencoder, images):
+        evaluator = ReconstructionEvaluator(dict(
+            PSNR=dict(type='PSNR'), SSIM=dict(type='SSIM'), LPIPS=dict(type=UntrainedLPIPS)))
+        numbers = range(self.batch)
+
+        @torch.no_grad()  # under inference_mode no kernel could be recorded
+        def run():
+            evaluator.reset()
+            evaluator.process('', numbers, [f'{i}.png' for i in numbers], images, reconstruct(autoencoder, images)[1])
+            return evaluator.summarize().rows
         return run
 
     def kept_bytes(self, model):
@@ -180,15 +201,26 @@ class Bench:
 
 
 def with_available_perceptual(losses):
-    """Losses whose LPIPS row becomes STLPIPS on the same trunk where LPIPS' weights are not on this machine."""
-    from wfvae_toolkit.models.perceptual.lpips import TRUNK_FILES
-    from wfvae_toolkit.models.perceptual.weights import find_trunk
+    """Losses whose perceptual rows have weights on this machine.
 
+    LPIPS without its files becomes STLPIPS on the same trunk. STLPIPS without its package becomes LPIPS with random
+    weights.
+    """
     losses = dict(losses)
     row = losses.get('perceptual')
-    if row is not None and row['type'] == 'LPIPSLoss':
-        try:
-            find_trunk(TRUNK_FILES[row.get('net', 'vgg')], row.get('trunk_weights'))
-        except PerceptualWeightsMissing:
-            losses['perceptual'] = dict(type='STLPIPSLoss', net=row.get('net', 'vgg'), weight=row.get('weight', 1.0))
+    if row is None or row['type'] not in ('LPIPSLoss', 'STLPIPSLoss'):
+        return losses
+    net = row.get('net', 'vgg' if row['type'] == 'LPIPSLoss' else 'alex')
+    if row['type'] == 'LPIPSLoss' and not _has_trunk(net, row.get('trunk_weights')):
+        row = losses['perceptual'] = dict(type='STLPIPSLoss', net=net, weight=row.get('weight', 1.0))
+    if row['type'] == 'STLPIPSLoss' and importlib.util.find_spec('stlpips_pytorch') is None:
+        losses['perceptual'] = {**row, 'type': UntrainedLPIPSLoss, 'net': net}
     return losses
+
+
+def _has_trunk(net, trunk_weights):
+    try:
+        find_trunk(TRUNK_FILES[net], trunk_weights)
+    except PerceptualWeightsMissing:
+        return False
+    return True

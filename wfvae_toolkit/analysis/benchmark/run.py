@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import tempfile
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import torch
 
@@ -13,7 +14,7 @@ from ..kernels import record
 from .limit import Limit
 from .networks import INFERENCE, TURNS
 from .pipelines import data_works, evaluation_works
-from .timing import interleave, peak_bytes, ratio, summarize
+from .timing import AllocatedWork, interleave, peak_bytes, ratio, summarize
 
 WORKS = (*INFERENCE, *TURNS, 'data', 'evaluation')
 _LIMIT = 'limit of {}'
@@ -31,6 +32,7 @@ class Row:
         peak_bytes (int): weights and activations; None where it was not measured.
         kept_bytes (int): of an autoencoder turn, kept for its backward; exact.
         flops (int): of matrix arithmetic.
+        limit_parts (dict[str, float]): operation -> its seconds of the limit, each kernel timed alone.
     """
 
     work: str
@@ -44,6 +46,7 @@ class Row:
     peak_bytes: int | None
     kept_bytes: int | None
     flops: int | None
+    limit_parts: dict[str, float] | None
 
 
 def run_benchmark(bench, works, models, rounds=5, memory=True, limit=True, report=lambda row: None):
@@ -56,7 +59,7 @@ def run_benchmark(bench, works, models, rounds=5, memory=True, limit=True, repor
             with '@bf16'.
         rounds (int): timed calls.
         memory (bool): measure peak memory too, on a CPU in a process of its own.
-        limit (bool): time the limit of every model too.
+        limit (bool | list[str]): time the limit of every model too, or of these.
         report (callable): called with each Row as it is there.
 
     Returns:
@@ -96,17 +99,24 @@ def _one_work(bench, work, models, rounds, memory, limit):
     if work == 'evaluation':
         functions = evaluation_works(bench.size, bench.batch)
         bench, memory = replace(bench, device=torch.device('cpu'), compile=False), False
+    elif bench.device.type == 'cuda':
+        torch.compiler.reset()  # torch compiles a function for eight modules and settings at most
+        functions = {model: AllocatedWork(partial(bench.work, work, model), bench.device) for model in models}
     else:
         functions = {model: bench.work(work, model) for model in models}
-    recorded = {} if bench.compile else {model: record(function) for model, function in functions.items()}
+    with torch.compiler.set_stance('force_eager'):
+        recorded = {model: record(function) for model, function in functions.items()}
     flops = {model: kernels.flops for model, kernels in recorded.items()}
-    limits = {model: Limit(kernels, bench.device) for model, kernels in recorded.items()} if limit else {}
-    peaks = {model: _peak(bench, work, model) for model in functions} if memory else {}
-    kept = {model: bench.kept_bytes(model) for model in functions} if memory and work == 'autoencoder_turn' else {}
-    yield from _rows(work, functions, bench.batch, rounds, bench.device, limits, peaks, kept, flops)
+    wanted = limit if isinstance(limit, (list, tuple)) else list(recorded) if limit else ()
+    limits = {model: Limit(recorded[model], bench.device) for model in wanted if model in recorded}
+    kept = {model: bench.kept_bytes(model) for model in functions
+            if memory and work == 'autoencoder_turn' and not bench.compile}
+    peak = partial(_peak, bench, work, functions) if memory else None
+    yield from _rows(work, functions, bench.batch, rounds, bench.device, limits, peak, kept, flops)
 
 
-def _rows(work, functions, images, rounds, device, limits=None, peaks=None, kept=None, flops=None):
+def _rows(work, functions, images, rounds, device, limits=None, peak=None, kept=None, flops=None):
+    parts = {model: dict(limit.seconds_of_operations) for model, limit in (limits or {}).items()}
     limits = {_LIMIT.format(model): function for model, function in (limits or {}).items()}
     times = interleave({**functions, **limits}, rounds, device)
     first = times[next(iter(functions))]
@@ -115,12 +125,12 @@ def _rows(work, functions, images, rounds, device, limits=None, peaks=None, kept
         alone = times.get(_LIMIT.format(model))
         yield Row(work, model, timing.seconds, timing.low, timing.high, images / timing.seconds,
                   ratio(times[model], first), alone and ratio(alone, times[model]),
-                  *(column.get(model) if column else None for column in (peaks, kept, flops)))
+                  peak and peak(model), *(column.get(model) if column else None for column in (kept, flops, parts)))
 
 
-def _peak(bench, work, model):
-    if bench.device.type != 'cpu':
-        return peak_bytes(lambda: bench.work(work, model), bench.device)
+def _peak(bench, work, functions, model):
+    if bench.device.type == 'cuda':
+        return functions[model].peak_bytes()
     # A fresh process: the allocator of this one holds on to memory.
     with multiprocessing.get_context('spawn').Pool(1) as pool:
         return pool.apply(_peak_in_child, (bench, work, model, torch.get_num_threads()))
@@ -129,7 +139,7 @@ def _peak(bench, work, model):
 def _peak_in_child(bench, work, model, threads):
     torch.set_num_threads(threads)
     import_modules(bench.imports)
-    return peak_bytes(lambda: bench.work(work, model), bench.device)
+    return peak_bytes(lambda: bench.work(work, model))
 
 
 def _cell(value, form):

@@ -57,7 +57,9 @@ def enlarging_kernel(weight):
     In the doubled map each input value appears at two neighbouring places. Each tap of the transposed kernel is the sum
     of the taps of the mirrored kernel that read these places.
     """
-    sums = weight.new_tensor([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]])
+    # [[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], made on the device: a copy from the CPU would wait for it.
+    places = torch.arange(4, device=weight.device)[:, None] + torch.arange(3, device=weight.device)
+    sums = (places // 2 == 1).to(weight.dtype)
     with without_autocast(weight):
         taps = torch.kron(sums, sums) @ weight.permute(2, 3, 1, 0).flatten(2).flatten(0, 1)
     return taps.unflatten(0, (4, 4)).unflatten(2, (weight.shape[1], weight.shape[0])).permute(2, 3, 0, 1)

@@ -1,0 +1,98 @@
+"""Memory of a config that is not running; its check against real trainings is slow."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from wfvae_toolkit.analysis.memory import (
+    Forecaster,
+    added_bytes,
+    compare,
+    crop_size,
+    measure_training,
+    parse_bytes,
+    table,
+    with_stand_ins,
+)
+from wfvae_toolkit.registry import MODELS
+from wfvae_toolkit.training.memory import CHECKPOINT, count_memory
+from wfvae_toolkit.utils.config import load_config
+from wfvae_toolkit.utils.errors import SettingError
+
+TINY = Path(__file__).resolve().parents[1] / 'data/configs/tiny.py'
+
+
+def test_a_network_without_weights_counts_as_one_with_them():
+    cfg = load_config(TINY)
+    forecaster = Forecaster(cfg)
+    torch.manual_seed(0)
+    real = count_memory(MODELS.build(cfg.model.to_dict()).train(), cfg.optim_wrapper.to_dict(), forecaster.load)
+    assert forecaster() == real
+    assert (real.load.batch, real.load.size, real.load.val_size, real.load.start_iter) == (2, 16, 32, 2)
+
+
+@pytest.mark.slow
+def test_a_table_has_the_largest_batches():
+    cfg = load_config(TINY)
+    line = list(table({'a/tiny.py': cfg}, {'1GB': 10**9, '1MB': 10**6}))[-1]
+    assert re.fullmatch(r'\| tiny \| 2 x 16 px, fp32 \| .* \| \d{3,} \| none \|', line)
+
+
+@pytest.mark.parametrize('config', ['wfvae2_1024', 'wfvae2_32x_1024', 'zoo/wfvae2_tiny'])
+def test_shipped_configs_build_without_data_and_downloads(config):
+    forecaster = Forecaster(load_config(f'wfvae_toolkit::{config}.py'))
+    assert {parameter.device.type for parameter in forecaster.model.parameters()} == {'meta'}
+    assert forecaster.load.size in (64, 1024)
+
+
+@pytest.mark.parametrize(('text', 'size'), [('80GB', 80 * 10**9), ('1.5 GiB', 3 * 2**29), ('512MB', 512 * 10**6)])
+def test_bytes_are_read(text, size):
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize('text', ['80', 'much', '-1GB', '80gb'])
+def test_bytes_need_a_unit(text):
+    with pytest.raises(SettingError, match='80GB'):
+        parse_bytes(text)
+
+
+def test_crops_are_read_from_the_config():
+    pipeline = [dict(type='RandomCrop', size=48), dict(type='RandomFlip')]
+    assert crop_size(dict(type='ImageFolder', pipeline=pipeline)) == 48
+    assert crop_size(dict(type='ImageFolder')) is None
+    assert crop_size(dict(type='SyntheticImages', size=40)) == 40
+
+
+@pytest.mark.slow
+def test_the_tool_says_what_fits(tool, capsys):
+    forecast = tool('analysis_tools/memory_forecast')
+    forecast(TINY, '--gpu-memory', '1GB')
+    text = capsys.readouterr().out
+    assert 'memory (counted), peaks in MiB, 2 x 16 px a micro-batch' in text
+    assert re.search(r'^1GB: fits, at most \d{3,} images a micro-batch$', text, re.MULTILINE)
+    with pytest.raises(SystemExit, match=r'^error: 1MB: the .* does not fit'):
+        forecast(TINY, '--gpu-memory', '1MB')
+
+
+# The independent check: resident memory of a process that trains.
+@pytest.mark.slow
+@pytest.mark.parametrize(('config', 'options'), [
+    ('wfvae2_demo', {}),
+    ('wfvae2_demo', {'train_dataloader.batch_size': 32}),
+    ('zoo/wfvae2_tiny_256', {}),
+    ('wfvae2_256', {'train_dataloader.batch_size': 2, 'model.precision': 'fp32'}),
+    ('wfvae2_256', {'train_dataloader.batch_size': 1, 'train_cfg.accumulation': 2, 'model.precision': 'fp32'}),
+    ('wfvae2_256', {'train_dataloader.batch_size': 2, 'model.precision': 'fp32',
+                    'model.autoencoder.checkpoint_activations': True})])
+def test_counted_peaks_are_within_15_percent_of_measured_ones(config, options):
+    cfg = with_stand_ins(load_config(f'wfvae_toolkit::{config}.py', options))
+    forecast = Forecaster(cfg)()
+    measured = measure_training(cfg)
+    print(compare(forecast, measured))
+    names = [phase.name for phase in forecast.phases if phase.name != CHECKPOINT]
+    assert names
+    largest = max(forecast.phases, key=lambda phase: measured.get(phase.name, 0))
+    assert set(names) <= measured.keys()
+    assert added_bytes(largest) == pytest.approx(measured[largest.name], rel=0.15)

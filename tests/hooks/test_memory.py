@@ -1,0 +1,53 @@
+"""The forecast in the log, before the first iteration."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+
+from wfvae_toolkit.hooks import memory
+from wfvae_toolkit.training.memory import BEFORE, TooLarge
+from wfvae_toolkit.utils.errors import SettingError
+
+SHORT = {'train_cfg.max_iters': 3, 'train_cfg.val_interval': 3, 'default_hooks.checkpoint.interval': 3,
+         'default_hooks.pictures': None, 'default_hooks.curves': None}
+FORECAST = {'default_hooks.memory': dict(type='MemoryForecastHook')}
+
+
+def test_the_log_has_it_before_the_first_iteration_and_no_bit_changes(train, tmp_path):
+    runs = [train('tiny', tmp_path / name, **{**SHORT, **options}) for name, options in (
+        ('with', FORECAST), ('without', {}))]
+    log, = runs[0].rglob('*.log')
+    text = log.read_text(encoding='utf-8')
+    start = text.index('memory (counted), peaks in MiB, 2 x 16 px')
+    assert start < text.index('iter 1/3') if 'iter 1/3' in text else text.index('iter ')
+    for phase in ('autoencoder turn before', 'discriminator turn', 'autoencoder turn ', 'validation', 'checkpoint'):
+        assert re.search(rf'^ +{phase}.* \d+\.\d', text[start:], re.MULTILINE)
+    first, second = (torch.load(run / 'iter_3.pth', weights_only=True) for run in runs)
+    for part in ('state_dict', 'ema_state_dict'):
+        assert all(torch.equal(value, second[part][name]) for name, value in first[part].items())
+
+
+def test_a_phase_that_does_not_fit_ends_the_run_with_what_would(make_model, monkeypatch):
+    def count(model, optimizers, load, extras, networks):
+        return SimpleNamespace(largest=SimpleNamespace(peak_bytes=2**20 * (1 + load.batch * (load.size / 32)**2)))
+
+    def ends(*_):
+        raise TooLarge(BEFORE)
+
+    runner = SimpleNamespace(model=make_model(), optim_wrapper=None, cfg=SimpleNamespace(optim_wrapper=Config()))
+    for name, stand_in in dict(
+            load_of=lambda runner: memory.Load(batch=64, size=32), _extras=lambda *_: {}, measure_memory=ends,
+            _scoring_networks=lambda *_: [], default_device=lambda: torch.device('cuda', 0),
+            count_memory=count).items():
+        monkeypatch.setattr(memory, name, stand_in)
+    monkeypatch.setattr(torch.cuda, 'mem_get_info', lambda device: (20 * 2**20, 24 * 2**20))
+    monkeypatch.setattr(torch.cuda, 'memory_allocated', lambda device: 2**20)
+    with pytest.raises(SettingError) as caught:
+        memory.MemoryForecastHook().before_train(runner)
+    assert str(caught.value) == (
+        'autoencoder turn before the discriminator starts: 64 images of 32 px in fp32 do not fit into the 0.02 GiB '
+        'that this run has on cuda:0. By count these would: train_dataloader.batch_size=20 with '
+        'train_cfg.accumulation=4 (0.02 GiB); crops of 16 px (0.02 GiB)')

@@ -1,0 +1,101 @@
+"""Says before the first iteration how much memory each phase of the run will take."""
+
+import torch
+from mmengine.hooks import Hook
+
+from wfvae_toolkit.datasets import collate_training
+from wfvae_toolkit.models.perceptual.network import PerceptualNetwork
+from wfvae_toolkit.registry import HOOKS
+from wfvae_toolkit.training.memory import (
+    Load,
+    NotCounted,
+    TooLarge,
+    count_memory,
+    describe,
+    measure_memory,
+    ways_to_fit,
+    with_measured,
+)
+from wfvae_toolkit.utils import distributed
+from wfvae_toolkit.utils.device import default_device
+from wfvae_toolkit.utils.errors import SettingError
+
+
+@HOOKS.register_module()
+class MemoryForecastHook(Hook):
+    """Logs the peak memory of both turns, of validation and of a checkpoint before the run's first iteration.
+
+    On a GPU the peaks are measured: both turns and a validation run with the whole batch, without an update. A phase
+    that does not fit is then an error before training, which names settings that would fit. Elsewhere the peaks are
+    counted without the network's arithmetic. The run's numbers do not change.
+
+    Raises:
+        SettingError: a phase does not fit into the GPU's memory.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_train(self, runner):
+        load = load_of(runner)
+        if load is None:
+            runner.logger.info('memory: no forecast, because train_dataloader.dataset.pipeline does not end in a crop')
+            return
+        model, device = runner.model, default_device()
+        extras = _extras(runner, load.batch)
+        networks = _scoring_networks(runner)
+
+        def count(load):
+            return count_memory(model, runner.cfg.optim_wrapper.to_dict(), load, extras, networks)
+
+        try:
+            increases = None
+            if device.type == 'cuda':
+                networks = [network.to(device) for network in networks]
+                increases = measure_memory(model, runner.optim_wrapper, load, extras, networks)
+            if distributed.is_main():
+                forecast = count(load)
+                if increases is not None:
+                    forecast = with_measured(forecast, increases, f'measured on {torch.cuda.get_device_name(device)}')
+                runner.logger.info('\n  '.join(describe(forecast)))
+        except NotCounted as error:
+            runner.logger.warning(f'memory: no forecast: {error}')
+        except TooLarge as error:
+            raise _does_not_fit(runner, load, count, error.args[0], device) from error
+
+
+def load_of(runner):
+    """Load of a run; None if its training pictures have any size."""
+    loader = runner.train_loop.dataloader
+    size = loader.dataset.crop_size()
+    if size is None:
+        return None
+    validation = runner.val_loop and runner.val_loop.dataloader
+    start = max((hook.start_iter for hook in runner.hooks if hasattr(hook, 'start_iter')), default=0)
+    return Load(loader.batch_size, size, runner.train_loop.accumulation,
+                val_batch=validation.batch_size if validation else None,
+                val_size=validation.dataset.crop_size() if validation else None,
+                average=runner.averaged_autoencoder is not None, start_iter=start,
+                world_size=distributed.world_size())
+
+
+def _extras(runner, batch):
+    """Extra fields of the first sample, as of a whole batch; losses may need them."""
+    dataset = runner.train_loop.dataloader.dataset
+    return collate_training([dataset[0]] * batch).extras if getattr(dataset, 'has_extras', False) else {}
+
+
+def _scoring_networks(runner):
+    metrics = runner.val_loop.evaluator.metrics.values() if runner.val_loop else ()
+    return [metric.network for metric in metrics if isinstance(getattr(metric, 'network', None), PerceptualNetwork)]
+
+
+def _does_not_fit(runner, load, count, phase, device):
+    torch.cuda.empty_cache()
+    limit = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_allocated(device)
+    try:
+        ways = ways_to_fit(load, count, limit, runner.model.precision, runner.model.autoencoder.downsample_factor)
+    except NotCounted as error:
+        ways = [f'(what would fit cannot be counted: {error})']
+    advice = '; '.join(ways) or 'no batch, precision, crop or recomputation that the toolkit knows'
+    return SettingError(f'{phase}: {load.batch} images of {load.size} px in {runner.model.precision} do not fit into '
+                        f'the {limit / 2**30:.2f} GiB that this run has on {device}. By count these would: {advice}')
