@@ -27,6 +27,17 @@ def test_one_model_under_several_protocols_is_one_table():
     assert lines[-2:] == ['ours: of ours', 'rae: of rae']
 
 
+def test_notes_stand_below_the_table_once_and_small_numbers_keep_three_digits():
+    found = summaries()
+    entry = {'mean': 0.001234, 'ci95': None, 'infinite': 0, 'nan': 0, 'higher_is_better': False, 'images': 1,
+             'notes': ['few images', 'far from others']}
+    for summary in found.values():
+        summary.metrics.update({'FD': entry, 'raw/FD': entry})
+    for text in (format_table(found['ours']), format_protocols(found)):
+        assert '0.00123 (whole set of 1)' in text
+        assert text.count('FD: few images; far from others') == 1
+
+
 def test_a_table_names_its_protocol():
     text = format_table(summaries()['ours'])
     assert 'protocol: ours' in text

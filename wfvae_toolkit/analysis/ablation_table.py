@@ -226,11 +226,19 @@ def _over_seeds(values, name, metric, seeds):
 def _difference(score):
     if score.difference is None:
         return ''
-    return f'{score.difference:+.3f}' + ('' if score.ci95 is None else f' ± {_number(score.ci95)}')
+    text = f'{score.difference:+.2g}' if _small(score.difference) else f'{score.difference:+.3f}'
+    return text + ('' if score.ci95 is None else f' ± {_number(score.ci95)}')
 
 
 def _number(value):
+    if _small(value):
+        return f'{value:.2g}'
     return f'{value:.2f}' if abs(value) >= 10 else f'{value:.3f}'
+
+
+def _small(value):
+    """Whether a number is not 0 and would be one with three digits after the point."""
+    return 0 < abs(value) < 0.0005
 
 
 def _record(row, table):

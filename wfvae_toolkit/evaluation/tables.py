@@ -18,7 +18,7 @@ def format_table(summary):
         arrow = ARROWS[next(filter(None, found))['higher_is_better']]
         table.append([f'{name} {arrow}'.rstrip(), *(
             '' if entry is None else _format(entry, summary.images) for entry in found)])
-    lines = _aligned(table)
+    lines = _aligned(table) + _notes(summary.metrics.items())
     lines += [f'not computed: {name}: {reason}' for name, reason in summary.not_computed.items()]
     lines += ['', f'{summary.images} images, {len(summary.skipped)} skipped'
               + (f'; no intervals: they need {FEWEST} images or more' if summary.images < FEWEST else '')]
@@ -29,10 +29,21 @@ def format_table(summary):
 def _format(entry, images):
     counts = [f'{entry[kind]} {kind}' for kind in ('infinite', 'nan') if entry[kind]]
     if 'images' in entry:
-        counts += [f'whole set of {entry["images"]}', *entry.get('notes', ())]
-    mean = 'n/a' if entry['mean'] is None else f'{entry["mean"]:.4f}'
-    interval = '' if entry['ci95'] is None or images < FEWEST else f' +- {entry["ci95"]:.4f}'
+        counts.append(f'whole set of {entry["images"]}')
+    mean = 'n/a' if entry['mean'] is None else _number(entry['mean'])
+    interval = '' if entry['ci95'] is None or images < FEWEST else f' +- {_number(entry["ci95"])}'
     return mean + interval + (f' ({", ".join(counts)})' if counts else '')
+
+
+def _number(value):
+    """Four digits after the point; of small numbers, such as some distances of sets, three that count."""
+    return f'{value:.4f}' if value == 0 or abs(value) >= 0.01 else f'{value:.3g}'
+
+
+def _notes(entries):
+    """(column, entry) pairs -> lines of what must be known of scores, once for all weights and protocols."""
+    return list(dict.fromkeys(f'{column.rpartition("/")[2]}: {"; ".join(entry["notes"])}' for column, entry in entries
+                              if entry.get('notes')))
 
 
 def format_protocols(summaries):
@@ -45,7 +56,7 @@ def format_protocols(summaries):
         table.append([f'{column} {arrow}'.rstrip(), *(
             '' if entry is None else _format(entry, summary.images)
             for entry, summary in zip(found, summaries.values(), strict=True))])
-    lines = _aligned(table)
+    lines = _aligned(table) + _notes(item for summary in summaries.values() for item in summary.metrics.items())
     lines += ['', 'May stand beside:']
     lines += [f'{name}: {summary.protocol["may_stand_beside"]}' for name, summary in summaries.items()]
     return '\n'.join(lines)
