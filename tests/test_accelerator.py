@@ -21,7 +21,7 @@ ELSEWHERE = {
                'hooks/ema.py after_load_checkpoint'},
     'batch': {'training/preprocessor.py forward'},
     'row of the log': {'hooks/logger.py _mean_sums'},
-    'validation': {'evaluation/run.py evaluate', 'evaluation/evaluator.py _measure', 'utils/finite.py all_finite',
+    'validation': {'evaluation/run.py to_target', 'evaluation/evaluator.py _measure', 'utils/finite.py all_finite',
                    'evaluation/flat_fields.py measure_flat_fields', 'evaluation/flat_fields.py periodic_parts',
                    'hooks/pictures.py after_val_iter', 'hooks/pictures.py patch_scores'},
 }

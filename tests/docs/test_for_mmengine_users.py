@@ -171,6 +171,7 @@ def test_another_runner_is_refused(config, monkeypatch):
     # It collects versions by an import of torchvision, which not every machine can do.
     monkeypatch.setattr(Runner, '_log_env', lambda *arguments: None)
     cfg = config('')
+    del cfg.default_hooks['memory']  # MMEngine's takes no None
     for call in (lambda: Runner.from_cfg(cfg).train(), lambda: Runner.from_cfg(cfg).val()):
         with pytest.raises(SettingError, match=r'is run by wfvae_toolkit.training.TrainingRunner.from_cfg\(cfg\)'):
             call()

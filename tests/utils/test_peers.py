@@ -34,7 +34,8 @@ def lose(store, said, rank=0):
 @pytest.fixture
 def debian(monkeypatch):
     """node1, whose own name is at 127.0.1.1."""
-    monkeypatch.delenv('GLOO_SOCKET_IFNAME', raising=False)
+    monkeypatch.setenv('GLOO_SOCKET_IFNAME', '')  # so that what `meet` sets is undone
+    monkeypatch.delenv('GLOO_SOCKET_IFNAME')
     monkeypatch.setattr(peers, 'source_address', lambda host, port: '10.0.0.1' if host == '10.0.0.2' else '127.0.1.1')
     monkeypatch.setattr(peers, 'interface_of', {'10.0.0.1': 'eth7'}.get)
     monkeypatch.setattr(peers.socket, 'gethostname', lambda: 'node1')
