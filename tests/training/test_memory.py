@@ -210,8 +210,14 @@ def test_a_loss_that_needs_numbers_is_said(make_model):
 
 
 @pytest.mark.parametrize(('limit', 'batch'), [(99, 0), (100, 0), (110, 1), (149, 4), (150, 5), (1000, 90)])
-def test_largest_batch(limit, batch):
-    assert largest_batch(lambda images: 100 + 10 * images, limit) == batch
+def test_largest_batch_of_few_counts(limit, batch):
+    tried = []
+    assert largest_batch(lambda images: tried.append(images) or 100 + 10 * images, limit) == batch
+    assert len(tried) <= 4
+
+
+def test_largest_batch_where_small_ones_cost_nothing_more():
+    assert largest_batch(lambda images: max(500, 10 * images), 777) == 77
 
 
 def test_ways_to_fit_are_those_that_fit():

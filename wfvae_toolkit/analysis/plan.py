@@ -132,8 +132,10 @@ def make_plan(cfg, forecaster, gpus=8, gpus_per_machine=8, gpu=GPUS['H100'], rat
     if gpus < 1 or gpus_per_machine < 1 or gpus > gpus_per_machine and gpus % gpus_per_machine:
         raise SettingError(f'{gpus} GPUs, {gpus_per_machine} a machine: whole machines are needed')
     load = replace(forecaster.load, world_size=gpus)
-    forecast = forecaster(load)
-    turns = _cost_of_turns(forecaster, load, gpu, rates)
+    first = forecaster(replace(load, accumulation=1), work=True)
+    second = forecaster(replace(load, accumulation=2), work=True) if load.accumulation > 1 else first
+    forecast = replace(second, load=load)  # further micro-batches meet no more than the second
+    turns = _cost_of_turns(first, second, load, gpu, rates)
     reduced = {turn: sum(p.numel() * p.element_size() for p in getattr(forecaster.model, turn).parameters()
                          if p.requires_grad) for turn in ('autoencoder', 'discriminator')
                if getattr(forecaster.model, turn) is not None}
@@ -162,9 +164,11 @@ _NETWORKS = {BEFORE: ('autoencoder',), AFTER: ('autoencoder',), DISCRIMINATOR: (
              JOINT: ('autoencoder', 'discriminator')}
 
 
-def _cost_of_turns(forecaster, load, gpu, rates):
-    """Phase -> Cost of an update with all of its micro-batches; of validation, of one batch."""
-    one, two = (forecaster(replace(load, accumulation=count), work=True) for count in (1, 2))
+def _cost_of_turns(one, two, load, gpu, rates):
+    """Phase -> Cost of an update with all of its micro-batches; of validation, of one batch.
+
+    ``one``, ``two``: Forecasts of an update of as many micro-batches.
+    """
     costs = {}
     for first, second in zip(one.phases, two.phases, strict=True):
         if not first.work:

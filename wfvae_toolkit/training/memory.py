@@ -428,19 +428,29 @@ class _WithoutStep:
 
 # what would fit ---------------------------------------------------------------------------------
 
-def largest_batch(peak_of, limit, batch=1):
+def largest_batch(peak_of, limit):
     """Largest batch whose ``peak_of(batch)``, in bytes, is at most ``limit``; 0 if one image does not fit.
 
-    Peaks grow by nearly the same number of bytes for each image, so that few are counted.
+    Peaks grow by nearly the same number of bytes for each image, so that few are counted: the next guess lies on the
+    line through two of them.
     """
-    first = peak_of(batch)
-    an_image = peak_of(batch + 1) - first
-    found = max(0, batch + int((limit - first) // an_image))
-    while found > 0 and peak_of(found) > limit:
-        found -= 1
-    while peak_of(found + 1) <= limit:
-        found += 1
-    return found
+    fits, too_large, known = 0, None, {}
+    guess = 1
+    while too_large is None or too_large - fits > 1:
+        known[guess] = peak_of(guess)
+        fits, too_large = (guess, too_large) if known[guess] <= limit else (fits, guess)
+        guess = _next_guess(known, fits, too_large, limit)
+    return fits
+
+
+def _next_guess(known, fits, too_large, limit):
+    """A batch above ``fits`` and below ``too_large``, if there is one."""
+    others = [batch for batch in known if batch < fits] if too_large is None else [too_large]
+    slope = (known[max(others)] - known[fits]) / (max(others) - fits) if fits and others else 0
+    # Far from the limit a peak may not depend on the batch.
+    guess = fits + int((limit - known[fits]) / slope) if slope else 2 * fits if too_large is None else (
+        fits + too_large) // 2
+    return max(fits + 1, guess if too_large is None else min(guess, too_large - 1))
 
 
 def ways_to_fit(load, count, limit, precision, factor):
