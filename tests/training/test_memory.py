@@ -17,6 +17,7 @@ from wfvae_toolkit.training.memory import (
     CHECKPOINT,
     DISCRIMINATOR,
     JOINT,
+    MOST,
     VALIDATION,
     Forecast,
     LiveStorages,
@@ -218,6 +219,7 @@ def test_largest_batch_of_few_counts(limit, batch):
 
 def test_largest_batch_where_small_ones_cost_nothing_more():
     assert largest_batch(lambda images: max(500, 10 * images), 777) == 77
+    assert largest_batch(lambda images: images, 10**9) == MOST
 
 
 def test_ways_to_fit_are_those_that_fit():

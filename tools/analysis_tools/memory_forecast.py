@@ -52,7 +52,7 @@ def main(arguments=None):
             ways = '; '.join(forecaster.ways_to_fit(limit)) or 'no change that the toolkit knows'
             raise SettingError(f'{text}: the {largest.name} does not fit ({largest.peak_bytes / 2**30:.2f} of '
                                f'{limit / 2**30:.2f} GiB); these would: {ways}')
-        print(f'{text}: fits, at most {forecaster.largest_batch(limit)} images a micro-batch')
+        print(f'{text}: fits; largest micro-batch: {forecaster.largest_batch(limit)}')
 
 
 if __name__ == '__main__':

@@ -25,6 +25,7 @@ from wfvae_toolkit.training.memory import (
     CHECKPOINT,
     DISCRIMINATOR,
     JOINT,
+    MOST,
     VALIDATION,
     Load,
     count_memory,
@@ -106,10 +107,11 @@ class Forecaster:
         return self._counted[load, work]
 
     def largest_batch(self, limit):
-        """Images of a micro-batch that fit into ``limit`` bytes, with two or more micro-batches as the config has."""
+        """How many images of a micro-batch fit into ``limit`` bytes, as text."""
         # Without the turns before the discriminator starts: they take less.
-        return largest_batch(
+        found = largest_batch(
             lambda batch: self(replace(self.load, batch=batch, start_iter=0)).largest.peak_bytes, limit)
+        return f'{MOST} or more' if found == MOST else str(found or 'none')
 
     def ways_to_fit(self, limit):
         """Changed settings with which the training fits into ``limit`` bytes, as sentences."""
@@ -258,7 +260,7 @@ def table(configs, limits, world_size=1):
     for path, cfg in configs.items():
         forecaster = Forecaster(cfg, world_size)
         peaks = {phase.name: f'{phase.peak_bytes / 2**30:.2f}' for phase in forecaster().phases}
-        batches = [str(forecaster.largest_batch(limit) or 'none') for limit in limits.values()]
+        batches = [forecaster.largest_batch(limit) for limit in limits.values()]
         load = forecaster.load
         yield (f'| {Path(path).stem} | {load.batch} x {load.size} px, {forecaster.model.precision} | '
                f'{" | ".join(peaks.get(name, "") for name in names)} | {" | ".join(batches)} |')

@@ -30,6 +30,7 @@ from .train_step import train_step
 KINDS = ('parameters', 'frozen networks', 'average', 'optimizers', 'gradients', 'activations')
 BEFORE, AFTER = 'autoencoder turn before the discriminator starts', 'autoencoder turn'
 DISCRIMINATOR, JOINT, VALIDATION, CHECKPOINT = 'discriminator turn', 'joint turn', 'validation', 'checkpoint'
+MOST = 1024  # images of a micro-batch, where a search for the largest one ends
 _GRANULE = 512  # bytes: torch's allocators give a multiple of it
 
 
@@ -428,29 +429,30 @@ class _WithoutStep:
 
 # what would fit ---------------------------------------------------------------------------------
 
-def largest_batch(peak_of, limit):
+def largest_batch(peak_of, limit, most=MOST):
     """Largest batch whose ``peak_of(batch)``, in bytes, is at most ``limit``; 0 if one image does not fit.
+
+    ``most`` is the largest that is tried: counting takes longer with it, as noise is drawn for each image.
 
     Peaks grow by nearly the same number of bytes for each image, so that few are counted: the next guess lies on the
     line through two of them.
     """
-    fits, too_large, known = 0, None, {}
+    fits, too_large, known = 0, most + 1, {}
     guess = 1
-    while too_large is None or too_large - fits > 1:
+    while too_large - fits > 1:
         known[guess] = peak_of(guess)
         fits, too_large = (guess, too_large) if known[guess] <= limit else (fits, guess)
-        guess = _next_guess(known, fits, too_large, limit)
+        guess = min(_next_guess(known, fits, too_large, limit), too_large - 1)
     return fits
 
 
 def _next_guess(known, fits, too_large, limit):
-    """A batch above ``fits`` and below ``too_large``, if there is one."""
-    others = [batch for batch in known if batch < fits] if too_large is None else [too_large]
+    """A batch above ``fits``, on the line through it and another one that is known."""
+    others = [too_large] if too_large in known else [batch for batch in known if batch < fits]
     slope = (known[max(others)] - known[fits]) / (max(others) - fits) if fits and others else 0
     # Far from the limit a peak may not depend on the batch.
-    guess = fits + int((limit - known[fits]) / slope) if slope else 2 * fits if too_large is None else (
-        fits + too_large) // 2
-    return max(fits + 1, guess if too_large is None else min(guess, too_large - 1))
+    guess = fits + int((limit - known[fits]) / slope) if slope else min(2 * fits, (fits + too_large) // 2)
+    return max(fits + 1, guess)
 
 
 def ways_to_fit(load, count, limit, precision, factor):
