@@ -4,7 +4,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from wfvae_toolkit.datasets import EpochOrder, MixedOrder, PositionSampler, WindowOrder
+from wfvae_toolkit.datasets import BucketOrder, EpochOrder, MixedOrder, PositionSampler, WindowOrder
 from wfvae_toolkit.datasets.order import BLOCK
 
 LENGTHS = {'a': 50, 'b': 7, 'c': 3000, 'd': 1}
@@ -141,3 +141,35 @@ def test_neighbours_share_a_part_about_as_often_as_stated():
         order = WindowOrder(lengths, (0,), window)
         parts = np.array(list(map(order, range(sum(lengths))))) // 50
         assert (np.diff(parts) == 0).mean() == pytest.approx(1 / window, abs=0.04)
+
+
+COUNTS = {'32x32': {'a': 20, 'b': 0}, '40x24': {'a': 3, 'b': 5}, '24x40': {'a': 7, 'b': 40}}
+
+
+def test_a_batch_is_of_one_bucket_and_any_position_is_found_alone():
+    order = BucketOrder(COUNTS, {'a': 1, 'b': 1}, 5, 6)
+    starts = np.cumsum([0, *(sum(counts.values()) for counts in COUNTS.values())])
+    whole = [order(position) for position in range(6 * 300)]
+    buckets = np.searchsorted(starts, whole, 'right').reshape(-1, 6)
+    assert (buckets == buckets[:, :1]).all()
+    assert set(buckets[:, 0]) == {1, 2, 3}
+    for position in (1799, 4, 1000):
+        assert BucketOrder(COUNTS, {'a': 1, 'b': 1}, 5, 6)(position) == whole[position]
+    assert [BucketOrder(COUNTS, {'a': 1, 'b': 1}, 6, 6)(position) for position in range(60)] != whole[:60]
+
+
+def test_sources_of_buckets_are_drawn_by_their_weights():
+    order = BucketOrder(COUNTS, {'a': 3, 'b': 1}, 0, 4)
+    indices = np.array([order(position) for position in range(4 * BLOCK)])
+    of_a = (indices < 23) | ((indices >= 28) & (indices < 35))  # 20 and 3 of the first two buckets, 7 of the third
+    assert of_a.mean() == pytest.approx(0.75, abs=0.01)
+    drawn = Counter(indices.tolist())
+    for first, end in ((0, 20), (20, 23), (23, 28), (28, 35), (35, 75)):  # a source of a bucket in turn
+        counts = [drawn[index] for index in range(first, end)]
+        assert max(counts) - min(counts) <= 1
+
+
+def test_an_update_begins_where_a_batch_does():
+    sampler = PositionSampler(10, batch=6)
+    assert [sampler.aligned(position) for position in (0, 1, 6, 7, 12)] == [0, 6, 6, 12, 12]
+    assert PositionSampler(10).aligned(7) == 7

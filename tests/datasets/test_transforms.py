@@ -8,6 +8,7 @@ from PIL import Image
 from wfvae_toolkit.datasets import (
     BadImage,
     CenterCrop,
+    CropToSize,
     RandomCrop,
     RandomFlip,
     ResizeShortSide,
@@ -170,3 +171,45 @@ def test_randomness_comes_from_torchs_generator_alone():
 def test_registered():
     for name in ('ResizeShortSide', 'CenterCrop', 'RandomCrop', 'RandomFlip'):
         assert TRANSFORMS.get(name).__name__ == name
+
+
+SIZES = [(32, 32), (48, 24), (24, 48)]
+
+
+@pytest.mark.parametrize(('size', 'target', 'box'), [
+    ((64, 64), (32, 32), (0, 0, 64, 64)), ((100, 60), (48, 24), (0, 5, 100, 55)),
+    ((60, 100), (24, 48), (5, 0, 55, 100)), ((70, 64), (32, 32), (3, 0, 67, 64)),
+    ((32, 32), (32, 32), (0, 0, 32, 32)), ((37, 32), (32, 32), (2, 0, 34, 32)),
+    ((40, 24), None, None)])
+def test_the_size_that_cuts_least_off_is_covered(size, target, box):
+    image = picture(*size)
+    if target is None:
+        with pytest.raises(BadImage, match='too small: 40x24 px, smaller than each of 3 sizes'):
+            CropToSize(SIZES, too_small='drop')(image)
+        enlarged = CropToSize(SIZES)(image)
+        assert (enlarged.size, was_upsampled(enlarged)) == ((48, 24), True)
+        return
+    cropped = CropToSize(SIZES, too_small='error')(image)
+    assert (cropped.size, was_upsampled(cropped)) == (target, False)
+    np.testing.assert_array_equal(cropped, image.resize(target, Image.Resampling.BICUBIC, box))
+
+
+def test_a_random_place_is_whole_pixels_where_nothing_is_resized():
+    lefts = set()
+    for seed in range(60):
+        with seeded(seed):
+            cropped, masks = CropToSize(SIZES, 'random').with_masks(picture(36, 32), {'mask': Image.new('L', (36, 32))})
+        left, top = corner(cropped)
+        assert top == 0
+        np.testing.assert_array_equal(cropped, picture(36, 32).crop((left, 0, left + 32, 32)))
+        assert masks['mask'].size == (32, 32)
+        lefts.add(left)
+    assert lefts == {0, 1, 2, 3, 4}
+
+
+@pytest.mark.parametrize('settings', [
+    dict(sizes=[]), dict(sizes=[32]), dict(sizes=[(32, 0)]), dict(sizes=SIZES, place='top'),
+    dict(sizes=SIZES, too_small='no')])
+def test_settings_of_crop_to_size_are_validated(settings):
+    with pytest.raises(ValueError, match='CropToSize: .*use'):
+        CropToSize(**settings)

@@ -71,7 +71,7 @@ def test_the_settings_on_the_data_page_exist():
     sources = [source for cfg in pages_settings for source in cfg.get('sources', {}).values()]
     datasets = [*pages_settings, *(source['dataset'] for source in sources)]
     assert {cfg['type'] for cfg in datasets} == {
-        'ImageFolder', 'ImageManifest', 'ImageShards', 'ImageTable', 'MixedDataset', 'SyntheticImages'}
+        'AspectBuckets', 'ImageFolder', 'ImageManifest', 'ImageShards', 'ImageTable', 'MixedDataset', 'SyntheticImages'}
     for cfg in datasets:
         settings = inspect.signature(DATASETS.get(cfg['type'])).parameters
         assert cfg.keys() - {'type'} <= settings.keys(), cfg['type']

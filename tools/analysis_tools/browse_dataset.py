@@ -39,7 +39,8 @@ def main(arguments=None):
 
     cfg = load_config(options.config, options.cfg_options)
     settings = {**cfg[f'{options.split}_dataloader'], 'num_workers': 0, 'persistent_workers': False}
-    loader = build_dataloader(settings, training=options.split == 'train', seed=cfg.randomness.seed)
+    loader = build_dataloader(settings, training=options.split == 'train', seed=cfg.randomness.seed,
+                              accumulation=cfg.train_cfg.get('accumulation', 1))
     samples = []
     for key in itertools.islice(loader.sampler, options.count):
         samples.append(loader.dataset[key])

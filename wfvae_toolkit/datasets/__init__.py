@@ -4,6 +4,7 @@ from wfvae_toolkit.utils.moved import moved_names
 
 from .bad_files import BadFile, BadFileLog, TooManyBadFiles
 from .base import ImageDataset, NoUsableFile, Sample, SampleError, SampleKey, evaluation_key
+from .buckets import AspectBuckets
 from .extras import Mask
 from .folder import ImageFolder
 from .image_files import ImageFiles, count_images, open_images
@@ -28,7 +29,7 @@ from .loader import (
 )
 from .manifest import ImageManifest, write_manifest
 from .mixed import MixedDataset
-from .order import EpochOrder, MixedOrder, WindowOrder
+from .order import BucketOrder, EpochOrder, MixedOrder, WindowOrder
 from .paths import PathList
 from .sampler import BlockSampler, PositionSampler, SequentialSampler
 from .scan import scan_folder
@@ -38,6 +39,7 @@ from .synthetic import SyntheticImages
 from .tables import ImageTable
 from .transforms import (
     CenterCrop,
+    CropToSize,
     RandomCrop,
     RandomFlip,
     ResizeShortSide,
@@ -48,8 +50,8 @@ from .transforms import (
 from .worker_watch import WatchedLoader, WorkerLost
 
 __all__ = [
-    'BadFile', 'BadFileLog', 'BadImage', 'Batch', 'BlockSampler', 'CachedLatents',
-    'CenterCrop', 'EpochOrder', 'ImageDataset', 'ImageFiles', 'ImageFolder', 'ImageManifest',
+    'AspectBuckets', 'BadFile', 'BadFileLog', 'BadImage', 'Batch', 'BlockSampler', 'BucketOrder', 'CachedLatents',
+    'CenterCrop', 'CropToSize', 'EpochOrder', 'ImageDataset', 'ImageFiles', 'ImageFolder', 'ImageManifest',
     'ImageShards', 'ImageTable', 'LatentCacheError', 'LatentIndex', 'LoaderSettings', 'MAX_PIXELS', 'Mask',
     'MixedDataset', 'MixedOrder', 'NoUsableFile', 'PathList', 'PictureCounts', 'PositionSampler', 'RandomCrop',
     'RandomFlip', 'ResizeShortSide', 'Sample', 'SampleError', 'SampleKey', 'SequentialSampler', 'SyntheticImages',

@@ -18,7 +18,7 @@ from ..utils.errors import MissingLibrary, SettingError, UserError, is_number, l
 from ..utils.seeding import mix_seed, seeded
 from .bad_files import BadFile
 from .extras import check_masks, read_extras
-from .images import FOREIGN_PROFILE, MAX_PIXELS, BadImage, load_rgb, reason_of, rgb_colour
+from .images import FOREIGN_PROFILE, MAX_PIXELS, BadImage, load_rgb, read_size, reason_of, rgb_colour
 from .order import EpochOrder
 from .reduced_jpeg import import_cv2, load_resized_with_masks
 from .transforms import apply_transform, crop_of, was_upsampled
@@ -159,6 +159,10 @@ class ImageDataset(Dataset):
             return None
         return [status.st_size, status.st_mtime_ns]
 
+    def picture_size(self, index):
+        """(width, height) in px of a picture, upright, from its header; BadImage if that cannot be read."""
+        return read_size(self.read(index), self.max_pixels)
+
     def load(self, index):
         """The picture at ``index``, upright and in RGB, by the rules of `load_rgb`; BadImage if it cannot be used.
 
@@ -195,6 +199,20 @@ class ImageDataset(Dataset):
     def crop_size(self):
         """Edge in px of every picture after the transforms, None if it depends on the file."""
         return crop_of(self.pipeline)
+
+    def set_size(self, size):
+        """Crop to ``size`` px from now on, for a training that goes through several sizes.
+
+        Raises:
+            SettingError: the pipeline does not end in a crop, or has transforms of another size.
+        """
+        edge = self.crop_size()
+        sized = [transform for transform in self.pipeline if hasattr(transform, 'size')]
+        if edge is None or not sized or any(transform.size != edge for transform in sized):
+            raise SettingError(f'size={size}: the size can be set where the pipeline ends in a crop and all its '
+                               f'transforms have one size; here they have {[transform.size for transform in sized]}')
+        for transform in sized:
+            transform.size = size
 
     def prepare_evaluation(self):
         """From now on a bad file is reported, and no other picture takes its place.

@@ -1,6 +1,7 @@
 """Base of datasets whose files hold many pictures each, with an index of where each lies."""
 
 import collections
+import contextlib
 import hashlib
 from pathlib import Path
 
@@ -8,9 +9,12 @@ import numpy as np
 
 from ..utils.errors import SettingError, is_number
 from .base import ImageDataset
+from .images import BadImage, read_size
 from .order import EpochOrder, WindowOrder
 from .scan import SHOWN, count_kinds
 from .shard_index import open_index
+
+_HEAD = 2**16  # bytes that hold the header of nearly every JPEG
 
 
 class IndexedImages(ImageDataset):
@@ -64,6 +68,13 @@ class IndexedImages(ImageDataset):
     def file_state(self, index):
         return list(self.files.state(self._shard(self._members[index])))
 
+    def picture_size(self, index):
+        head = self._head(self._members[index])
+        if head[:2] == b'\xff\xd8':  # a JPEG, which has everything that counts before its picture data
+            with contextlib.suppress(BadImage):
+                return read_size(head, self.max_pixels)
+        return super().picture_size(index)
+
     def remarks(self):
         """Lines on what is not used, and on files that are cut or damaged."""
         lines, shards = [], self.index.shards
@@ -104,6 +115,11 @@ class IndexedImages(ImageDataset):
     def _content(self, member):
         """Bytes of a member."""
         raise NotImplementedError
+
+    def _head(self, member):
+        """The first bytes of a member, none where they cannot be read alone."""
+        start, size = int(self.index.member_start[member]), int(self.index.member_size[member])
+        return self.files.read(self._shard(member), start, min(size, _HEAD)) if size > 0 else b''
 
     def _name(self, member):
         """Name of a member's sample in its file."""

@@ -145,7 +145,8 @@ class LoaderSettings:
                 raise SettingError(f'{name}={value!r}: True or False')
 
 
-def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1, say=None, collate=None):
+def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1, say=None, collate=None, accumulation=1,
+                     size=None, dataset=None):
     """DataLoader of one rank: dataset, sampler and workers.
 
     In training the loader never ends. To resume, call ``loader.sampler.set_position(consumed)`` before iterating. In
@@ -159,6 +160,9 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1, say=None, c
         rank, world_size (int): this process, and the number of processes that share the samples.
         say (callable): called with lines on files that are not used; see `say_remarks`.
         collate (callable): list of `Sample` -> what the loader gives; None: a `Batch`. It runs in the workers.
+        accumulation (int): batches of every rank that make an update; `AspectBuckets` gives them one size.
+        size (int): edge in px of the crops, in place of the dataset's; see `ImageDataset.set_size`.
+        dataset (ImageDataset): built already, in place of ``cfg['dataset']``; its remarks are not logged again.
 
     Raises:
         UnknownSetting: a setting is unknown or missing.
@@ -167,12 +171,16 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1, say=None, c
     """
     with located('train_dataloader' if training else 'val_dataloader'):
         settings = _settings(cfg)
-        dataset = _build_dataset(settings.dataset, training)
-    say_remarks(dataset, say)
+        is_new = dataset is None
+        dataset = _build_dataset(settings.dataset, training) if is_new else dataset
+    if size is not None:
+        with located('train_cfg.stages'):
+            set_size(dataset, size)
+    if is_new:
+        say_remarks(dataset, say)
     length = min(len(dataset), settings.max_images or len(dataset))
     if training:
-        shuffle = settings.shuffle is not False
-        sampler = PositionSampler(length, seed, shuffle, rank, world_size, dataset.order(length, seed, shuffle))
+        sampler = _training_sampler(dataset, length, seed, settings, rank, world_size, accumulation)
     elif settings.shuffle:
         raise SettingError('shuffle=True: evaluation keeps the order of the dataset; leave shuffle out')
     else:
@@ -186,6 +194,23 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1, say=None, c
                          collate_fn=collate or (collate_training if training else collate_evaluation),
                          pin_memory=settings.pin_memory and pins_memory(default_device()),
                          generator=torch.Generator().manual_seed(seed), **workers)
+
+
+def set_size(dataset, size):
+    """Let a dataset crop to ``size`` px; SettingError if it cannot."""
+    if not hasattr(dataset, 'set_size'):
+        raise SettingError(f'size={size}: {type(dataset).__name__} has no method set_size(size)')
+    dataset.set_size(size)
+
+
+def _training_sampler(dataset, length, seed, settings, rank, world_size, accumulation):
+    shuffle, batch = settings.shuffle is not False, 1
+    if hasattr(dataset, 'batch_order'):
+        batch = accumulation * settings.batch_size * world_size
+        order = dataset.batch_order(length, seed, shuffle, batch)
+    else:
+        order = dataset.order(length, seed, shuffle)
+    return PositionSampler(length, seed, shuffle, rank, world_size, order, batch)
 
 
 def load_batches(dataset, batches, num_workers=0, collate=None):

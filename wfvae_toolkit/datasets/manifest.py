@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..registry import DATASETS
-from ..utils.errors import MissingFile, SettingError
+from ..utils.errors import MissingFile, SettingError, is_number
 from ..utils.files import atomic_write
 from ..utils.progress import progress
 from .bad_files import BadFile
@@ -102,6 +102,12 @@ class ImageManifest(ImageDataset):
             file.seek(start)
             row = _parse(file.readline())
         return {key: value for key, value in row.items() if key not in PATH_KEYS}
+
+    def picture_size(self, index):
+        """``width`` and ``height`` of the line, as `write_manifest` gives them; else from the picture's header."""
+        fields = self.fields(index)
+        size = fields.get('width'), fields.get('height')
+        return size if all(is_number(side, 1, whole=True) for side in size) else super().picture_size(index)
 
     def _read_paths(self, starts):
         """Yield the path of every line; append to ``starts`` where the line begins, in bytes."""

@@ -48,6 +48,10 @@ class MixedDataset(Dataset):
             cfg = source['dataset'] if pipeline is None else {**source['dataset'], 'pipeline': pipeline}
             self.datasets[name] = build_dataset(cfg, option=f'{place}.sources.{name}.dataset.data_root')
             self.weights[name] = source['weight']
+            if hasattr(self.datasets[name], 'batch_order'):
+                raise SettingError(f'source {name}: {type(self.datasets[name]).__name__} gives each batch one size, '
+                                   "which a mixture would mix: use it around the mixture, dataset=dict(type='Mixed"
+                                   "Dataset', ...)")
         self._names = list(self.datasets)
         self._starts = [0, *accumulate(map(len, self.datasets.values()))]
 
@@ -75,6 +79,21 @@ class MixedDataset(Dataset):
     def has_extras(self):
         """Whether samples have extra fields."""
         return any(getattr(dataset, 'has_extras', False) for dataset in self.datasets.values())
+
+    def picture_size(self, index):
+        """See `ImageDataset`."""
+        name, start = self._source(index)
+        return self.datasets[name].picture_size(index - start)
+
+    def file_state(self, index):
+        """See `ImageDataset`."""
+        name, start = self._source(index)
+        return self.datasets[name].file_state(index - start)
+
+    def set_size(self, size):
+        """See `ImageDataset`."""
+        for dataset in self.datasets.values():
+            dataset.set_size(size)
 
     def prepare_evaluation(self):
         for dataset in self.datasets.values():

@@ -113,11 +113,15 @@ class MixedOrder:
         return np.array([positions, *reversed(counts)])
 
     def __call__(self, position):
+        source, visit = self.draw(position)
+        return self._starts[source] + self._orders[source](visit)
+
+    def draw(self, position):
+        """Number of the source at a position, and how often that source came before."""
         block, offset = divmod(position, BLOCK)
         if block != self._block:
             self._block, self._sources, self._visits = block, *self._arrange(block)
-        source = self._sources[offset]
-        return self._starts[source] + self._orders[source](int(self._visits[offset]))
+        return int(self._sources[offset]), int(self._visits[offset])
 
     def _arrange(self, block):
         """For each position of a block: its source, and how often that source came before."""
@@ -129,3 +133,36 @@ class MixedOrder:
             here = sources == source
             visits[here] = count + np.arange(here.sum())
         return sources, visits
+
+
+class BucketOrder:
+    """Batches of one bucket each; buckets come as often as their samples do, at random.
+
+    Positions 0, 1, 2, ... are cut into batches. Each takes the next samples of its bucket, which has an `EpochOrder` of
+    its own, or a `MixedOrder` of its sources: a batch may end one epoch of the bucket and begin the next.
+
+    Args:
+        lengths (dict[str, dict[str, int]]): samples of each bucket by source, in the order of the dataset.
+        weights (dict[str, float]): of the sources.
+        seed (int): decides everything.
+        batch (int): samples that must have one size.
+        shuffle (bool): False keeps the order inside each bucket and source.
+    """
+
+    def __init__(self, lengths, weights, seed, batch, shuffle=True):
+        self.batch = batch
+        totals = {source: sum(counts[source] for counts in lengths.values()) for source in weights}
+        # A source is drawn by its weight over all buckets together.
+        shares = {bucket: {source: Fraction(weights[source]) * count / totals[source]
+                           for source, count in counts.items() if count} for bucket, counts in lengths.items()}
+        self._buckets = MixedOrder({bucket: sum(counts.values()) for bucket, counts in lengths.items()},
+                                   {bucket: sum(own.values()) for bucket, own in shares.items()}, seed)
+        self._orders = [MixedOrder({source: lengths[bucket][source] for source in own}, own,
+                                   mix_seed('mixture', seed, crc32(bucket.encode())), shuffle)
+                        for bucket, own in shares.items()]
+        self._starts = [0, *accumulate(sum(counts.values()) for counts in lengths.values())]
+
+    def __call__(self, position):
+        number, place = divmod(position, self.batch)
+        bucket, visit = self._buckets.draw(number)
+        return self._starts[bucket] + self._orders[bucket](visit * self.batch + place)

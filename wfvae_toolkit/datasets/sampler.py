@@ -22,16 +22,22 @@ class PositionSampler(Sampler):
         shuffle (bool): a new permutation in each epoch; False keeps the order of the dataset.
         rank, world_size (int): this process, and the number of processes that share the positions.
         order (callable): position -> index, a pure function; `EpochOrder` by default.
+        batch (int): an update begins at a multiple of so many positions, see `BucketOrder`.
     """
 
-    def __init__(self, length, seed=0, shuffle=True, rank=0, world_size=1, order=None):
+    def __init__(self, length, seed=0, shuffle=True, rank=0, world_size=1, order=None, batch=1):
         _check_share(length, rank, world_size)
         self.length = length
         self.seed = seed
         self.order = EpochOrder(length, (seed,), shuffle) if order is None else order
         self.rank = rank
         self.world_size = world_size
+        self.batch = batch
         self.start_position = 0
+
+    def aligned(self, consumed):
+        """The first position from ``consumed`` on at which an update may begin."""
+        return -(-consumed // self.batch) * self.batch
 
     def set_position(self, consumed):
         """Start the next iteration after ``consumed`` samples, counted over all ranks."""

@@ -12,6 +12,7 @@ A transform is a callable from PIL image to PIL image. Where samples have masks,
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -21,6 +22,7 @@ from ..registry import TRANSFORMS
 from .images import MAX_PIXELS, BadImage
 
 TOO_SMALL = ('upsample', 'drop', 'error')
+PLACES = ('random', 'center')
 _UPSAMPLED = 'upsampled'  # in Image.info, which PIL copies from picture to picture
 
 
@@ -77,6 +79,33 @@ def crop_of(pipeline):
     """Edge in px of every picture that leaves built transforms, None where that depends on the picture."""
     shaping = [transform for transform in pipeline if not isinstance(transform, RandomFlip)]
     return shaping[-1].size if shaping and isinstance(shaping[-1], (CenterCrop, RandomCrop)) else None
+
+
+def is_crop(transform):
+    """Whether a built transform is one of ours that changes the size of a picture."""
+    return isinstance(transform, (_Sized, CropToSize))
+
+
+def kept_share(pictures, sizes):
+    """Share of each picture that is left where it covers each size: (N, 2) and (S, 2), width and height -> (N, S)."""
+    pictures, sizes = np.asarray(pictures, np.float64), np.asarray(sizes, np.float64)
+    ratio = (pictures[:, :1] * sizes[:, 1]) / (pictures[:, 1:] * sizes[:, 0])
+    return np.minimum(ratio, 1 / ratio)
+
+
+def best_size(pictures, sizes, enlarge):
+    """Number of the size that cuts least off each picture, (N,); -1 where each is larger than the picture.
+
+    Args:
+        pictures, sizes (array): (N, 2) and (S, 2), width and height in px.
+        enlarge (bool): use the one that cuts least off such a picture too.
+    """
+    pictures, sizes = np.maximum(pictures, 1), np.asarray(sizes)
+    kept = kept_share(pictures, sizes)
+    fits = (pictures[:, None] >= sizes).all(2)
+    best = np.where(fits, kept, -1.0).argmax(1)
+    some = fits.any(1)
+    return np.where(some, best, kept.argmax(1) if enlarge else -1)
 
 
 class Region(NamedTuple):
@@ -204,6 +233,62 @@ class RandomCrop(_Sized):
         if region is not None:
             return region
         return self._square(*(int(torch.randint(side - self.size + 1, ())) for side in size))
+
+
+@TRANSFORMS.register_module()
+class CropToSize:
+    """The size that cuts least off a picture: it is resized to cover that size, and what is over is cut off.
+
+    Args:
+        sizes (list): of (width, height) in px.
+        place (str): 'random', or 'center' for equal margins.
+        too_small (str): see `transforms`; a picture is too small if every size is larger than it.
+    """
+
+    def __init__(self, sizes: list, place='center', too_small='upsample'):
+        if place not in PLACES:
+            raise SettingError(f'CropToSize: place={place!r}: use one of {PLACES}')
+        if too_small not in TOO_SMALL:
+            raise SettingError(f'CropToSize: too_small={too_small!r}: use one of {TOO_SMALL}')
+        if not (sizes and all(isinstance(pair, (list, tuple)) and len(pair) == 2
+                              and all(is_number(side, 1, whole=True) for side in pair) for pair in sizes)):
+            raise SettingError(f'CropToSize: sizes={sizes!r}: use a list such as [(1024, 1024), (1152, 896)]')
+        self.sizes, self.place, self.too_small = [tuple(pair) for pair in sizes], place, too_small
+
+    def region(self, size):
+        """`Region` of a picture of ``size`` (width, height) px that is large enough, else None."""
+        number = best_size([size], self.sizes, enlarge=False)[0]
+        return None if number < 0 else self._cover(size, self.sizes[number])
+
+    def __call__(self, image):
+        return self.with_masks(image, {})[0]
+
+    def with_masks(self, image, masks):
+        """(image, {name: mask}) -> the same region of each."""
+        region = self.region(image.size)
+        if region is not None:
+            return region.cut(image), region.cut_masks(masks)
+        reason = f'{image.width}x{image.height} px, smaller than each of {len(self.sizes)} sizes'
+        if self.too_small == 'drop':
+            raise BadImage(None, f'too small: {reason}')
+        if self.too_small == 'error':
+            raise SettingError(f"{reason}: use larger pictures, smaller sizes, or too_small='upsample' or 'drop'")
+        region = self._cover(image.size, self.sizes[best_size([image.size], self.sizes, enlarge=True)[0]])
+        image, masks = region.cut(image), region.cut_masks(masks)
+        image.info[_UPSAMPLED] = True
+        return image, masks
+
+    def _cover(self, size, target):
+        scale = max(side / edge for side, edge in zip(target, size, strict=True))
+        parts = target if scale == 1 else [min(side / scale, edge) for side, edge in zip(target, size, strict=True)]
+        shares = torch.rand(2).tolist() if self.place == 'random' else (0.5, 0.5)
+        margins = [edge - part for edge, part in zip(size, parts, strict=True)]
+        if scale == 1:  # whole pixels: a part of one would blur the picture
+            left, top = (int(share * (margin + (self.place == 'random')))
+                         for share, margin in zip(shares, margins, strict=True))
+        else:
+            left, top = (share * margin for share, margin in zip(shares, margins, strict=True))
+        return Region((left, top, left + parts[0], top + parts[1]), target)
 
 
 @TRANSFORMS.register_module()

@@ -65,7 +65,9 @@ class UpdateLoop(BaseLoop):
         # BaseLoop's constructor would build MMEngine's sampler, which cannot start at a position.
         self._runner = runner
         self.dataloader = build_dataloader(dataloader, training=True, seed=runner.seed, rank=distributed.rank(),
-                                           world_size=distributed.world_size(), say=runner.logger.warning)
+                                           world_size=distributed.world_size(), say=runner.logger.warning,
+                                           accumulation=accumulation)
+        self._say_sizes()
         self.max_iters = max_iters
         self.val_interval = val_interval
         self.accumulation = accumulation
@@ -114,7 +116,7 @@ class UpdateLoop(BaseLoop):
             runner.call_hook('before_train')
             runner.call_hook('before_train_epoch')
             runner.model.train()
-            self.dataloader.sampler.set_position(self.consumed)
+            self._set_position()
             if 0 < self.iter != self.validated_at and self._validation_is_due():
                 # The earlier run ended after it wrote this checkpoint and before it logged the scores.
                 self._validate()
@@ -144,6 +146,20 @@ class UpdateLoop(BaseLoop):
             runner.logger.warning(f'stopped by {signal.Signals(self.stopped_by).name} after iteration {self.iter} of '
                                   f'{self.max_iters}; the same command with --resume goes on')
         return runner.model
+
+    def _say_sizes(self):
+        if distributed.is_main():
+            for line in getattr(self.dataloader.dataset, 'describe_sizes', list)():
+                self.runner.logger.info(f'training pictures: {line}')
+
+    def _set_position(self):
+        """Begin with the sample after the consumed ones, or where an update of one size may begin."""
+        begin = self.dataloader.sampler.aligned(self.consumed)
+        if begin != self.consumed:
+            self.runner.logger.info(f'{begin - self.consumed} samples are passed over, so that all pictures of an '
+                                    'update have one size: an update had another number of them before')
+        self.consumed = begin
+        self.dataloader.sampler.set_position(begin)
 
     def _note_early_stop(self):
         """Set ``early_stop`` before the last checkpoint. A run that reached ``max_iters`` did not stop early."""
