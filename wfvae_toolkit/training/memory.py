@@ -21,7 +21,7 @@ from wfvae_toolkit.datasets.loader import Batch
 from wfvae_toolkit.evaluation.run import reconstruct
 from wfvae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from wfvae_toolkit.utils import distributed
-from wfvae_toolkit.utils.errors import UserError
+from wfvae_toolkit.utils.errors import SettingError, UserError
 from wfvae_toolkit.utils.seeding import seeded
 
 from .train_step import train_step
@@ -490,10 +490,11 @@ def ways_to_fit(load, count, limit, precision, factor):
     if peak(recomputed) < peak(load):
         say('model.autoencoder.checkpoint_activations=True', recomputed)
     crop = load.size // 2 // factor * factor
-    while crop >= factor and peak(replace(load, size=crop)) > limit:
-        crop = crop // 2 // factor * factor
-    if crop >= factor:
-        say(f'crops of {crop} px', replace(load, size=crop))
+    with contextlib.suppress(SettingError):  # a network refuses smaller crops
+        while crop >= factor and peak(replace(load, size=crop)) > limit:
+            crop = crop // 2 // factor * factor
+        if crop >= factor:
+            say(f'crops of {crop} px', replace(load, size=crop))
     if not found:
         least = replace(recomputed, batch=1, precision='bf16', accumulation=max(load.accumulation, 2))
         say('all of model.precision=bf16, model.autoencoder.checkpoint_activations=True and '
