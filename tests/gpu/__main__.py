@@ -7,6 +7,7 @@ named. Status 1: a part failed.
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -62,9 +63,9 @@ def run_tests(part, device, out, deadline):
     report = out / 'tests.xml'
     report.unlink(missing_ok=True)
     note = _run([sys.executable, '-m', 'pytest', 'tests/gpu', '-m', 'gpu', '-n', str(workers), '--dist', 'worksteal',
-                 '-v', '-rA', f'--junitxml={report}'], environment, device, out / 'tests.log', deadline)
+                 '-vv', '-rA', f'--junitxml={report}'], environment, device, out / 'tests.log', deadline)
     if not report.is_file():
-        return {'failed': [f'pytest: {note or "no report; see tests.log"}'], 'left_out': [], 'passed': 0}
+        return {**_from_log(out / 'tests.log'), 'left_out': [f'what follows: {note or "pytest wrote no report"}']}
     found = {'failed': [], 'left_out': [], 'passed': 0}
     for case in ElementTree.parse(report).iter('testcase'):
         name = f'{case.get("classname", "").rpartition(".")[2]}::{case.get("name")}'
@@ -72,10 +73,20 @@ def run_tests(part, device, out, deadline):
         if wrong is not None:
             found['failed'].append(f'{name}: {(wrong.get("message") or "").splitlines()[0][:300]}')
         elif case.find('skipped') is not None:
-            found['left_out'].append(name)
+            found['left_out'].append(f'{name} ({case.find("skipped").get("message")})')
         else:
             found['passed'] += 1
     return found
+
+
+def _from_log(log):
+    """Tests that ended before pytest was killed, by its verbose lines."""
+    lines = log.read_text(encoding='utf-8', errors='replace').splitlines()
+    ended = re.compile(r'::\S+ (PASSED|FAILED|ERROR)|(PASSED|FAILED|ERROR) .*::')
+    results = [line.split() for line in lines if ended.search(line)]
+    found = {next(word for word in words if '::' in word): set(words) for words in results}
+    failed = [f'{name}: see tests.log' for name, words in found.items() if words & {'FAILED', 'ERROR'}]
+    return {'failed': failed or ([] if found else ['pytest: see tests.log']), 'passed': len(found) - len(failed)}
 
 
 def run_benchmark(part, device, out, deadline):
@@ -128,7 +139,7 @@ def report(results):
     for result in results:
         lines += ['', f'{result["part"]}: {result["seconds"]:.0f} s'
                   + (f', {result["passed"]} tests passed' if 'passed' in result else '')
-                  + f', {len(result["failed"])} failed, {len(result["left_out"])} left out for lack of time']
+                  + f', {len(result["failed"])} failed, {len(result["left_out"])} left out']
         lines += [f'  goal {goal}' for goal in result.get('goals', [])]
         lines += [f'  FAILED {name}' for name in result['failed']]
         lines += [f'  left out: {", ".join(result["left_out"])}'] if result['left_out'] else []

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.gpu.__main__ import main, report
+from tests.gpu.__main__ import _from_log, main, report
 from tests.gpu.measure import goals, plan
 
 ROW = dict(size=1024, batch=4, mode='eager', work='forward', seconds=0.1, images_per_second=40.0, times_first=1.0,
@@ -27,6 +27,15 @@ def test_the_report_names_failures_and_measured_rows():
     assert '| 1024 x 4 | eager | forward | ours | 100.0 | 40.0 | 1.00 | 0.72 | 10.00 |' in text
     assert 'FAILED forward: OutOfMemoryError' in text
     assert 'left out: 512' in text
+
+
+def test_what_ended_before_a_kill_counts(tmp_path):
+    log = tmp_path / 'tests.log'
+    log.write_text('tests/gpu/test_a.py::test_one PASSED  [ 5%]\n[gw1] [ 10%] PASSED tests/gpu/test_a.py::test_two\n'
+                   'tests/gpu/test_a.py::test_three FAILED\ntests/gpu/test_a.py::test_four ')
+    assert _from_log(log) == {'failed': ['tests/gpu/test_a.py::test_three: see tests.log'], 'passed': 2}
+    log.write_text('Traceback\n')
+    assert _from_log(log)['failed'] == ['pytest: see tests.log']
 
 
 def test_goals_say_which_are_reached():
