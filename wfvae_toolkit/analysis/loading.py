@@ -60,7 +60,9 @@ def write_pictures(folder, case, count):
         left, top = 7 * number % 100, 11 * number % 80
         part = photograph.crop((left, top, left + 280, top + 210)).resize(CASES[case][0], Image.Resampling.BICUBIC)
         part.save(folder / f'pictures/all/{number:05d}.jpg', quality=90)
-    write_shards(folder / 'pictures', folder / 'shards', '100MB')
+    # Eight: webdataset gives each worker shards of its own.
+    total = sum(path.stat().st_size for path in (folder / 'pictures/all').iterdir())
+    write_shards(folder / 'pictures', folder / 'shards', str(-(-total // 8)))
     (folder / 'table').mkdir()
     rows = [{'bytes': path.read_bytes(), 'path': path.name} for path in sorted((folder / 'pictures/all').iterdir())]
     kind = arrow.struct([('bytes', arrow.binary()), ('path', arrow.string())])
