@@ -109,6 +109,9 @@ PARTS = {
     'mid_blocks': Items(Part(registries.MID_BLOCKS)), 'channel_attention': Part(registries.CHANNEL_ATTENTIONS),
     'downsample': Part(registries.DOWNSAMPLERS), 'upsample': Part(registries.UPSAMPLERS),
     'dataset': _DATASET, 'sources': Rows(_SOURCE), 'pipeline': Items(Part(registries.TRANSFORMS)),
+    'stages': Items(Fields({
+        'start_iter': Value((WHOLE,), REQUIRED), 'size': Value((WHOLE, NONE)), 'batch_size': Value((WHOLE,)),
+        'accumulation': Value((WHOLE,))}, 'dict(start_iter=1000, size=512, batch_size=4, accumulation=1)')),
     'metrics': Rows(_METRIC), 'vis_backends': Items(Part(registries.VISBACKENDS)),
 }
 

@@ -287,3 +287,17 @@ def test_a_wrong_background_is_no_bad_image(tmp_path, background):
 def test_bad_image_survives_pickling():
     error = pickle.loads(pickle.dumps(BadImage('a/b.jpg', 'zero bytes')))
     assert (error.path, error.reason, str(error)) == ('a/b.jpg', 'zero bytes', 'a/b.jpg: zero bytes')
+
+
+def test_memory_is_kept_for_the_next_picture_unless_the_user_decides(monkeypatch):
+    before = Image.core.get_blocks_max()
+    try:
+        Image.core.set_blocks_max(0)
+        monkeypatch.setenv('PILLOW_BLOCKS_MAX', '0')
+        keep_memory()
+        assert Image.core.get_blocks_max() == 0
+        monkeypatch.delenv('PILLOW_BLOCKS_MAX')
+        keep_memory()
+        assert Image.core.get_blocks_max() == 4
+    finally:
+        Image.core.set_blocks_max(before)

@@ -18,7 +18,7 @@ class FakeRunner:
         self.rows, self.said, self.iter, self.max_iters, self.in_training = [], [], 0, 100, True
         self.message_hub = SimpleNamespace(log_scalars={})
         self.optim_wrapper = {'autoencoder': SimpleNamespace(param_groups=[{'lr': 1e-3}])}
-        self.train_loop = SimpleNamespace(skipped=0, images_per_iteration=1, data_seconds=0.0)
+        self.train_loop = SimpleNamespace(skipped=0, images_between=lambda first, end: end - first, data_seconds=0.0)
         self.visualizer = SimpleNamespace(add_scalars=lambda scalars, step: None)
         self.logger = SimpleNamespace(info=self.said.append)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from run_files import assert_same_run
 
 from tests.datasets.table_samples import rows_of, write_parquet
@@ -12,6 +13,10 @@ from tests.short_runs import BASE, LENGTH, RESUME, STOP, stop
 from wfvae_toolkit.datasets import write_shards
 
 TINY = Path(__file__).resolve().parents[2] / 'tests/data/configs/tiny.py'
+CASES = ['shards', 'shards, window', 'table', 'table, compressed', 'buckets', 'sizes that grow', 'buckets that grow']
+# Runs are stopped in the second stage; they go on in it and through the third.
+GROWING = [dict(start_iter=0, size=8, batch_size=4, accumulation=1), dict(start_iter=3, size=16, batch_size=2),
+           dict(start_iter=7, size=20, batch_size=2, accumulation=2)]
 
 
 @pytest.fixture(scope='module')
@@ -34,6 +39,15 @@ def tables(photos, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope='module')
+def cut(photos, tmp_path_factory):
+    """The training photographs cut to several aspect ratios."""
+    folder = tmp_path_factory.mktemp('cut')
+    for number, path in enumerate(sorted((photos / 'train').iterdir())):
+        Image.open(path).crop((0, 0, *[(32, 32), (32, 20), (20, 32)][number % 3])).save(folder / path.name)
+    return folder
+
+
 def options_of(case, request):
     """Options of a run on the data of a case."""
     data = {
@@ -43,17 +57,22 @@ def options_of(case, request):
         'shards': lambda: {'type': 'ImageShards', 'data_root': request.getfixturevalue('shards')},
         'shards, window': lambda: {'type': 'ImageShards', 'data_root': request.getfixturevalue('shards'),
                                    'shuffle_window': 2},
-    }[case]()
-    return {**BASE, 'train_cfg.accumulation': 2, **{f'train_dataloader.dataset.{key}': value
-                                                     for key, value in data.items()}}
-
-
-CASES = ['shards', 'shards, window', 'table', 'table, compressed']
+        'buckets': lambda: {'type': 'AspectBuckets', 'size': 16, 'multiple_of': 4, 'pipeline': [{'type': 'RandomFlip'}],
+                            'dataset': {'type': 'ImageFolder', 'data_root': str(request.getfixturevalue('cut'))}},
+        'sizes that grow': lambda: {'type': 'ImageFolder'},
+        'buckets that grow': lambda: data['buckets'](),
+    }
+    grows = {'model.normalize': True, 'train_cfg.stages': GROWING} if 'grow' in case else {}
+    data = data[case]()
+    if data['type'] == 'AspectBuckets':
+        return {**BASE, **grows, 'train_cfg.accumulation': 2, 'train_dataloader.dataset': data}
+    data = {f'train_dataloader.dataset.{key}': value for key, value in data.items()}
+    return {**BASE, **grows, 'train_cfg.accumulation': 2, **data}
 
 
 def command(folder, photos, options, *arguments):
-    options = {'train_dataloader.dataset.data_root': photos / 'train',
-               'val_dataloader.dataset.data_root': photos / 'val', **options}
+    root = {} if 'train_dataloader.dataset' in options else {'train_dataloader.dataset.data_root': photos / 'train'}
+    options = {**root, 'val_dataloader.dataset.data_root': photos / 'val', **options}
     return [TINY, '--work-dir', folder, *arguments, '--cfg-options',
             *(f'{key}={value}' for key, value in options.items())]
 
@@ -88,10 +107,12 @@ def test_two_ranks_killed_and_resumed_equal_uninterrupted(launch, photos, tmp_pa
 @pytest.mark.parametrize('case', CASES)
 def test_another_number_of_ranks_goes_on_with_the_same_samples(train, launch, photos, tmp_path, request, case):
     options = options_of(case, request)
-    one = {**options, 'train_dataloader.batch_size': 4}
+    one, two = ({**options, 'train_dataloader.batch_size': 4 // ranks, **({} if 'grow' not in case else {
+        'train_cfg.stages': [{**stage, 'batch_size': stage['batch_size'] // ranks} for stage in GROWING]})}
+        for ranks in (1, 2))
     train('tiny', tmp_path / 'whole', **one)
     train('tiny', tmp_path / 'stopped', **one, **stop())
-    config, *rest = command(tmp_path / 'stopped', photos, {**options, 'train_dataloader.batch_size': 2}, *RESUME)
+    config, *rest = command(tmp_path / 'stopped', photos, two, *RESUME)
     launch('tools/dist_train.sh', config, 2, *rest)
     whole, resumed = (torch.load(tmp_path / run / f'iter_{LENGTH}.pth', weights_only=True)
                       for run in ('whole', 'stopped'))

@@ -62,9 +62,11 @@ def _training(model):
     run = model.meta.get('run')
     if run is None:
         return ['## Training', '', 'The file that was exported does not say what the model was trained on.']
+    images = run['images_per_iteration']
+    images = ', then '.join(map(str, images)) if isinstance(images, list) else images
     losses = [f'{name} ({kind})' for name, kind in _rows(run, 'model.losses').items()]
     return ['## Training', '',
-            f'{model.meta["iteration"]:,} iterations of {run["images_per_iteration"]} images on '
+            f'{model.meta["iteration"]:,} iterations of {images} images on '
             f'{_data(run, "train_dataloader")}. Losses: {", ".join(losses)}. Weights: {model.weights}.']
 
 

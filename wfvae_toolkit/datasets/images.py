@@ -66,6 +66,16 @@ class BadImage(Exception):
         return self.reason if self.path is None else f'{self.path}: {self.reason}'
 
 
+def keep_memory():
+    """Let Pillow keep four blocks of 16 MB for the next pictures of this process, unless PILLOW_BLOCKS_MAX is set.
+
+    By default it gives all memory back after each picture. Decoding 12 megapixels then takes 56 ms in place of 32: the
+    system has to clear new pages.
+    """
+    if 'PILLOW_BLOCKS_MAX' not in os.environ:
+        Image.core.set_blocks_max(4)
+
+
 @functools.cache
 def readable_formats():
     """The formats of `FORMATS` that the installed Pillow decodes."""

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from ..utils.errors import UserError
 from ..utils.signals import shield_worker
+from .images import keep_memory
 
 _LOADERS = weakref.WeakSet()
 _ITERATORS = weakref.WeakSet()  # those with workers
@@ -39,6 +40,7 @@ class WatchedLoader(DataLoader):
         start = functools.partial(_start_worker, self._notes) if num_workers else None
         if num_workers and collate_fn is not None:
             collate_fn = functools.partial(_collate, collate_fn)
+        keep_memory()
         super().__init__(dataset, *args, num_workers=num_workers, worker_init_fn=start, collate_fn=collate_fn, **kwargs)
         _LOADERS.add(self)
 
@@ -134,6 +136,7 @@ def _has_ended(process, patience_s=2):
 def _start_worker(notes, worker_id):
     # One thread per worker: if each used every core, they would slow each other and the training.
     torch.set_num_threads(1)
+    keep_memory()
     shield_worker()
     note = notes[worker_id]
     note[:2] = torch.tensor([os.getpid(), 0])

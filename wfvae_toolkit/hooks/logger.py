@@ -203,7 +203,7 @@ class LoggerHook(Hook):
         elapsed = time.perf_counter() - self._clock
         done = iteration - self._clock_iteration
         row['seconds_per_iteration'] = elapsed / done
-        row['images_per_second'] = runner.train_loop.images_per_iteration * done / elapsed
+        row['images_per_second'] = runner.train_loop.images_between(self._clock_iteration, iteration) / elapsed
         row['data_wait_share'] = runner.train_loop.data_seconds / elapsed
         row['peak_memory_gib'] = peak_memory_bytes() / 2**30
         runner.train_loop.data_seconds = 0.0

@@ -20,6 +20,7 @@ from wfvae_toolkit.utils.signals import StopRequest
 from .data_report import TrainingData, ValidationData
 from .optimizers import LOWEST_SCALE
 from .post_mortem import save_post_mortem
+from .stages import check_normalized, pictures_between, read_stages, stage_at
 
 _GRADIENT = 'gradient_norm/'
 
@@ -39,6 +40,9 @@ class UpdateLoop(BaseLoop):
         val_interval (int): updates between validations. A validation always follows the last update.
         accumulation (int): micro-batches per update.
         max_bad_files (int): the run stops after more unreadable files than this.
+        stages (list[dict]): ``dict(start_iter=, size=, batch_size=, accumulation=)`` of pictures that grow, the first
+            from iteration 0; see `Stage`. ``size`` is that of the dataset's crops. A stage takes what it leaves out
+            from the one before, and the first from ``train_dataloader.batch_size`` and ``accumulation``.
         max_skipped (int): the run stops after this many updates in a row are skipped because a loss term or a gradient
             is not finite. In fp16, if only gradients overflow, their scale is lowered; that is not a skipped update.
 
@@ -54,7 +58,7 @@ class UpdateLoop(BaseLoop):
     running = False
 
     def __init__(self, runner, dataloader, max_iters: int, val_interval=1000, accumulation=1, max_bad_files=100,
-                 max_skipped=20):
+                 max_skipped=20, stages: list | None = None):
         for name, value in dict(max_iters=max_iters, val_interval=val_interval, accumulation=accumulation,
                                 max_skipped=max_skipped).items():
             if not is_number(value, 1, whole=True):
@@ -64,13 +68,12 @@ class UpdateLoop(BaseLoop):
         _check_runner(runner)
         # BaseLoop's constructor would build MMEngine's sampler, which cannot start at a position.
         self._runner = runner
-        self.dataloader = build_dataloader(dataloader, training=True, seed=runner.seed, rank=distributed.rank(),
-                                           world_size=distributed.world_size(), say=runner.logger.warning,
-                                           accumulation=accumulation)
-        self._say_sizes()
+        self.stages = read_stages(stages, dataloader.get('batch_size'), accumulation)
+        check_normalized(self.stages, runner.model.normalize)
+        self._loader_cfg = dataloader
+        self.dataloader = self._build_dataloader(self.stages[0])
         self.max_iters = max_iters
         self.val_interval = val_interval
-        self.accumulation = accumulation
         self.iter = 0
         self.consumed = 0  # samples of the global order, over all ranks
         self.max_skipped = max_skipped
@@ -88,8 +91,45 @@ class UpdateLoop(BaseLoop):
         return self.consumed // self.dataloader.sampler.length
 
     @property
+    def accumulation(self):
+        """Micro-batches of an update, in the stage of the present iteration."""
+        return stage_at(self.stages, self.iter).accumulation
+
+    @property
     def images_per_iteration(self):
-        return self.accumulation * self.dataloader.batch_size * distributed.world_size()
+        stage = stage_at(self.stages, self.iter)
+        return stage.batch_size * stage.accumulation * distributed.world_size()
+
+    def images_between(self, first, end):
+        """Images of the iterations from ``first`` to ``end`` - 1, over all ranks."""
+        return pictures_between(self.stages, first, end) * distributed.world_size()
+
+    def _build_dataloader(self, stage, dataset=None):
+        """Loader of a stage; of the ``dataset`` of the stage before, which then crops to another size."""
+        cfg = {**self._loader_cfg, 'batch_size': stage.batch_size}
+        loader = build_dataloader(cfg, training=True, seed=self.runner.seed, rank=distributed.rank(),
+                                  world_size=distributed.world_size(), say=self.runner.logger.warning,
+                                  accumulation=stage.accumulation, size=stage.size, dataset=dataset)
+        self._built_for = stage
+        return loader
+
+    def _enter_stage(self):
+        """Set size and batch of the present iteration; returns whether the loader is another one."""
+        stage = stage_at(self.stages, self.iter)
+        if stage == self._built_for:
+            return False
+        self.dataloader = self._build_dataloader(stage, self.dataloader.dataset)
+        size = '' if stage.size is None else f'crops of {stage.size} px, '
+        self.runner.logger.info(f'from iteration {stage.start_iter} on: {size}batches of {stage.batch_size}, '
+                                f'{stage.accumulation} an update')
+        self._say_sizes()
+        self._set_position()
+        return True
+
+    def _say_sizes(self):
+        if distributed.is_main():
+            for line in getattr(self.dataloader.dataset, 'describe_sizes', list)():
+                self.runner.logger.info(f'training pictures: {line}')
 
     def state(self):
         """Keyword arguments for ``restore``."""
@@ -116,7 +156,11 @@ class UpdateLoop(BaseLoop):
             runner.call_hook('before_train')
             runner.call_hook('before_train_epoch')
             runner.model.train()
-            self._set_position()
+            if len(self.stages) > 1:
+                self._built_for = None  # the rehearsal has set the sizes of all stages
+            if not self._enter_stage():
+                self._say_sizes()
+                self._set_position()
             if 0 < self.iter != self.validated_at and self._validation_is_due():
                 # The earlier run ended after it wrote this checkpoint and before it logged the scores.
                 self._validate()
@@ -127,7 +171,7 @@ class UpdateLoop(BaseLoop):
                                    'train_cfg.max_iters goes on')
             batches = None
             while self.iter < self.max_iters and not self.stop_training:
-                if batches is None:
+                if self._enter_stage() or batches is None:
                     batches = iter(self.dataloader)
                 if self._run_iteration(batches) and self._validation_is_due():
                     self._validate()
@@ -146,11 +190,6 @@ class UpdateLoop(BaseLoop):
             runner.logger.warning(f'stopped by {signal.Signals(self.stopped_by).name} after iteration {self.iter} of '
                                   f'{self.max_iters}; the same command with --resume goes on')
         return runner.model
-
-    def _say_sizes(self):
-        if distributed.is_main():
-            for line in getattr(self.dataloader.dataset, 'describe_sizes', list)():
-                self.runner.logger.info(f'training pictures: {line}')
 
     def _set_position(self):
         """Begin with the sample after the consumed ones, or where an update of one size may begin."""

@@ -5,6 +5,7 @@ import json
 from pathlib import PurePath
 
 from wfvae_toolkit.checkpoints.settings import complete
+from wfvae_toolkit.datasets import AspectBuckets
 from wfvae_toolkit.registry import unregistered_types
 from wfvae_toolkit.schema import effective_settings
 from wfvae_toolkit.utils import distributed
@@ -21,10 +22,16 @@ def describe_run(runner):
     if runner.val_loop is not None:
         loaders['val_dataloader'] = runner.val_loop.dataloader
     return {'settings': settings_of(runner.cfg), 'machine': describe_machine(), 'versions': describe_versions(),
-            'processes': distributed.world_size(), 'images_per_iteration': runner.train_loop.images_per_iteration,
+            'processes': distributed.world_size(), 'images_per_iteration': _images(runner.train_loop),
             'teachers': {name: loss.source for name, loss in runner.model.losses.items() if hasattr(loss, 'source')},
             'data': {name: describe_data(loader.dataset) for name, loader in loaders.items()}
             if distributed.is_main() else {}}
+
+
+def _images(loop):
+    """Images of an iteration, over all ranks; a list where stages have other numbers."""
+    images = [loop.images_between(stage.start_iter, stage.start_iter + 1) for stage in loop.stages]
+    return images[0] if len(set(images)) == 1 else images
 
 
 def settings_of(cfg):
@@ -36,6 +43,8 @@ def settings_of(cfg):
 def describe_data(dataset):
     """Number of samples, and a digest of their names in order; '' for a dataset without names."""
     digest = hashlib.blake2b(digest_size=8)
+    if isinstance(dataset, AspectBuckets):
+        dataset = dataset.dataset  # the buckets number their pictures anew for each size
     if not hasattr(dataset, 'path'):
         return {'files': len(dataset), 'digest': ''}
     for index in range(len(dataset)):

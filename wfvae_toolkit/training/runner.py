@@ -222,7 +222,8 @@ class TrainingRunner(Runner):
         """Train to ``train_cfg.max_iters``; returns the model. SettingError, before training, for invalid settings."""
         val_loop = self.val_loop
         validation = () if val_loop is None else (val_loop.dataloader.dataset, val_loop.evaluator)
-        rehearse(self.model, self.train_loop.dataloader.dataset, *validation)
+        rehearse(self.model, self.train_loop.dataloader.dataset, *validation,
+                 sizes=[stage.size for stage in self.train_loop.stages if stage.size is not None])
         return super().train()
 
     def val(self):

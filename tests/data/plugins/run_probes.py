@@ -207,3 +207,15 @@ class MirroredLoss(Loss):
         self.seeds = step.seeds
         decoded = step.autoencoder.decode(step.latents.flip(-1)).sample
         return (decoded - step.target.flip(-1)).abs().sum() / len(step.target)
+
+
+class BatchRecord(Hook):
+    """Writes shapes and positions of the micro-batches of every update to ``batches.pth``."""
+
+    def before_run(self, runner):
+        self.rows = []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.rows.append({'shapes': [tuple(batch.images.shape) for batch in data_batch],
+                          'positions': [position for batch in data_batch for position in batch.positions]})
+        torch.save(self.rows, f'{runner.work_dir}/batches.pth')

@@ -1,0 +1,223 @@
+"""How fast training pictures are loaded: ours, and other libraries with the same crops of the same files."""
+
+import io
+import itertools
+import multiprocessing
+import os
+import resource
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from wfvae_toolkit.datasets import build_dataloader, write_shards
+from wfvae_toolkit.utils.errors import SettingError, import_extra
+from wfvae_toolkit.utils.torchvision_shim import import_torchvision
+
+BATCH = 8
+# Name -> size of the JPEGs, (width, height), and edge of the crops, in px.
+CASES = {'1024': ((1024, 1024), 256), '12mp': ((4000, 3000), 1024)}
+OURS = ('folder', 'shards', 'table')
+READERS = (*OURS, *(f'{name}, fast' for name in OURS), 'webdataset', 'webdataset, rgb8', 'litdata', 'torchvision')
+
+
+@dataclass(frozen=True)
+class Load:
+    """Cost of a number of pictures.
+
+    Attributes:
+        pictures (int): that were loaded.
+        stored_bytes (int): of their files.
+        cpu_s (float): time on all cores, of the process and its workers.
+        wall_s (float): time from the first to the last batch.
+    """
+
+    pictures: int
+    stored_bytes: int
+    cpu_s: float
+    wall_s: float
+
+    @property
+    def per_core(self):
+        """Pictures a second that one core loads."""
+        return self.pictures / self.cpu_s
+
+
+def write_pictures(folder, case, count):
+    """Fill ``folder`` with ``count`` JPEGs of quality 90, as a folder, as shards and as a parquet file.
+
+    They are enlarged parts of photographs of scikit-image.
+    """
+    data, parquet = import_extra('skimage.data', 'demo'), import_extra('pyarrow.parquet', 'parquet')
+    arrow = import_extra('pyarrow', 'parquet')
+    photographs = [Image.fromarray(getattr(data, name)()) for name in ('astronaut', 'coffee', 'chelsea', 'rocket')]
+    (folder / 'pictures/all').mkdir(parents=True)
+    for number in range(count):
+        photograph = photographs[number % len(photographs)]
+        left, top = 7 * number % 100, 11 * number % 80
+        part = photograph.crop((left, top, left + 280, top + 210)).resize(CASES[case][0], Image.Resampling.BICUBIC)
+        part.save(folder / f'pictures/all/{number:05d}.jpg', quality=90)
+    # Eight: webdataset gives each worker shards of its own.
+    total = sum(path.stat().st_size for path in (folder / 'pictures/all').iterdir())
+    write_shards(folder / 'pictures', folder / 'shards', str(-(-total // 8)))
+    (folder / 'table').mkdir()
+    rows = [{'bytes': path.read_bytes(), 'path': path.name} for path in sorted((folder / 'pictures/all').iterdir())]
+    kind = arrow.struct([('bytes', arrow.binary()), ('path', arrow.string())])
+    parquet.write_table(arrow.table({'image': arrow.array(rows, kind)}), folder / 'table/all.parquet',
+                        compression='none', row_group_size=100)
+
+
+def batches_of(reader, folder, case, workers):
+    """Endless batches (BATCH, 3, crop, crop) uint8 of a name in `READERS`, and of its library's workers."""
+    crop = CASES[case][1]
+    if reader.partition(',')[0] in OURS:
+        return _ours(reader, folder, crop, workers)
+    transforms = import_torchvision().transforms
+    crops = transforms.Compose([
+        transforms.Resize(crop, transforms.InterpolationMode.BICUBIC, antialias=True), transforms.RandomCrop(crop)])
+    if reader == 'torchvision':
+        datasets = import_torchvision().datasets
+        dataset = datasets.ImageFolder(folder / 'pictures', transforms.Compose([crops, transforms.PILToTensor()]))
+        loader = torch.utils.data.DataLoader(dataset, BATCH, shuffle=True, num_workers=workers)
+        return (images for images, _ in _again(loader))
+    if reader == 'litdata':
+        return _litdata(folder, crops, workers)
+    return _webdataset(folder, crops, reader == 'webdataset, rgb8', workers)
+
+
+def _ours(reader, folder, crop, workers):
+    name, _, decoder = reader.partition(', ')
+    kind, place = {'folder': ('ImageFolder', 'pictures'), 'shards': ('ImageShards', 'shards'),
+                   'table': ('ImageTable', 'table')}[name]
+    dataset = dict(type=kind, data_root=str(folder / place), decoder=decoder or 'exact', pipeline=[
+        dict(type='ResizeShortSide', size=crop), dict(type='RandomCrop', size=crop)])
+    return (batch.images for batch in build_dataloader(
+        dict(batch_size=BATCH, num_workers=workers, dataset=dataset), training=True))
+
+
+def _webdataset(folder, crops, by_tensor, workers):
+    """As its documentation has it: a shuffled buffer, decoding, a map, batches made by the workers."""
+    webdataset, transforms = import_extra('webdataset'), import_torchvision().transforms
+    shards = sorted(str(path) for path in (folder / 'shards').glob('*.tar'))
+    dataset = webdataset.WebDataset(shards, shardshuffle=False, empty_check=False).shuffle(100)
+    dataset = dataset.decode('torchrgb8' if by_tensor else 'pil').to_tuple('jpg')
+    to_tensor = crops if by_tensor else transforms.Compose([crops, transforms.PILToTensor()])
+    dataset = dataset.map_tuple(to_tensor).batched(BATCH, partial=False)
+    loader = webdataset.WebLoader(dataset, batch_size=None, num_workers=workers)
+    return (images for images, in _again(loader))
+
+
+def _litdata(folder, crops, workers):
+    """Its optimized chunks, which hold the bytes of the JPEGs, decoded by Pillow."""
+    litdata, transforms = import_extra('litdata'), import_torchvision().transforms
+    to_tensor = transforms.Compose([crops, transforms.PILToTensor()])
+
+    class Crops(litdata.StreamingDataset):
+        def __getitem__(self, index):
+            with Image.open(io.BytesIO(super().__getitem__(index)['image'])) as image:
+                return to_tensor(image.convert('RGB'))
+    dataset = Crops(str(folder / 'litdata'), shuffle=True, drop_last=False)
+    return _again(litdata.StreamingDataLoader(dataset, batch_size=BATCH, num_workers=workers, drop_last=True))
+
+
+def _write_litdata(folder):
+    chunks = folder / 'litdata'
+    if not chunks.exists():
+        litdata = import_extra('litdata')
+        litdata.optimize(fn=_litdata_sample, inputs=sorted(map(str, (folder / 'pictures/all').iterdir())),
+                         output_dir=str(chunks), num_workers=1, chunk_bytes='64MB')
+
+
+def _litdata_sample(path):
+    return {'image': Path(path).read_bytes()}
+
+
+def _again(loader):
+    while True:
+        yield from loader
+
+
+def measure(reader, folder, case, workers, pictures, cold=False):
+    """`Load` of one reader, in a process of its own.
+
+    Args:
+        reader (str): of `READERS`.
+        folder (Path): of `write_pictures`.
+        case (str): of `CASES`.
+        workers (int): processes that load; 0: the one that asks.
+        pictures (int): how many are loaded; without workers, two batches before them do not count.
+        cold (bool): take the files out of the system's cache first.
+    """
+    if reader == 'litdata':
+        _write_litdata(folder)
+    if cold:
+        _forget(folder)
+    context = multiprocessing.get_context('fork')
+    results = context.SimpleQueue()
+    process = context.Process(target=_measure, args=(reader, folder, case, workers, pictures, results), daemon=False)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SettingError(f'{reader}: its process ended with status {process.exitcode}')
+    cpu_s, wall_s, loaded = results.get()
+    sizes = [path.stat().st_size for path in (folder / 'pictures/all').iterdir()]
+    return Load(loaded, round(loaded * statistics.mean(sizes)), cpu_s, wall_s)
+
+
+def _measure(reader, folder, case, workers, pictures, results):
+    torch.set_num_threads(1)
+    batches = batches_of(reader, folder, case, workers)
+    first = sum(len(next(batches)) for _ in range(2))
+    begin, before_s, loaded = time.perf_counter(), _seconds(resource.RUSAGE_SELF), 0
+    while loaded < pictures:
+        loaded += len(next(batches))
+    wall_s, own_s = time.perf_counter() - begin, _seconds(resource.RUSAGE_SELF) - before_s
+    del batches
+    # Of workers only the whole time is known, once they have ended: it includes the first batches, and those that
+    # they have read ahead.
+    workers_s = _seconds(resource.RUSAGE_CHILDREN)
+    results.put((own_s + workers_s, wall_s * (loaded + first) / loaded if workers else wall_s,
+                 loaded + first if workers else loaded))
+
+
+def _seconds(whose):
+    usage = resource.getrusage(whose)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _forget(folder):
+    """Ask the system to drop the files under a folder from its cache."""
+    for path in Path(folder).rglob('*'):
+        if path.is_file():
+            with open(path, 'rb') as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def compare(readers, folder, case, workers, pictures, rounds, cold=False, report=print):
+    """{reader: list of `Load`}, one a round; readers take turns, so that other work on the machine falls on all."""
+    found = {reader: [] for reader in readers}
+    for _, reader in itertools.product(range(rounds), readers):
+        found[reader].append(measure(reader, folder, case, workers, pictures, cold))
+        report(f'{reader}: {found[reader][-1].per_core:.1f} pictures/s a core')
+    return found
+
+
+def format_loads(found, against=None):
+    """{reader: list of `Load`} -> lines of a Markdown table; a ratio is the median of the rounds' ratios."""
+    lines = ['| reader | pictures/s a core | MB/s a core | pictures/s |', '| --- | --- | --- | --- |']
+    if against:
+        lines = [f'{lines[0]} against {against} |', f'{lines[1]} --- |']
+    for reader, loads in found.items():
+        per_core, megabytes, per_second = (statistics.median(values) for values in zip(
+            *((load.per_core, load.stored_bytes / load.cpu_s / 1e6, load.pictures / load.wall_s) for load in loads),
+            strict=True))
+        row = f'| {reader} | {per_core:.1f} | {megabytes:.1f} | {per_second:.1f} |'
+        if against:
+            ratios = [load.per_core / other.per_core for load, other in zip(loads, found[against], strict=True)]
+            row += f' {statistics.median(ratios):.2f} |'
+        lines.append(row)
+    return lines
