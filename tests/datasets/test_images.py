@@ -294,10 +294,10 @@ def test_memory_is_kept_for_the_next_picture_unless_the_user_decides(monkeypatch
     try:
         Image.core.set_blocks_max(0)
         monkeypatch.setenv('PILLOW_BLOCKS_MAX', '0')
-        keep_memory()
+        images_module.keep_memory()
         assert Image.core.get_blocks_max() == 0
         monkeypatch.delenv('PILLOW_BLOCKS_MAX')
-        keep_memory()
+        images_module.keep_memory()
         assert Image.core.get_blocks_max() == 4
     finally:
         Image.core.set_blocks_max(before)
