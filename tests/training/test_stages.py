@@ -58,6 +58,13 @@ def test_the_log_says_where_a_stage_begins(run):
     assert 'from iteration 5 on: crops of 32 px, batches of 2, 3 an update' in log
 
 
+def test_a_stage_that_is_not_reached_is_named(train, tmp_path):
+    train('tiny', tmp_path, **options(**{'train_cfg.max_iters': 3}))
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    for start in (3, 5):
+        assert f'the one from iteration {start} is not reached, because train_cfg.max_iters=3' in log
+
+
 @pytest.mark.parametrize(('changes', 'words'), [
     ({'model.normalize': False}, 'the size changes, and with it the scale of the loss, .*: set model.normalize=True'),
     ({'train_cfg.stages': [dict(start_iter=0, size=8), dict(start_iter=3, size=18)]}, 'crops of 18 px: use a multiple'),
