@@ -4,7 +4,16 @@ import pytest
 import torch
 
 from wfvae_toolkit.analysis import loading
-from wfvae_toolkit.analysis.loading import Load, batches_of, compare, format_loads, measure, write_pictures
+from wfvae_toolkit.analysis.loading import (
+    Load,
+    batches_of,
+    compare,
+    describe_opening,
+    format_loads,
+    measure,
+    measure_opening,
+    write_pictures,
+)
 
 READERS = ('folder', 'shards', 'table', 'folder, fast', 'torchvision')
 
@@ -39,6 +48,14 @@ def test_the_table_holds_medians_of_rounds():
              'b': [Load(10, 10**6, 2.0, 2.0), Load(10, 10**6, 2.0, 2.0), Load(10, 10**6, 2.0, 2.0)]}
     assert format_loads(found, 'b')[2:] == ['| a | 5.0 | 0.5 | 5.0 | 1.00 |', '| b | 5.0 | 0.5 | 5.0 | 1.00 |']
     assert format_loads(found)[2] == '| a | 5.0 | 0.5 | 5.0 |'
+
+
+def test_opening_many_samples_is_measured(tmp_path):
+    found = measure_opening(tmp_path / 'many', 40)
+    assert (found.entries, list(found.first_batch_s)) == (40, [0, 20, 40, 137])
+    assert min(found.index_s, found.open_s, *found.first_batch_s.values()) > 0
+    assert 2**20 < found.worker_bytes < 2**28
+    assert describe_opening(found)[0].startswith('40 samples in tar shards: index made in ')
 
 
 def test_readers_take_turns(folder):
