@@ -260,26 +260,31 @@ def measure_opening(folder, entries):
 
 
 def _open_many(folder, positions):
+    def loader(position=0, **options):
+        found = build_dataloader(dict(batch_size=BATCH, num_workers=options.pop('workers', 0), dataset=dict(
+            type='ImageShards', data_root=str(folder), pipeline=[dict(type='RandomCrop', size=16)])), training=True,
+            **options)
+        found.sampler.set_position(position)
+        return found
+
     before_s, before = _both_seconds(), resident_bytes()
-    loaders = [build_dataloader(dict(batch_size=BATCH, num_workers=workers, dataset=dict(
-        type='ImageShards', data_root=str(folder), pipeline=[dict(type='RandomCrop', size=16)])), training=True)
-        for workers in ((0, 1) if positions else (0,))]
-    open_s = (_both_seconds() - before_s) / len(loaders)
+    dataset = loader().dataset
+    open_s = _both_seconds() - before_s
     if not positions:
         return (open_s,)
-    next(iter(loaders[0]))  # imports and opens files
-    first_batch_s = {}
-    for position in positions:
-        begin = time.process_time()
-        loaders[0].sampler.set_position(position)
-        next(iter(loaders[0]))
-        first_batch_s[position] = time.process_time() - begin
-    memory_bytes = (resident_bytes() - before) // len(loaders)
-    batches = iter(loaders[1])
+    batches = iter(loader(dataset=dataset, workers=1))
     for _ in range(3):
         next(batches)
     worker, = psutil.Process().children()
-    return open_s, memory_bytes, worker.memory_full_info().uss, first_batch_s
+    memory_bytes, worker_bytes = resident_bytes() - before, worker.memory_full_info().uss
+    next(iter(loader(dataset=dataset)))  # imports and opens files
+    first_batch_s = {position: [] for position in positions}
+    for position in positions * 5:
+        begin = time.process_time()
+        next(iter(loader(position, dataset=dataset)))
+        first_batch_s[position].append(time.process_time() - begin)
+    return open_s, memory_bytes, worker_bytes, {
+        position: statistics.median(seconds) for position, seconds in first_batch_s.items()}
 
 
 def describe_opening(opening):
