@@ -1,5 +1,6 @@
 """How fast training pictures are loaded: ours, and other libraries with the same crops of the same files."""
 
+import importlib
 import io
 import itertools
 import multiprocessing
@@ -16,7 +17,7 @@ import torch
 from PIL import Image
 
 from wfvae_toolkit.datasets import build_dataloader, write_shards
-from wfvae_toolkit.utils.errors import SettingError, import_extra
+from wfvae_toolkit.utils.errors import MissingLibrary, SettingError, import_extra
 from wfvae_toolkit.utils.torchvision_shim import import_torchvision
 
 from .benchmark.timing import resident_bytes
@@ -104,7 +105,7 @@ def _ours(reader, folder, crop, workers):
 
 def _webdataset(folder, crops, by_tensor, workers):
     """As its documentation has it: a shuffled buffer, decoding, a map, batches made by the workers."""
-    webdataset, transforms = import_extra('webdataset'), import_torchvision().transforms
+    webdataset, transforms = _other_library('webdataset'), import_torchvision().transforms
     shards = sorted(str(path) for path in (folder / 'shards').glob('*.tar'))
     dataset = webdataset.WebDataset(shards, shardshuffle=False, empty_check=False).shuffle(100)
     dataset = dataset.decode('torchrgb8' if by_tensor else 'pil').to_tuple('jpg')
@@ -116,7 +117,7 @@ def _webdataset(folder, crops, by_tensor, workers):
 
 def _litdata(folder, crops, workers):
     """Its optimized chunks, which hold the bytes of the JPEGs, decoded by Pillow."""
-    litdata, transforms = import_extra('litdata'), import_torchvision().transforms
+    litdata, transforms = _other_library('litdata'), import_torchvision().transforms
     to_tensor = transforms.Compose([crops, transforms.PILToTensor()])
 
     class Crops(litdata.StreamingDataset):
@@ -130,9 +131,17 @@ def _litdata(folder, crops, workers):
 def _write_litdata(folder):
     chunks = folder / 'litdata'
     if not chunks.exists():
-        litdata = import_extra('litdata')
-        litdata.optimize(fn=_litdata_sample, inputs=sorted(map(str, (folder / 'pictures/all').iterdir())),
-                         output_dir=str(chunks), num_workers=1, chunk_bytes='64MB')
+        paths = sorted(map(str, (folder / 'pictures/all').iterdir()))
+        _other_library('litdata').optimize(fn=_litdata_sample, inputs=paths, output_dir=str(chunks), num_workers=1,
+                                           chunk_bytes='64MB')
+
+
+def _other_library(package):
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingLibrary(f'{package} cannot be imported: {error}. Use pip install {package}, or --readers without '
+                             'it') from error
 
 
 def _litdata_sample(path):
