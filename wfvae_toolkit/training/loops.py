@@ -70,6 +70,10 @@ class UpdateLoop(BaseLoop):
         self._runner = runner
         self.stages = read_stages(stages, dataloader.get('batch_size'), accumulation)
         check_normalized(self.stages, runner.model.normalize)
+        for stage in self.stages:
+            if stage.start_iter >= max_iters:
+                runner.logger.warning(f'train_cfg.stages: the one from iteration {stage.start_iter} is not reached, '
+                                      f'because train_cfg.max_iters={max_iters}')
         self._loader_cfg = dataloader
         self.dataloader = self._build_dataloader(self.stages[0])
         self.max_iters = max_iters
