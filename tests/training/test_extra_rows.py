@@ -6,6 +6,10 @@ import torch
 from tests.training.helpers import PIXEL, assert_same, gradients
 
 ROWS = {'bands': dict(type='WaveletBandLoss'),
+        'frequency': dict(type='FocalFrequencyLoss'),
+        'high_pass': dict(type='HighPassLoss'),
+        'ssim': dict(type='SSIMLoss', weight=0.2),
+        'features': dict(type='FeatureLoss', features='stlpips-alex', weight=0.2),
         'spectral': dict(type='SpectralRegularizationLoss', weight=0.5)}
 
 
