@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from wfvae_toolkit.utils.errors import SettingError, import_extra
-from wfvae_toolkit.utils.torchvision_shim import import_torch_fidelity
+from wfvae_toolkit.utils.torchvision_shim import import_torch_fidelity, import_transformers
 
 from .stlpips import STLPIPS
 from .weights import PerceptualWeightsMissing, find_weights, read_weights
@@ -155,7 +155,7 @@ class DINOFeatures(FeatureNetwork):
                 f"FDD needs DINOv2's weights ({'none named' if folder is None else f'no config.json in {folder}'}"
                 "): fetch the folder of facebook/dinov2-large from the Hugging Face Hub (config.json, "
                 "model.safetensors) and name it with weights='/path/to/dinov2-large'")
-        transformers = import_extra('transformers')
+        transformers = import_transformers()
         with torch.random.fork_rng(devices=[]):
             self.network = transformers.Dinov2Model.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         self.requires_grad_(False).eval()
