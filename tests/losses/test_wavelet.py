@@ -88,7 +88,7 @@ def blurred(x, level):
 
 def test_decodes_blurred_latents_and_compares_with_the_blurred_picture(latent_step):
     loss, step = LOSSES.build(dict(type='SpectralRegularizationLoss', levels=3)), latent_step()
-    levels = list(loss.draw(step))
+    levels = loss.draw(step)
     assert set(levels) == {1, 2, 3}
     expected = sum((F.interpolate(blurred(step.latents[i:i + 1], level), scale_factor=4)
                     - blurred(step.target[i:i + 1], level)).abs().sum() for i, level in enumerate(levels)) / 6

@@ -60,3 +60,10 @@ def test_the_row_changes_the_gradient(make_model, make_images, losses):
     ours, plain = (trained(make_model(losses=rows, discriminator=None), images, (1, 2))[1]
                    for rows in (losses, {'pixel': PIXEL}))
     assert any(not torch.allclose(value, plain[name]) for name, value in ours.items())
+
+
+def test_the_row_builds_without_numbers(make_model, losses):
+    """As a forecast of memory builds it."""
+    with torch.device('meta'):
+        model = make_model(losses=losses, discriminator=None)
+    assert len(model.losses) == 2
