@@ -102,7 +102,7 @@ PARTS = {
     'autoencoder': Part(registries.AUTOENCODERS), 'discriminator': Part(registries.DISCRIMINATORS),
     'discriminator_augmentation': Part(registries.AUGMENTATIONS),
     'latent_transforms': Items(Part(registries.LATENT_TRANSFORMS), ()),
-    'losses': Rows(_LOSS), 'data_preprocessor': Part(registries.MODELS),
+    'losses': Rows(_LOSS), 'loss': Part(registries.LOSSES), 'data_preprocessor': Part(registries.MODELS),
     'compile': Arguments('torch.compile', ('model',), "dict(mode='max-autotune'), {} for the defaults, or None"),
     'posterior': Part(registries.POSTERIORS),
     'wavelet': Part(registries.WAVELETS), 'norm': Part(registries.NORM_LAYERS),

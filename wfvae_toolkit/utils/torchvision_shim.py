@@ -56,6 +56,16 @@ def import_diffusers():
     return import_extra('diffusers')
 
 
+def import_transformers():
+    """The transformers package, whose models import torchvision if it is installed.
+
+    Raises:
+        MissingLibrary: transformers is not installed.
+    """
+    import_torchvision()
+    return import_extra('transformers')
+
+
 def import_torch_fidelity(module):
     """A module of torch-fidelity, which imports torchvision.
 

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from wfvae_toolkit.utils.errors import SettingError, import_extra
-from wfvae_toolkit.utils.torchvision_shim import import_torch_fidelity
+from wfvae_toolkit.utils.torchvision_shim import import_torch_fidelity, import_transformers
 
 from .stlpips import STLPIPS
 from .weights import PerceptualWeightsMissing, find_weights, read_weights
@@ -39,6 +39,9 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class FeatureNetwork(nn.Module):
     """uint8 images (B, 3, H, W) -> (B, ``width``) float32. Frozen and in evaluation mode.
 
+    ``positions`` gives the same network's features before they become one vector, (B, ``width``, ...), with a gradient
+    for float images in [0, 255].
+
     Attributes:
         name (str): as a config has it.
         width (int): length of the vector.
@@ -51,6 +54,13 @@ class FeatureNetwork(nn.Module):
     def train(self, mode=True):
         """Stays in evaluation mode."""
         return super().train(False)
+
+    def forward(self, images):
+        return self.positions(images).mean((2, 3))
+
+    def positions(self, images):
+        """(B, 3, H, W) in [0, 255] -> (B, width, h, w)."""
+        raise NotImplementedError
 
 
 class InceptionFeatures(FeatureNetwork):
@@ -96,7 +106,7 @@ class InceptionFeatures(FeatureNetwork):
         self.name = 'inception' if resize == 'torch-fidelity' else 'inception-pytorch-fid'
         self.description = f"InceptionV3 of FID, {layer} features, resized to 299 px as {resize} does"
 
-    def forward(self, images):
+    def positions(self, images):
         size, x = (_INCEPTION_EDGE, _INCEPTION_EDGE), images.to(torch.float32)
         if self.resize == 'torch-fidelity':
             interpolate = import_torch_fidelity('interpolate_compat_tensorflow')
@@ -104,7 +114,7 @@ class InceptionFeatures(FeatureNetwork):
             x = (x - 128) / 128
         else:
             x = 2 * F.interpolate(x / 255, size=size, mode='bilinear', align_corners=False) - 1
-        return self.body(x).mean((2, 3))
+        return self.body(x)
 
 
 class STLPIPSFeatures(FeatureNetwork):
@@ -121,9 +131,9 @@ class STLPIPSFeatures(FeatureNetwork):
         self.min_size = self.network.min_size
         self.description = f'trunk of ST-LPIPS ({net}), {self.width} features of its last stage'
 
-    def forward(self, images):
+    def positions(self, images):
         *_, last = self.network._features(images.to(torch.float32) / 127.5 - 1)
-        return last.mean((2, 3))
+        return last
 
 
 class DINOFeatures(FeatureNetwork):
@@ -145,7 +155,7 @@ class DINOFeatures(FeatureNetwork):
                 f"FDD needs DINOv2's weights ({'none named' if folder is None else f'no config.json in {folder}'}"
                 "): fetch the folder of facebook/dinov2-large from the Hugging Face Hub (config.json, "
                 "model.safetensors) and name it with weights='/path/to/dinov2-large'")
-        transformers = import_extra('transformers')
+        transformers = import_transformers()
         with torch.random.fork_rng(devices=[]):
             self.network = transformers.Dinov2Model.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         self.requires_grad_(False).eval()
@@ -156,9 +166,16 @@ class DINOFeatures(FeatureNetwork):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images):
+        return self._tokens(images)[:, 0]
+
+    def positions(self, images):
+        """The patch tokens, (B, width, 256)."""
+        return self._tokens(images)[:, 1:].transpose(1, 2)
+
+    def _tokens(self, images):
         x = F.interpolate(images.to(torch.float32) / 255, size=(_DINO_EDGE, _DINO_EDGE), mode='bicubic',
                           align_corners=False, antialias=True).clamp(0, 1)
-        return self.network(pixel_values=(x - self.shift) / self.scale).last_hidden_state[:, 0]
+        return self.network(pixel_values=(x - self.shift) / self.scale).last_hidden_state
 
 
 class _OwnFeatures(FeatureNetwork):
@@ -181,6 +198,8 @@ class _OwnFeatures(FeatureNetwork):
     def forward(self, images):
         return self.network(images).float()
 
+    positions = forward
+
 
 _NAMED = {
     'inception': lambda weights, layer: InceptionFeatures('torch-fidelity', weights, layer or '2048'),
@@ -192,7 +211,12 @@ _NAMED = {
 
 @functools.lru_cache(maxsize=8)
 def find_features(name, weights=None, layer=None):
-    """FeatureNetwork by name; one and the same for equal arguments, so that metrics share it.
+    """`build_features`, but one and the same network for equal arguments, so that metrics share it."""
+    return build_features(name, weights, layer)
+
+
+def build_features(name, weights=None, layer=None):
+    """FeatureNetwork by name.
 
     Args:
         name (str): of the table above, or the dotted path of a class.
