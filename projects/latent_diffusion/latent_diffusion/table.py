@@ -142,8 +142,8 @@ def format_markdown(lines):
     """Lines -> two tables: of the autoencoders and their latents, and of the diffusion with the differences."""
     tables = []
     for part in ('autoencoder', 'diffusion'):
-        columns = [column for column in COLUMNS if part == 'autoencoder' and not column.verdict
-                   or part == 'diffusion' and (column.verdict or column.part == part)]
+        columns = [column for column in COLUMNS if (column.verdict or column.part == 'diffusion') == (
+            part == 'diffusion')]
         header = ['model']
         for column in columns:
             header += [f'{column.title} {ARROWS[column.higher_is_better]}'.rstrip()] + ['Δ'] * column.verdict
@@ -171,8 +171,8 @@ def describe(study, lines, command):
     parts.append(
         f'{settings.crops} crops of {settings.size} px for the flows, {settings.val_crops} others for all scores '
         f'but FD; {settings.steps} updates of each flow; FD of {settings.samples} samples to {settings.real} training '
-        f'crops; Fréchet distances of {study.network.description}. Seeds {" ".join(map(str, study.seeds))}. ± is the 95 % '
-        'confidence interval of the mean over seeds (Student t).')
+        f'crops; Fréchet distances of {study.network.description}. Seeds {" ".join(map(str, study.seeds))}. ± is the '
+        '95 % confidence interval of the mean over seeds (Student t).')
     if lines[0].repeated and len(lines) > 1:
         parts.append(f'Δ: to `{lines[0].name}`, paired by seed; bold where it is larger than its interval. Each Δ is '
                      'tested by itself: of twenty without any effect one would be bold.')
@@ -203,6 +203,8 @@ def _difference(score):
 
 def _number(value):
     """Three digits or so."""
+    if abs(value) >= 1000:
+        return f'{value:.0f}'
     if abs(value) >= 10:
         return f'{value:.2f}'
     return f'{value:.3f}' if abs(value) >= 0.1 or value == 0 else f'{value:.2g}'

@@ -95,7 +95,12 @@ class Batches:
     """Lists of numbers for a DataLoader, from batch ``first`` of the endless order on."""
 
     def __init__(self, length, batch_size, seed):
-        self.order, self.batch_size, self.first = EpochOrder(length, (seed,)), batch_size, 0
+        self.order, self.length = EpochOrder(length, (seed,)), length
+        self.batch_size, self.first = batch_size, 0
+
+    def __len__(self):
+        """Of an epoch; MMEngine asks."""
+        return -(-self.length // self.batch_size)
 
     def __iter__(self):
         for batch in itertools.count(self.first):
