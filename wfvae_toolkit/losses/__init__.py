@@ -7,8 +7,9 @@ from .distillation import DistillationLoss
 from .kl import KLLoss
 from .perceptual import LPIPSLoss, STLPIPSLoss, as_constant
 from .pixel import L1Loss, L2Loss, MaskedL1Loss
-from .wavelet import WaveletFlowLoss
+from .wavelet import SpectralRegularizationLoss, WaveletBandLoss, WaveletFlowLoss
 
 __all__ = ['AdversarialLoss', 'DiscriminatorLoss', 'DiscriminatorStep', 'DistillationLoss', 'FeatureMatchingLoss',
            'KLLoss', 'L1Loss', 'L2Loss', 'LPIPSLoss', 'LeCamLoss', 'Loss', 'MaskedL1Loss', 'R1Penalty', 'R2Penalty',
-           'STLPIPSLoss', 'Step', 'WaveletFlowLoss', 'as_constant', 'balanced_weight', 'mean_score']
+           'STLPIPSLoss', 'SpectralRegularizationLoss', 'Step', 'WaveletBandLoss', 'WaveletFlowLoss', 'as_constant',
+           'balanced_weight', 'mean_score']
