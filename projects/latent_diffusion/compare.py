@@ -25,8 +25,8 @@ def parse_arguments(arguments=None):
     parser.add_argument('--seeds', type=int, nargs='+', default=[0], metavar='N', help='(default: 0)')
     parser.add_argument('--work-dir', default='work_dirs/compare', type=os.path.expanduser, metavar='DIR',
                         help='(default: %(default)s)')
-    for name, default, text in (('size', 64, 'edge of the crops in px'), ('crops', 8000, 'crops to train on'),
-                                ('val-crops', 1000, 'crops for scores'), ('samples', 512, 'samples of each flow'),
+    for name, default, text in (('size', 64, 'edge of the crops in px'), ('crops', 6000, 'crops to train on'),
+                                ('val-crops', 600, 'crops for scores'), ('samples', 600, 'samples of each flow'),
                                 ('real', 2000, 'training crops that samples are compared with')):
         parser.add_argument(f'--{name}', type=int, default=default, metavar='N', help=f'{text} (default: {default})')
     parser.add_argument('--features', default='stlpips-vgg', metavar='NAME',

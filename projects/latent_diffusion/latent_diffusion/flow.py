@@ -85,7 +85,7 @@ def share_of_white_noise(losses):
 
 
 @torch.inference_mode()
-def sample(network, noise, labels=None, steps=16, guidance=1.0):
+def sample(network, noise, labels=None, steps=12, guidance=1.0):
     """Noise (B, C, h, w) -> latents as those trained on, by ``steps`` steps of Heun's method from time 1 to 0.
 
     Args:

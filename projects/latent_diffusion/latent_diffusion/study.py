@@ -68,9 +68,9 @@ class StudySettings:
     val: str
     steps: int
     size: int = 64
-    crops: int = 8000
-    val_crops: int = 1000
-    samples: int = 512
+    crops: int = 6000
+    val_crops: int = 600
+    samples: int = 600
     real: int = 2000
     features: str = 'stlpips-vgg'
     by_class: bool = False

@@ -48,10 +48,10 @@ class FlowSettings:
     batch_size: int = 64
     lr: float = 1e-3
     ema: float = 0.005
-    patch: int = 1
-    width: int = 128
-    depth: int = 4
-    heads: int = 4
+    patch: int = 2
+    width: int = 192
+    depth: int = 6
+    heads: int = 6
 
     def __post_init__(self):
         for name in ('steps', 'batch_size', 'patch', 'depth', 'heads'):

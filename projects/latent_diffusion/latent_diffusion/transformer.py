@@ -23,7 +23,7 @@ class FlowTransformer(nn.Module):
         SettingError: sides that the patch, or a width that 4 or the heads do not divide.
     """
 
-    def __init__(self, latent_shape, classes=0, patch=1, width=192, depth=6, heads=6):
+    def __init__(self, latent_shape, classes=0, patch=2, width=192, depth=6, heads=6):
         super().__init__()
         channels, height, wide = latent_shape
         if height % patch or wide % patch:
