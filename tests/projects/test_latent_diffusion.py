@@ -183,7 +183,8 @@ def test_models_are_files_or_seeds_of_a_config(project, tmp_path):
         ('a', True, 1), ('b', True, 1), ('wfvae2-tiny', False, 0), ('again', True, 1)]
     assert rows[0].models == {seed: tmp_path / f'a/seed_{seed}' for seed in (0, 1)}
     assert rows[2].models == {0: 'wfvae2-tiny', 1: 'wfvae2-tiny'}
-    for models, message in ((['wfvae2-tiny'] * 2, 'two rows have one name'), ([f'x={tmp_path}'], 'holds 2 configs')):
+    for models, message in ((['wfvae2-tiny'] * 2, 'two rows have one name'), ([f'x={tmp_path}'], 'holds 2 configs'),
+                            (['crops=wfvae2-tiny'], "'crops' cannot name a row")):
         with pytest.raises(SettingError, match=message):
             plan_rows(models, [0])
 

@@ -1,7 +1,6 @@
 """Random square crops of pictures, as PNG files."""
 
 from wfvae_toolkit.datasets import BadImage, RandomCrop, open_images
-from wfvae_toolkit.datasets.image_files import count_images
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.files import atomic_folder
 from wfvae_toolkit.utils.progress import progress
@@ -28,7 +27,7 @@ def write_crops(data, folder, count, size):
         SettingError: no picture could be read.
     """
     dataset, crop, bad = open_images(data), RandomCrop(size, SCALE), []
-    pictures = count_images(dataset)
+    pictures = len(dataset)
     with atomic_folder(folder) as temporary:
         for index in progress(range(min(count, pictures)), 'pictures cropped', min(count, pictures)):
             try:

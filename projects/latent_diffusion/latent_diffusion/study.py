@@ -19,7 +19,7 @@ import torch
 
 from wfvae_toolkit.analysis.ablation_runs import training_seconds
 from wfvae_toolkit.checkpoints import fingerprint, list_checkpoints, read_model
-from wfvae_toolkit.datasets import open_images
+from wfvae_toolkit.datasets import ImageFiles, open_images
 from wfvae_toolkit.evaluation import (
     ReconstructionEvaluator,
     build_evaluation_data,
@@ -29,7 +29,7 @@ from wfvae_toolkit.evaluation import (
 )
 from wfvae_toolkit.evaluation.set_statistics import Moments, ReferenceStatistics, frechet_distance
 from wfvae_toolkit.inference import Reconstructor
-from wfvae_toolkit.latents import CachedLatents, CacheSettings, LatentCache, measure_latents
+from wfvae_toolkit.latents import CachedLatents, CacheSettings, LatentCache, LatentStatistics, measure_latents
 from wfvae_toolkit.latents.write_cache import default_what
 from wfvae_toolkit.models.perceptual.features import find_features
 from wfvae_toolkit.utils.errors import SettingError, UserError
@@ -43,6 +43,8 @@ from .crops import write_crops
 from .flow import losses_by_time, sample, share_of_white_noise
 from .train import FlowSettings, LabelledLatents, train_flow
 
+CROPS = 'crops'  # their folder in that of the study
+MEASURED = 1500  # crops whose latents give mean and std
 SHOWN = 64  # samples in a picture
 BATCH = 16  # pictures through an autoencoder or a feature network
 
@@ -126,8 +128,13 @@ def plan_rows(models, seeds):
         for group in groups:
             rows.append(Row(name or group.resolve().name, {seed: group / f'seed_{seed}' for seed in seeds}, True))
         if not groups:
-            rows.append(Row(name or folder.name, dict.fromkeys(seeds, folder if folder.exists() else path), False))
+            model = folder if folder.exists() else path
+            rows.append(Row(name or folder.resolve().name, dict.fromkeys(seeds, model), False))
     names = [row.name for row in rows]
+    for name in names:
+        if name in ('', CROPS) or Path(name).name != name:
+            raise SettingError(f'{name!r} cannot name a row, which has a folder beside {CROPS}/; NAME=MODEL gives '
+                               'another name')
     if len(set(names)) < len(names):
         raise SettingError(f'{", ".join(names)}: two rows have one name; NAME=MODEL gives another')
     return rows
@@ -139,8 +146,8 @@ def _seed_runs(folder):
 
 def _first_written(group):
     """Order of an ablation's configs: that in which their runs began."""
-    return min(path.stat().st_mtime_ns for path in group.glob('seed_*/ablation.json')) if any(
-        group.glob('seed_*/ablation.json')) else 0, group.name
+    begun = [path.stat().st_mtime_ns for path in group.glob('seed_*/ablation.json')]
+    return min(begun, default=0), group.name
 
 
 class Study:
@@ -164,7 +171,14 @@ class Study:
         write_json(path, {'settings': now})
 
     def run(self):
-        """Fill the folder. What fails with an error that the user can fix is counted in ``failures``."""
+        """Fill the folder. What fails with an error that the user can fix is counted in ``failures``.
+
+        Raises:
+            CheckpointError: a MODEL that all seeds share cannot be read: told before hours of work.
+        """
+        for row in self.rows:
+            if not row.repeated:
+                read_model(row.models[self.seeds[0]])
         self._crop()
         for seed in self.seeds:
             for row in self.rows:
@@ -201,7 +215,7 @@ class Study:
                     self.say(f'{data}: {len(bad)} pictures could not be read and are left out; the first: {bad[0]}')
 
     def _crops(self, part):
-        return self.folder / 'crops' / part
+        return self.folder / CROPS / part
 
     @cached_property
     def network(self):
@@ -241,7 +255,9 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         crops = open_images(self._crops('train'))
         reconstructor = Reconstructor(model.build())
-        measured = measure_latents(reconstructor, crops, batch_size=BATCH)
+        some = range(0, len(crops), max(1, len(crops) // MEASURED))
+        measured = measure_latents(reconstructor, ImageFiles(crops.data_root, map(crops.path, some), on_bad='report'),
+                                   batch_size=BATCH)
         model = replace(model, statistics=measured.statistics)
         for part, name in (('train', 'latents'), ('val', 'latents_val')):
             cache = LatentCache(model, reconstructor, open_images(self._crops(part)), (), self.settings.size,
@@ -329,8 +345,6 @@ class Study:
 
 
 def _statistics(cache):
-    from wfvae_toolkit.latents import LatentStatistics
-
     return LatentStatistics(tuple(cache.statistics['mean']), tuple(cache.statistics['std']))
 
 

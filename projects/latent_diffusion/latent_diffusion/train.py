@@ -21,6 +21,7 @@ from wfvae_toolkit.latents import CachedLatents
 from wfvae_toolkit.utils.errors import NotFinite, SettingError
 from wfvae_toolkit.utils.files import atomic_write
 from wfvae_toolkit.utils.options import friendly_errors
+from wfvae_toolkit.utils.progress import progress
 from wfvae_toolkit.utils.seeding import mix_seed
 
 from .flow import LatentFlow
@@ -123,18 +124,18 @@ class FlowLoop(BaseLoop):
         runner.model.train()
         self.dataloader.batch_sampler.first = self.iter
         batches = iter(self.dataloader)
-        while self.iter < self.max_iters:
+        for number in progress(range(self.iter, self.max_iters), 'updates', self.max_iters - self.iter):
             start = time.perf_counter()
-            latents.set_epoch(self.iter)  # other samples and flips
+            latents.set_epoch(number)  # other samples and flips
             batch = next(batches)
-            runner.call_hook('before_train_iter', batch_idx=self.iter, data_batch=batch)
-            torch.manual_seed(mix_seed('iteration', runner.seed, self.iter))
+            runner.call_hook('before_train_iter', batch_idx=number, data_batch=batch)
+            torch.manual_seed(mix_seed('iteration', runner.seed, number))
             outputs = runner.model.train_step(batch, runner.optim_wrapper)
             if not outputs['loss'].isfinite():
-                raise NotFinite(f'update {self.iter + 1}: the loss is not finite; use a lower lr')
+                raise NotFinite(f'update {number + 1}: the loss is not finite; use a lower lr')
             self.seconds += time.perf_counter() - start
-            runner.call_hook('after_train_iter', batch_idx=self.iter, data_batch=batch, outputs=outputs)
-            self.iter += 1
+            runner.call_hook('after_train_iter', batch_idx=number, data_batch=batch, outputs=outputs)
+            self.iter = number + 1
         runner.call_hook('after_train_epoch')
         runner.call_hook('after_train')
         return runner.model
