@@ -1,5 +1,8 @@
 import json
 import math
+import re
+import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -170,6 +173,26 @@ def test_another_setting_or_a_loss_that_is_not_finite_is_an_error(project, laten
         project.train_flow(latents, project.FlowSettings(steps=1, by_class=True, **SMALL), tmp_path / 'classes')
 
 
+def test_the_first_folder_of_a_name_is_its_class(project):
+    from latent_diffusion.train import LabelledLatents
+
+    class Named:
+        names = ['b/1.png', 'a/x/2.png', 'b/3.png']
+
+        def __getitem__(self, number):
+            return {'latent': torch.full((1, 2, 2), float(number))}
+
+        def __len__(self):
+            return 3
+
+    data = LabelledLatents(Named(), by_class=True)
+    latents, labels = data.whole()
+    assert data.classes == ['a', 'b']
+    assert latents[:, 0, 0, 0].tolist() == [0, 1, 2]
+    assert labels.tolist() == [data[number]['label'] for number in range(3)] == [1, 0, 1]
+    assert LabelledLatents(Named()).whole()[1] is None
+
+
 # the comparison
 
 def test_models_are_files_or_seeds_of_a_config(project, tmp_path):
@@ -240,3 +263,53 @@ def test_its_configs_change_the_default_alone(project, monkeypatch, name):
     assert ours.train_dataloader == default.train_dataloader
     assert ours.train_cfg.max_iters == default.train_cfg.max_iters
     assert (ours.model == default.model) == (name == 'default')
+
+
+# its pages
+
+def commands(page, program):
+    """Words after ``program`` in the shell blocks of a page, with names of the shell in place of their values."""
+    blocks = re.findall(r'^```bash\n(.*?)^```', page.read_text(encoding='utf-8'), re.DOTALL | re.MULTILINE)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith(f'python {program} ')]
+    return [shlex.split(line)[len(program.split()) + 1:] for line in lines]
+
+
+@pytest.mark.parametrize(('page', 'count'), [('projects/latent_diffusion/README.md', 2),
+                                             ('docs/which_autoencoder_diffuses_better.md', 1)])
+def test_the_commands_of_its_pages_can_be_read(project, page, count):
+    read = load_module(PROJECT / 'compare.py').parse_arguments
+    options = [read(words) for words in commands(PROJECT.parents[1] / page, 'projects/latent_diffusion/compare.py')]
+    assert len(options) >= count
+    assert {each.data for each in options} == {'data/zoo'}
+
+
+@pytest.mark.slow
+def test_the_readme_s_own_flow_is_trained_and_sampled(project, tool, trained, photos, tmp_path, monkeypatch):
+    from latent_diffusion.train import main
+
+    shutil.copytree(trained, tmp_path / 'work_dirs/demo')
+    shutil.copytree(photos, tmp_path / 'data/demo')
+    monkeypatch.chdir(tmp_path)
+    page = PROJECT / 'README.md'
+    for name in ('measure_latents', 'cache_latents'):
+        tool(name)(*commands(page, f'tools/{name}.py')[0])
+    main([*commands(page, '-m latent_diffusion.train')[0], '--steps', '1', '--batch-size', '2'])
+    program, = re.findall(r'^```python\n(.*?)^```', page.read_text(encoding='utf-8'), re.DOTALL | re.MULTILINE)
+    names = {}
+    exec(program, names)
+    assert names['pictures'].shape == (4, 3, 64, 64)
+
+
+@pytest.mark.slow
+def test_flows_with_classes_are_compared_with_guidance(project, trained, photos, tmp_path):
+    for part in ('train', 'val'):
+        for number, path in enumerate(sorted((photos / part).iterdir())):
+            (tmp_path / f'data/{part}/{number % 2}').mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, tmp_path / f'data/{part}/{number % 2}')
+    load_module(PROJECT / 'compare.py').main([
+        f'one={trained}', '--data', str(tmp_path / 'data'), '--steps', '2', '--work-dir', str(tmp_path / 'out'),
+        '--size', '32', '--crops', '10', '--val-crops', '6', '--samples', '4', '--real', '6', '--features',
+        'stlpips-alex', '--classes', '--guidance', '2', *FLOW])
+    meta = project.load_flow(tmp_path / 'out/one/seed_0').meta
+    assert meta['classes'] == ['0', '1']
+    assert math.isfinite(json.loads((tmp_path / 'out/one/seed_0/diffusion.json').read_text())['FD'])
