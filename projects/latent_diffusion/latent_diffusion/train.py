@@ -155,7 +155,11 @@ class FlowRunner(Runner):
     def _log_env(self, env_cfg):
         """Log nothing: MMEngine's version imports torchvision, which takes seconds and may not fit torch."""
 
+    def dump_config(self):
+        """Write nothing: last.pth holds the settings."""
+
     def save(self, iteration):
+        """Replace ``last.pth`` by the state after ``iteration`` updates."""
         checkpoint = {'meta': {**self.settings, 'iteration': iteration, 'seconds': self.train_loop.seconds},
                       'state_dict': self.model.state_dict(), 'optimizer': self.optim_wrapper.state_dict(),
                       'schedulers': [scheduler.state_dict() for scheduler in self.param_schedulers]}
@@ -202,7 +206,7 @@ def train_flow(latents, settings, folder, interval=200):
     folder = Path(folder)
     data = LabelledLatents(latents, settings.by_class)
     facts = {**asdict(settings), 'classes': data.classes, 'latent_shape': list(latents.latent_shape),
-             'latents': latents.settings['model'], 'names': latents.settings['names']}
+             'latents': latents.settings['model'], 'names': latents.settings['names'], 'latents_seed': latents.seed}
     if (folder / LAST).is_file():
         done = read_checkpoint(folder / LAST)['meta']
         check_settings(folder / LAST, done, facts)
