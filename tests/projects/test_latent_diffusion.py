@@ -237,9 +237,14 @@ def test_the_command_fills_a_folder_a_table_and_a_page_and_goes_on(project, trai
     command = [str(study), f'alone={trained}', '--data', str(photos), '--steps', '2', '--work-dir',
                str(tmp_path / 'out'), '--size', '32', '--crops', '10', '--val-crops', '6', '--samples', '4', '--real',
                '6', '--features', 'stlpips-alex', '--fill', str(page), *FLOW]
-    with pytest.raises(SystemExit, match='1 of 4 seeds failed'):
-        main([*command, '--seeds', '0', '2'])
-    assert 'seed_2: no trained autoencoder for this seed; tools/ablate.py --seeds trains it' in capsys.readouterr().out
+    (study / 'seed_2').mkdir()
+    for name in ('iter_1.pth', 'ablation.json'):
+        (study / 'seed_2' / name).touch()
+    with pytest.raises(SystemExit, match='2 of 6 seeds failed'):
+        main([*command, '--seeds', '0', '2', '3'])
+    printed = capsys.readouterr().out
+    assert 'seed_2: its training is not finished; tools/ablate.py goes on with it' in printed
+    assert 'seed_3: no trained autoencoder for this seed; tools/ablate.py --seeds trains it' in printed
     newest = (tmp_path / 'out/tiny/seed_0/diffusion.json').stat().st_mtime_ns
     main([*command, '--seeds', '0', '1'])
     assert (tmp_path / 'out/tiny/seed_0/diffusion.json').stat().st_mtime_ns == newest

@@ -245,6 +245,8 @@ class Study:
         folder, path = self._place(row, seed, 'model'), row.models[seed]
         if row.repeated and not list_checkpoints(path):
             raise SettingError(f'{path}: no trained autoencoder for this seed; tools/ablate.py --seeds trains it')
+        if row.repeated and (path / 'ablation.json').is_file() and not (path / 'evaluation/summary.json').is_file():
+            raise SettingError(f'{path}: its training is not finished; tools/ablate.py goes on with it')
         model, done = read_model(path), folder / 'autoencoder.json'
         if done.is_file():
             if json.loads(done.read_text(encoding='utf-8'))['model'] != fingerprint(model):
