@@ -32,6 +32,7 @@ from wfvae_toolkit.inference import Reconstructor
 from wfvae_toolkit.latents import CachedLatents, CacheSettings, LatentCache, LatentStatistics, measure_latents
 from wfvae_toolkit.latents.write_cache import default_what
 from wfvae_toolkit.models.perceptual.features import find_features
+from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.errors import SettingError, UserError
 from wfvae_toolkit.utils.files import write_json
 from wfvae_toolkit.utils.pixels import to_bytes
@@ -235,8 +236,9 @@ class Study:
 
     @torch.inference_mode()
     def features(self, images):
-        """uint8 (B, 3, H, W) -> (B, D)."""
-        return self.network(images)
+        """uint8 (B, 3, H, W) -> (B, D) on the CPU."""
+        device = default_device()
+        return self.network.to(device)(images.to(device)).cpu()
 
     # the autoencoder ----------------------------------------------------------------------------
 
@@ -305,6 +307,7 @@ class Study:
         settings = FlowSettings(self.settings.steps, seed, self.settings.by_class, **self.settings.flow)
         flow = train_flow(CachedLatents(latents / 'latents', seed=seed), settings, folder)
         start = time.perf_counter()
+        flow.network.to(default_device())
         # The validation pictures may have other folders: their latents count as of no class.
         held_out, _ = LabelledLatents(CachedLatents(latents / 'latents_val', seed=0)).whole()
         losses = losses_by_time(flow.network, held_out)
@@ -330,7 +333,7 @@ class Study:
         for part in progress(numbers.split(BATCH), 'batches sampled', -(-len(numbers) // BATCH)):
             # The same noise for every row of a seed.
             noise = standard_normal(cache.latent_shape, [mix_seed('evaluation', seed, int(number)) for number in part])
-            made = sample(flow.network, noise, None if labels is None else labels[part],
+            made = sample(flow.network, noise.to(default_device()), None if labels is None else labels[part],
                           guidance=self.settings.guidance)
             pictures = to_bytes(reconstructor.decode(made)).cpu()
             rows.append(self.features(pictures))
@@ -343,7 +346,8 @@ class Study:
         if not classes:
             return None
         numbers = torch.linspace(0, len(cache) - 1, self.settings.samples).round().long().tolist()
-        return torch.tensor([classes.index(cache.names[number].partition('/')[0]) for number in numbers])
+        labels = [classes.index(cache.names[number].partition('/')[0]) for number in numbers]
+        return torch.tensor(labels, device=default_device())
 
 
 def _statistics(cache):
