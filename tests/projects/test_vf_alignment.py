@@ -88,7 +88,7 @@ def test_the_row_is_their_sum_of_projected_latents(vf, step):
     value = loss(step)
     projected = torch.einsum('dc,bchw->bdhw', loss.projection.weight[:, :, 0, 0], step.latents)
     with torch.no_grad():
-        features = torch.nn.functional.interpolate(loss.features.network.maps(step.target)[2], (8, 6), mode='bilinear',
+        features = torch.nn.functional.interpolate(loss.features.maps(step.target)[2], (8, 6), mode='bilinear',
                                                    antialias=True)
     expected = sum(by_hand(projected, features, 0.1, 0.2)) * step.values_per_image
     assert value.item() == pytest.approx(expected, rel=1e-5)

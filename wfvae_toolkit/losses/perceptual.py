@@ -1,7 +1,6 @@
 """Distances between features of a frozen network."""
 
-from torch import nn
-
+from wfvae_toolkit.models.perceptual.constant import as_constant
 from wfvae_toolkit.registry import LOSSES
 from wfvae_toolkit.utils.errors import SettingError, is_number
 
@@ -64,33 +63,3 @@ class STLPIPSLoss(_PerceptualLoss):
         from wfvae_toolkit.models.perceptual import STLPIPS
 
         super().__init__(STLPIPS(net), weight, crop)
-
-
-def as_constant(network):
-    """Turn every parameter and buffer of a network into a buffer outside the state dict, for use inside a loss.
-
-    Its weights then enter no checkpoint, no optimizer and no gradient sync, and it stays in evaluation mode.
-
-    Returns:
-        nn.Module: call it like ``network``, which is its attribute of that name.
-    """
-    for module in list(network.modules()):
-        tensors = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
-        for name, tensor in tensors.items():
-            delattr(module, name)
-            module.register_buffer(name, tensor.detach(), persistent=False)
-    return _Evaluating(network)
-
-
-class _Evaluating(nn.Module):
-    """A network that stays in evaluation mode whatever its owner does."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network.eval()
-
-    def train(self, mode=True):
-        return self
-
-    def forward(self, *inputs):
-        return self.network(*inputs)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from wfvae_toolkit.losses import Loss, as_constant
+from wfvae_toolkit.losses import Loss
 from wfvae_toolkit.models.perceptual.features import load_maps
 from wfvae_toolkit.registry import LOSSES
 from wfvae_toolkit.utils.errors import SettingError, is_number
@@ -46,7 +46,7 @@ class VFAlignmentLoss(Loss):
             raise SettingError(f'layer={layer!r}: {features} has maps 0 to {count - 1}; -1 is the last one')
         self.width, self.layer = network.map_widths[layer], layer
         self.cosine_margin, self.matrix_margin = cosine_margin, matrix_margin
-        self.features = as_constant(network)
+        self.features = network
         self.projection = None
 
     def check_autoencoder(self, config, autoencoder):
@@ -55,7 +55,7 @@ class VFAlignmentLoss(Loss):
 
     def forward(self, step):
         projected = self.projection(step.latents)
-        features = frozen_features(self.features.network, step.target, projected.shape[-2:], self.layer)
+        features = frozen_features(self.features, step.target, projected.shape[-2:], self.layer)
         gap = cosine_gap(projected, features, self.cosine_margin) + matrix_gap(projected, features, self.matrix_margin)
         return gap * step.values_per_image
 

@@ -23,8 +23,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from wfvae_toolkit.utils.errors import SettingError, import_extra
-from wfvae_toolkit.utils.torchvision_shim import import_torch_fidelity
+from wfvae_toolkit.utils.torchvision_shim import import_torch_fidelity, import_transformers
 
+from .constant import as_constant
 from .stlpips import STLPIPS
 from .weights import PerceptualWeightsMissing, find_weights, read_weights
 
@@ -173,7 +174,7 @@ class DINOFeatures(FeatureNetwork):
                 f"FDD needs DINOv2's weights ({'none named' if folder is None else f'no config.json in {folder}'}"
                 "): fetch the folder of facebook/dinov2-large from the Hugging Face Hub (config.json, "
                 "model.safetensors) and name it with weights='/path/to/dinov2-large'")
-        transformers = import_extra('transformers')
+        transformers = import_transformers()
         device = torch.empty(0).device
         with torch.random.fork_rng(devices=[]), torch.device('cpu'):  # it reads no weights where meta is the default
             self.network = transformers.Dinov2Model.from_pretrained(folder, local_files_only=True, use_safetensors=True)
@@ -280,7 +281,7 @@ def find_features(name, weights=None, layer=None):
 
 
 def load_maps(name, weights=None):
-    """A new FeatureNetwork with feature maps, for use inside a loss or discriminator.
+    """A new FeatureNetwork with feature maps, for use inside a loss or discriminator: a constant, see `as_constant`.
 
     Raises:
         As `load_features`; SettingError: the network has no feature maps.
@@ -289,6 +290,7 @@ def load_maps(name, weights=None):
     if not network.map_widths:
         raise SettingError(f'features={name!r} gives vectors and no feature maps; use dinov2, stlpips-vgg, '
                            'stlpips-alex, or the dotted path of a class with a method maps')
+    as_constant(network)  # changes it in place; it stays in evaluation mode by itself
     return network
 
 
