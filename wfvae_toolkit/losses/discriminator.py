@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from wfvae_toolkit.models.discriminators import batch_norms, score_maps
+from wfvae_toolkit.models.discriminators import score_maps
+from wfvae_toolkit.models.discriminators.features import batch_norms
 from wfvae_toolkit.registry import LOSSES
 from wfvae_toolkit.utils.distributed import average_over_ranks
 from wfvae_toolkit.utils.errors import SettingError

@@ -12,7 +12,8 @@ from torch import nn
 from wfvae_toolkit.checkpoints import plain_data
 from wfvae_toolkit.datasets.extras import is_mask
 from wfvae_toolkit.losses import AdversarialLoss, DiscriminatorStep, Loss
-from wfvae_toolkit.models.discriminators import AugmentedDiscriminator, synchronise_batch_norms
+from wfvae_toolkit.models.discriminators import AugmentedDiscriminator
+from wfvae_toolkit.models.discriminators.features import synchronise_batch_norms
 from wfvae_toolkit.registry import (
     AUGMENTATIONS,
     AUTOENCODERS,

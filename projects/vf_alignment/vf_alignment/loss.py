@@ -16,7 +16,7 @@ class VFAlignmentLoss(Loss):
 
     The latents z go through a linear map W, which trains with the autoencoder, to the width of the frozen network's
     features f. L_mcos and L_mdms are `cosine_gap` and `matrix_gap` of Wz and f. The frozen network enters no checkpoint
-    and no optimizer; W is in the run's checkpoints and in no export.
+    and no optimizer, and a resumed run notices other weights; W is in the run's checkpoints and in no export.
 
     The paper balances the row: ``weight=0.1, balance=('pixel', 'perceptual')`` and ``balance_at``, the name of the
     encoder's last layer.
@@ -46,7 +46,7 @@ class VFAlignmentLoss(Loss):
             raise SettingError(f'layer={layer!r}: {features} has maps 0 to {count - 1}; -1 is the last one')
         self.width, self.layer = network.map_widths[layer], layer
         self.cosine_margin, self.matrix_margin = cosine_margin, matrix_margin
-        self.features = network
+        self.features, self.source = network, network.source
         self.projection = None
 
     def check_autoencoder(self, config, autoencoder):

@@ -7,8 +7,8 @@ from torch import nn
 
 from tests.helpers import TinyMaps, noise
 from wfvae_toolkit.losses import DiscriminatorStep, R1Penalty
-from wfvae_toolkit.models.discriminators import FeatureDiscriminator, batch_norms, synchronise_batch_norms
-from wfvae_toolkit.models.discriminators.features import _layers
+from wfvae_toolkit.models.discriminators import FeatureDiscriminator
+from wfvae_toolkit.models.discriminators.features import _layers, batch_norms, synchronise_batch_norms
 from wfvae_toolkit.models.perceptual import STLPIPS
 
 TINY = 'tests.helpers.TinyMaps'

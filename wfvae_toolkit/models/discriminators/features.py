@@ -43,6 +43,7 @@ class FeatureDiscriminator(nn.Module):
         if not is_number(width, 1, whole=True) or norm not in NORMS:
             raise SettingError(f'width={width!r}, norm={norm!r}: a whole number from 1, and one of {", ".join(NORMS)}')
         self.features_network = load_maps(features, weights)
+        self.source = self.features_network.source  # a resumed run notices other weights
         self.layers = _layers(layers, len(self.features_network.map_widths), features)
         self.heads = nn.ModuleList(_Head(self.features_network.map_widths[layer], width, norm) for layer in self.layers)
 

@@ -52,6 +52,11 @@ class FeatureNetwork(nn.Module):
     fingerprint = ''
     map_widths = ()
 
+    @property
+    def source(self):
+        """Name and fingerprint, by which a resumed run notices other weights."""
+        return f'{self.name} ({self.fingerprint})' if self.fingerprint else self.name
+
     def maps(self, images, grid=None):
         """Feature maps, the first layer's first, differentiable in the images.
 
