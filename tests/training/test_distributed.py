@@ -200,7 +200,8 @@ def test_two_ranks_train_other_discriminators_as_one_process_does(train, launch,
     launch('tools/dist_train.sh', TINY, 2, '--work-dir', tmp_path / 'two', '--cfg-options',
            f'train_dataloader.dataset.data_root={photos / "train"}',
            *(f'{key}={value}' for key, value in options.items()))
-    states = [torch.load(tmp_path / run / f'iter_{length}.pth', weights_only=True)['state_dict'] for run in ('one', 'two')]
+    states = [torch.load(tmp_path / run / f'iter_{length}.pth', weights_only=True)['state_dict']
+              for run in ('one', 'two')]
     assert states[0].keys() == states[1].keys()
     one, two = (torch.cat([value.double().flatten() for name, value in state.items()
                            if name.startswith('discriminator.')]) for state in states)
