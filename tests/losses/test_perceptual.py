@@ -4,7 +4,6 @@ from torch import nn
 
 from tests.helpers import TinyFeatures
 from wfvae_toolkit.losses import FeatureLoss, LPIPSLoss, STLPIPSLoss
-from wfvae_toolkit.losses.perceptual import as_constant
 from wfvae_toolkit.models.perceptual import LPIPS, STLPIPS
 from wfvae_toolkit.models.perceptual.features import find_features
 from wfvae_toolkit.models.perceptual.network import PerceptualNetwork
@@ -65,19 +64,6 @@ def test_network_stays_in_evaluation_mode(pairs, name):
     loss.train()
     assert loss.training
     assert not any(module.training for module in loss.network.network.modules())
-
-
-def test_any_network_becomes_a_constant():
-    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5))
-    expected = network.eval()(torch.ones(2, 3)).detach()
-    owner = nn.ModuleDict({'row': as_constant(network.train())}).train()
-    assert not owner.state_dict()
-    assert not list(owner.parameters())
-    x = torch.ones(2, 3, requires_grad=True)
-    assert torch.equal(owner['row'](x), expected)
-    owner['row'](x).sum().backward()
-    assert x.grad.any()
-    assert owner['row'].double()(x.double()).dtype == torch.float64
 
 
 @pytest.mark.parametrize('crop', [24, 34, 100])

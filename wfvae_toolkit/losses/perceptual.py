@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from wfvae_toolkit.models.perceptual.constant import as_constant
 from wfvae_toolkit.registry import LOSSES
 from wfvae_toolkit.utils.errors import SettingError, is_number
 
@@ -81,13 +82,15 @@ class FeatureLoss(_PerceptualLoss):
         crop (int): centre crop in px that is compared; None: all of the image.
 
     Raises:
-        MissingLibrary, PerceptualWeightsMissing, SettingError: see `find_features`.
+        MissingLibrary, PerceptualWeightsMissing, SettingError: see `load_features`.
     """
 
     def __init__(self, features='stlpips-vgg', weights: str | None = None, weight=1.0, crop: int | None = None):
-        from wfvae_toolkit.models.perceptual.features import build_features
+        from wfvae_toolkit.models.perceptual.features import load_features
 
-        super().__init__(_FeatureDistance(build_features(features, weights)), weight, crop)
+        network = load_features(features, weights)
+        super().__init__(_FeatureDistance(network), weight, crop)
+        self.source = network.source  # a resumed run notices other weights
 
 
 class _FeatureDistance(nn.Module):
@@ -106,33 +109,3 @@ class _FeatureDistance(nn.Module):
     def _of(self, images):
         features = self.features.positions((images.float() + 1) * 127.5).float()
         return features if features.ndim > 2 else features[..., None]
-
-
-def as_constant(network):
-    """Turn every parameter and buffer of a network into a buffer outside the state dict, for use inside a loss.
-
-    Its weights then enter no checkpoint, no optimizer and no gradient sync, and it stays in evaluation mode.
-
-    Returns:
-        nn.Module: call it like ``network``, which is its attribute of that name.
-    """
-    for module in list(network.modules()):
-        tensors = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
-        for name, tensor in tensors.items():
-            delattr(module, name)
-            module.register_buffer(name, tensor.detach(), persistent=False)
-    return _Evaluating(network)
-
-
-class _Evaluating(nn.Module):
-    """A network that stays in evaluation mode whatever its owner does."""
-
-    def __init__(self, network):
-        super().__init__()
-        self.network = network.eval()
-
-    def train(self, mode=True):
-        return self
-
-    def forward(self, *inputs):
-        return self.network(*inputs)

@@ -43,6 +43,7 @@ CLASSES = {
     'model.autoencoder.checkpoint_activations': _NOTHING,
     'model.autoencoder*.dropout': _NEW,
     'model.autoencoder': _NETWORK,
+    'model.discriminator.weights': Class('takes effect', 'the heads go on with the features of this file'),
     'model.discriminator': _DISCRIMINATOR,
     'model.type': _NETWORK,
     'model.data_preprocessor': _NETWORK,
@@ -232,6 +233,8 @@ def _surroundings(before, now):
                          'samples is another')
     lines += [f'model.losses.{name}: another teacher, {before["teachers"][name]} before, {source} now'
               for name, source in now['teachers'].items() if before['teachers'].get(name, source) != source]
+    if before.get('features') and now['features'] and before['features'] != now['features']:
+        lines.append(f'model.discriminator: other frozen features, {before["features"]} before, {now["features"]} now')
     for name, title in (('processes', 'processes'), ('images_per_iteration', 'images an iteration')):
         if before[name] != now[name]:
             lines.append(f'{title}: {before[name]} before, {now[name]} now')

@@ -5,6 +5,7 @@ torch's compiler then stops the import. Models, transforms and image files need 
 """
 
 import importlib
+import importlib.util
 import sys
 
 import torch
@@ -62,7 +63,8 @@ def import_transformers():
     Raises:
         MissingLibrary: transformers is not installed.
     """
-    import_torchvision()
+    if importlib.util.find_spec('torchvision') is not None:
+        import_torchvision()
     return import_extra('transformers')
 
 
