@@ -54,8 +54,9 @@ class IndexedImages(ImageDataset):
         self._first_members = self.index.key_members[self.index.shard_keys]
         self._first_samples = np.searchsorted(self._members, self._first_members)
         if not len(self):
-            raise SettingError('; '.join([f'no picture in the {len(files.names)} {self.unit}s of {str(shown_url(data_root))!r} '
-                                          f'({option}); {self._describe_extensions()}', *self.remarks()]))
+            shown = str(shown_url(data_root))
+            raise SettingError('; '.join([f'no picture in the {len(files.names)} {self.unit}s of {shown!r} ({option}); '
+                                          f'{self._describe_extensions()}', *self.remarks()]))
 
     def __len__(self):
         return len(self._members)

@@ -23,6 +23,7 @@ from .block_cache import BLOCK, BlockCache
 from .remote_store import Missing, Passing, Refused, Store, storage_error
 
 PROTOCOLS = ('http', 'https', 's3')
+_STRETCH = 32  # blocks of a request where nothing is read ahead
 _VERSIONS_AT_ONCE = 16  # requests for the versions of files
 _LONGEST_WAIT_S = 10  # between two tries
 _SECRET = re.compile(r'secret|token|passw|credential|authorization|cookie|^key$|_key$|access_key', re.IGNORECASE)
@@ -211,10 +212,20 @@ class RemoteFiles:
     def _load(self, number, first, end, in_stretches, ahead=True):
         """Blocks of a file, of which some are not in the cache. In stretches, their neighbours are loaded too."""
         last = -(-self._versions[number].size // BLOCK)
-        low, high, step = first, end, self._settings.ahead_blocks
-        if in_stretches and step:
+        low, high, step = first, end, self._settings.ahead_blocks or _STRETCH
+        in_stretches = in_stretches and self._settings.ahead_blocks
+        if in_stretches:
             low, high = first // step * step, min(last, -(-end // step) * step)
-        with self.cache.one_at_a_time(self._name(number), low // max(1, step)):
+        blocks = []
+        for begin in range(low // step * step, high, step):
+            blocks += self._load_stretch(number, begin // step, max(low, begin), min(high, begin + step))
+        if in_stretches and ahead and high < last:
+            self._load_later(number, high, min(last, high + step))
+        return blocks[first - low:end - low]
+
+    def _load_stretch(self, number, stretch, low, high):
+        """Blocks of a part of one stretch, which one thread of one process loads at a time."""
+        with self.cache.one_at_a_time(self._name(number), stretch):
             file = self._file(number)
             blocks = file.read(low, high)  # another process may have loaded them meanwhile
             for begin, stop in _gaps(blocks):
@@ -222,9 +233,7 @@ class RemoteFiles:
                 self.cache.reserve(len(data))
                 file.write(low + begin, data)
                 blocks[begin:stop] = [data[at:at + BLOCK] for at in range(0, len(data), BLOCK)]
-        if in_stretches and step and ahead and high < last:
-            self._load_later(number, high, min(last, high + step))
-        return blocks[first - low:end - low]
+        return blocks
 
     def _fetch(self, number, start, stop):
         """Bytes of a file from its server; what has come before a connection is cut is kept."""
@@ -288,7 +297,7 @@ class _Patience:
         self._until, self._next_s = time.monotonic() + self._deadline_s, min(0.2, self._deadline_s / 10)
 
     def left_s(self):
-        return max(0.05, self._until - time.monotonic())
+        return max(1, self._until - time.monotonic())
 
     def wait(self, reason):
         """Wait before the next try; StorageError after the deadline."""

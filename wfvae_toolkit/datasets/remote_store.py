@@ -110,7 +110,7 @@ class Store:
                 async for chunk in reply.content.iter_chunked(_CHUNK):
                     data += chunk[:left]
                     left = max(0, left - len(chunk))
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             raise _reason_of(error, time.monotonic() - begun) from None
 
     async def _address(self, url):

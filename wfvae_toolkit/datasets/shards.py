@@ -53,7 +53,8 @@ class ImageShards(IndexedImages):
                  background: str | tuple = 'white', max_pixels: float = MAX_PIXELS, cache_mib: float = 0,
                  decoder='exact', convert_to_srgb=False, mask_keys: list = (), extra_keys: list = (),
                  index_folder: str | Path | None = None, shuffle_window: int | None = None,
-                 remote: dict | None = None, option='train_dataloader.dataset.data_root or val_dataloader.dataset.data_root'):
+                 remote: dict | None = None,
+                 option='train_dataloader.dataset.data_root or val_dataloader.dataset.data_root'):
         self.mask_keys, self.extra_keys = check_keys(mask_keys, extra_keys)
         files, others = find_files(data_root, ('tar',), 'tar shard', option, remote)
         if isinstance(files, ShardFiles):

@@ -57,7 +57,8 @@ class ImageTable(IndexedImages):
                  background: str | tuple = 'white', max_pixels: float = MAX_PIXELS, cache_mib: float = 0,
                  decoder='exact', convert_to_srgb=False, mask_keys: list = (), extra_keys: list = (),
                  index_folder: str | Path | None = None, shuffle_window: int | None = None,
-                 remote: dict | None = None, option='train_dataloader.dataset.data_root or val_dataloader.dataset.data_root'):
+                 remote: dict | None = None,
+                 option='train_dataloader.dataset.data_root or val_dataloader.dataset.data_root'):
         import_pyarrow()
         self.mask_keys, self.extra_keys = check_keys(mask_keys, extra_keys)
         local = not is_url(data_root)
