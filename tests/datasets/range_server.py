@@ -14,7 +14,7 @@ class RangeServer:
     Attributes:
         requests (list): (path with query, first byte, last byte) of each request.
         answer (callable): (path, number of the request) -> ``'cut'`` (after half of the bytes), ``'stall'``, a status
-            such as 503, or None for the file.
+            such as 503, ``'longer'`` (than the file is), or None for the file.
         tag (str): of the ETags; None leaves them out.
     """
 
@@ -55,6 +55,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         content = file.read_bytes()
         data = content[first:last + 1]
+        content += b' ' * (answer == 'longer')
         self.send_response(206 if data else 416)
         self.send_header('Content-Range', f'bytes {first}-{first + len(data) - 1}/{len(content)}' if data
                          else f'bytes */{len(content)}')

@@ -21,6 +21,7 @@ from ..utils.errors import SettingError
 from ..utils.files import write_errors
 
 BLOCK = 2**18  # bytes
+_PAGE = 4096  # bytes, of a file system; the first block of a file begins at a multiple of it
 _OPEN = 64  # files that a process keeps open
 _SUFFIX = '.blocks'
 _COUNTS = struct.Struct('<6Q')
@@ -87,7 +88,8 @@ class BlockCache:
             yield
 
     def reserve(self, size):
-        """Make room for ``size`` more bytes."""
+        """Make room for ``size`` more bytes of a file."""
+        size += _PAGE  # of the table
         with self._counted() as counts:
             counts['held'] += size
             if counts['held'] > self.limit:
@@ -112,8 +114,9 @@ class BlockCache:
             import fcntl  # noqa: F401
         except ImportError as error:
             raise SettingError('data by URL needs locks of files, which Windows lacks: download the files') from error
-        with write_errors(self.folder / 'counts'):
+        with write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
+        with write_errors(self.folder / 'counts'):
             self._counts = os.open(self.folder / 'counts', os.O_RDWR | os.O_CREAT, 0o666)
             # Never closed while this process uses it: closing any descriptor of it would give up all its locks.
             self._stretches = os.open(self.folder / 'stretches', os.O_RDWR | os.O_CREAT, 0o666)
@@ -159,7 +162,7 @@ class BlockFile:
     """The blocks of one version of a remote file."""
 
     def __init__(self, path, blocks):
-        self._begin = -(-4 * blocks // 4096) * 4096  # of the first block, after the table of checksums
+        self._begin = -(-4 * blocks // _PAGE) * _PAGE  # of the first block, after the table of checksums
         self._touched_s = -_TOUCH_S
         self._path = path
         with write_errors(path):

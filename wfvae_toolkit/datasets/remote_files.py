@@ -297,7 +297,7 @@ class _Patience:
         self._until, self._next_s = time.monotonic() + self._deadline_s, min(0.2, self._deadline_s / 10)
 
     def left_s(self):
-        return max(1, self._until - time.monotonic())
+        return max(min(1, self._deadline_s), self._until - time.monotonic())  # too short a try tells nothing
 
     def wait(self, reason):
         """Wait before the next try; StorageError after the deadline."""
