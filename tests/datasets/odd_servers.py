@@ -26,5 +26,6 @@ SERVERS = [
     OddServer('another ETag or time of change: the file has been replaced', lambda number: None,
               'it has changed while it was in use', tag='new'),
     OddServer('another size', {1: 'longer'}.get, 'it has changed while it was in use'),
-    OddServer('whole files in place of ranges', lambda number: 200, 'the server sends whole files, not ranges of bytes'),
+    OddServer('whole files in place of ranges', lambda number: 200,
+              'the server sends whole files, not ranges of bytes'),
 ]

@@ -174,7 +174,7 @@ def test_what_is_not_there_or_no_data_is_named(server, remote):
     (dict(deadline_s=0), 'deadline_s=0: use seconds'), (dict(cache_gb='1'), "cache_gb='1': use GB"),
     (dict(read_ahead_mb=2000), 'at most|to an eighth of the cache'), (dict(storage_options=[1]), 'use a dict, such as'),
     (dict(storage_options=dict(client_kwargs=dict(aws_secret_access_key='5ecret'))), 'aws_secret_access_key may hold'),
-    (dict(storage_options=dict(key='5ecret')), 'key may hold a credential'), (dict(cache='x'), 'with some of cache_fol')])
+    (dict(storage_options=dict(key='5ecret')), 'key may hold a credential'), (dict(cache='x'), 'some of cache_fol')])
 def test_wrong_settings(settings, words):
     with pytest.raises((SettingError, UnknownSetting), match=words) as caught:
         module.remote_settings(settings)

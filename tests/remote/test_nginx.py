@@ -96,7 +96,7 @@ LENGTH = 64
 
 def training(launch, url, cache, work_dir, *more, check=True):
     dataset = ("dict(type='ImageShards', data_root='{}', shuffle_window=1, remote=dict(cache_folder='{}', "
-               "deadline_s=3), pipeline=[dict(type='RandomCrop', size=16), dict(type='RandomFlip')], _delete_=True)")
+               "deadline_s=3), pipeline=[dict(type='RandomCrop', size=16), dict(type='RandomFlip')])")
     return launch(sys.executable, 'tools/train.py', CONFIG, '--work-dir', work_dir, *more, '--cfg-options',
                   f'train_dataloader.dataset={dataset.format(url, cache)}', 'train_dataloader.num_workers=2',
                   f'train_cfg.max_iters={LENGTH}', 'train_cfg.val_interval=1000',
@@ -117,7 +117,7 @@ def test_a_training_stops_with_one_line_when_the_server_dies_and_resumes_exactly
 
         def kill():
             while not running.is_set():
-                shards = {path for path in server.requests()[asked + 4:]}  # without the question for versions
+                shards = set(server.requests()[asked + 4:])  # without the question for versions
                 if len(shards) >= 3:
                     server.kill()
                     return

@@ -59,7 +59,7 @@ def test_an_object_that_is_replaced_or_removed_ends_the_run(s3, folder, remote):
         shards[0]
 
 
-def test_what_is_not_there_is_named(remote, monkeypatch):
+def test_what_is_not_there_is_named(s3, remote, monkeypatch):
     with pytest.raises(MissingFile, match='s3://pictures/no.tar is missing .HTTP 404'):
         ImageShards('s3://pictures/no.tar', remote=remote)
     with pytest.raises(SettingError, match="no tar shard .* under 's3://pictures/nowhere' .*; it holds nothing"):
@@ -69,6 +69,7 @@ def test_what_is_not_there_is_named(remote, monkeypatch):
     monkeypatch.setenv('AWS_EC2_METADATA_DISABLED', 'true')
     with pytest.raises(StorageError, match='no credentials are found: set AWS_ACCESS_KEY_ID'):
         ImageShards('s3://pictures/of/mine/00000.tar', remote=remote)
+    s3.client().put_object_acl(Bucket='pictures', Key='of/mine/00000.tar', ACL='public-read')
     assert len(ImageShards('s3://pictures/of/mine/00000.tar', remote=dict(
         remote, storage_options=dict(anon=True)))) == 16
 

@@ -239,12 +239,16 @@ class RemoteFiles:
         """Bytes of a file from its server; what has come before a connection is cut is kept."""
         stop, url, data = min(stop, self._versions[number].size), self._urls[number], bytearray()
         patience = _Patience(url, self.deadline_s, self.cache)
+
+        def on_data():
+            patience.check(len(data))
         while True:
             before = len(data)
             try:
                 self.cache.count(requests=1)
                 self._store_of_process().read(url, start + before, stop, data,
-                                              lambda version: self._check_version(number, version), patience.left_s())
+                                              lambda version: self._check_version(number, version), patience.left_s(),
+                                              on_data)
                 reason = 'the connection was cut'
             except Missing as error:
                 raise storage_error(url, f'it has been removed while it was in use ({error})') from None
@@ -255,8 +259,6 @@ class RemoteFiles:
             self.cache.count(loaded=len(data) - before)
             if len(data) == stop - start:
                 return bytes(data)
-            if len(data) // BLOCK > before // BLOCK:
-                patience.begin()
             patience.wait(reason)
 
     def _check_version(self, number, version):
@@ -289,12 +291,20 @@ class _Patience:
 
     def __init__(self, url, deadline_s, cache):
         self._url, self._deadline_s, self._cache = url, deadline_s, cache
-        self._said = False
+        self._said, self._blocks = False, 0
         self.begin()
 
     def begin(self):
         """Some of it has come: the deadline counts from now."""
         self._until, self._next_s = time.monotonic() + self._deadline_s, min(0.2, self._deadline_s / 10)
+
+    def check(self, received):
+        """A further block begins the deadline anew; Passing if none came before it."""
+        if received // BLOCK > self._blocks:
+            self._blocks = received // BLOCK
+            self.begin()
+        elif time.monotonic() > self._until:
+            raise Passing(f'too slow: {BLOCK} bytes take longer than {self._deadline_s:g} s')
 
     def left_s(self):
         return max(min(1, self._deadline_s), self._until - time.monotonic())  # too short a try tells nothing

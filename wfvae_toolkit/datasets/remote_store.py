@@ -59,21 +59,24 @@ class Store:
             s3fs = import_extra('s3fs', 'remote')
             signing = {} if options.get('anon') else {'signature_version': 's3v4'}
             self._s3 = s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False, **{
-                'cache_regions': True, **options, 'config_kwargs': {**signing, **options.get('config_kwargs', {})}})
+                'cache_regions': True, **options, 'config_kwargs': {
+                    **signing, 'retries': {'max_attempts': 0}, **options.get('config_kwargs', {})}})
+            self._s3.retries = 1  # the caller tries again, until its deadline
 
-    def read(self, url, start, stop, data, on_version, patience_s):
+    def read(self, url, start, stop, data, on_version, patience_s, on_data=None):
         """Append bytes ``start`` to ``stop`` - 1 of a file to ``data``; what has come before a failure stays there.
 
         Args:
             data (bytearray): see above.
             on_version (callable): called with the `Version` before any byte is taken.
-            patience_s (float): the request is given up after it.
+            patience_s (float): longest time until the answer begins; without ``on_data``, until it ends.
+            on_data (callable): called whenever ``data`` has grown.
 
         Raises:
             Passing, Refused, Missing
         """
         asyn = import_extra('fsspec.asyn', 'remote')
-        asyn.sync(self._http.loop, self._read, url, start, stop, data, on_version, patience_s)
+        asyn.sync(self._http.loop, self._read, url, start, stop, data, on_version, patience_s, on_data)
 
     def version(self, url, patience_s):
         """`Version` of a file; raises as `read`."""
@@ -91,13 +94,13 @@ class Store:
             raise _reason_of_s3(error) from None
         return {f's3://{path}': Version(info['size'], info.get('ETag', '').strip('"')) for path, info in found.items()}
 
-    async def _read(self, url, start, stop, data, on_version, patience_s):
+    async def _read(self, url, start, stop, data, on_version, patience_s, on_data):
         import aiohttp
         import yarl
 
         address = await self._address(url)
-        limits = aiohttp.ClientTimeout(total=patience_s, sock_connect=min(STALL_S, patience_s),
-                                       sock_read=min(STALL_S, patience_s))
+        stall_s = min(STALL_S, patience_s)
+        limits = aiohttp.ClientTimeout(total=None if on_data else patience_s, connect=stall_s, sock_read=stall_s)
         headers = {**self._http.kwargs.get('headers', {}), 'Accept-Encoding': 'identity',
                    'Range': f'bytes={start}-{stop - 1}'}
         begun = time.monotonic()
@@ -110,6 +113,8 @@ class Store:
                 async for chunk in reply.content.iter_chunked(_CHUNK):
                     data += chunk[:left]
                     left = max(0, left - len(chunk))
+                    if on_data:
+                        on_data()
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             raise _reason_of(error, time.monotonic() - begun) from None
 
