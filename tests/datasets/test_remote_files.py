@@ -181,6 +181,13 @@ def test_wrong_settings(settings, words):
     assert '5ecret' not in str(caught.value)
 
 
+def test_a_deadline_is_shorter_than_the_loader_s(server, remote):
+    dataset = dict(type='ImageShards', data_root=f'{server.url}/{PATTERN}', remote=remote)
+    for form in (dataset, dict(type='MixedDataset', sources=dict(one=dict(weight=1, dataset=dataset)))):
+        with pytest.raises(SettingError, match='deadline_s=20 would never count, .* after timeout_s=20: raise'):
+            build_dataloader(dict(batch_size=1, num_workers=1, timeout_s=20, dataset=form), training=True)
+
+
 def test_remote_is_refused_for_a_folder(folder, remote):
     with pytest.raises(SettingError, match=r'remote=.* is for data by URL, and .* is none: leave it out'):
         ImageShards(folder, remote=remote)

@@ -99,6 +99,11 @@ class IndexedImages(ImageDataset):
             lines.append(f'{len(damaged) - SHOWN} further {self.unit}s are cut or damaged')
         return lines
 
+    @property
+    def deadline_s(self):
+        """Longest time in seconds that a read over a network may take; 0 for files on disks."""
+        return self.files.deadline_s
+
     def closing_remarks(self):
         """Lines on what was loaded over a network, for the end of a training."""
         return self.files.closing_remarks()

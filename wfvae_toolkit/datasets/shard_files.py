@@ -24,6 +24,7 @@ class ShardFiles:
     """
 
     index_folder = None  # indexes are kept beside the files
+    deadline_s = 0  # of a read; of disks, the operating system decides
 
     def __init__(self, root, names):
         self.root, self.names = Path(root), list(names)
