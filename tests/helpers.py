@@ -55,6 +55,18 @@ class TinyFeatures(torch.nn.Module):
         return coarse @ noise(12, 6, dtype=torch.float64)
 
 
+class TinyMaps(torch.nn.Module):
+    """Two feature maps of images: themselves, and their 2x2 blocks; batch norm in evaluation mode, frozen."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm2d(3)
+
+    def maps(self, images, grid=None):
+        images = self.norm(images)
+        return [images, torch.nn.functional.pixel_unshuffle(images, 2)]
+
+
 def save_random_inception(path):
     """Write random weights of FID's InceptionV3; returns the path."""
     from wfvae_toolkit.utils.torchvision_shim import import_torch_fidelity

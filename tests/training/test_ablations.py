@@ -29,7 +29,8 @@ def narrow(model):
         # Shortcuts want the latents' moments to divide the width.
         autoencoder.latent_channels = min(autoencoder.latent_channels, WIDTH // 2)
     if model.get('discriminator') is not None:
-        model.discriminator.update(num_layers=2, width=8)
+        model.discriminator.update(width=8, **({} if model.discriminator.type == 'FeatureDiscriminator' else
+                                               dict(num_layers=2)))
     if model.losses.get('perceptual') is not None:  # LPIPS would need a download
         model.losses.perceptual = dict(type='STLPIPSLoss', crop=32)
     return model

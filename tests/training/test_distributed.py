@@ -181,3 +181,28 @@ def test_a_frozen_encoder_trains_on_two_ranks_with_a_complete_average(launch, ph
         same = torch.equal(value, state[f'autoencoder.{name}'])
         assert same or name.startswith('decoder.'), name
     assert not torch.equal(average['decoder.conv_out.weight'], state['autoencoder.decoder.conv_out.weight'])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('discriminator', [
+    dict(type='UNetDiscriminator', num_layers=1, width=4),
+    dict(type='FeatureDiscriminator', features='tests.helpers.TinyMaps', width=4)], ids=lambda row: row['type'])
+def test_two_ranks_train_other_discriminators_as_one_process_does(train, launch, photos, validation, tmp_path,
+                                                                  discriminator):
+    length = 6
+    options = {
+        'model.discriminator': discriminator, 'model.losses.r1': dict(type='R1Penalty'),
+        'model.losses.matching': dict(type='FeatureMatchingLoss'), 'train_cfg.max_iters': length,
+        'default_hooks.discriminator.start_iter': 0, 'default_hooks.curves': None, 'default_hooks.pictures': None,
+        'val_cfg': None, 'val_dataloader': None, 'val_evaluator': None, 'default_hooks.checkpoint.save_best': None,
+        'default_hooks.checkpoint.interval': length, 'optim_wrapper.discriminator.optimizer.lr': LR}
+    train('tiny', tmp_path / 'one', **options, **{'train_dataloader.batch_size': 4})
+    launch('tools/dist_train.sh', TINY, 2, '--work-dir', tmp_path / 'two', '--cfg-options',
+           f'train_dataloader.dataset.data_root={photos / "train"}',
+           *(f'{key}={value}' for key, value in options.items()))
+    states = [torch.load(tmp_path / run / f'iter_{length}.pth', weights_only=True)['state_dict']
+              for run in ('one', 'two')]
+    assert states[0].keys() == states[1].keys()
+    one, two = (torch.cat([value.double().flatten() for name, value in state.items()
+                           if name.startswith('discriminator.')]) for state in states)
+    assert (one - two).norm() <= tolerances.of_training(one, LR, length / 2)

@@ -24,7 +24,10 @@ AUTOENCODERS = {
 MODELS = {
     'bf16': dict(precision='bf16'), 'joint': dict(turns='joint'), 'normalized': dict(normalize=True),
     'logvar': dict(learn_logvar=True), 'frozen_encoder': dict(freeze=['autoencoder.encoder.*']),
-    'multi_scale': dict(discriminator=dict(type='MultiScaleDiscriminator', scales=2, num_layers=1, width=4))}
+    'multi_scale': dict(discriminator=dict(type='MultiScaleDiscriminator', scales=2, num_layers=1, width=4)),
+    'u_net': dict(discriminator=dict(type='UNetDiscriminator', num_layers=1, width=4)),
+    'frozen_features': dict(discriminator=dict(type='FeatureDiscriminator', features='tests.helpers.TinyMaps',
+                                               width=4))}
 LOSSES = {
     'l2': dict(pixel=dict(type='L2Loss')), 'vanilla': dict(adversarial={**ADVERSARIAL, 'objective': 'vanilla'}),
     'constant_weight': dict(adversarial={**ADVERSARIAL, 'balance': ()}), 'kl': dict(kl=dict(type='KLLoss')),

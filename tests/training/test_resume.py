@@ -10,7 +10,7 @@ import torch
 from tests.short_runs import BASE
 from wfvae_toolkit.checkpoints.native import save_plain
 from wfvae_toolkit.schema import effective_settings
-from wfvae_toolkit.training.resume import CLASSES, DROPPABLE, UNKNOWN, class_of, without_parts
+from wfvae_toolkit.training.resume import CLASSES, DROPPABLE, UNKNOWN, _surroundings, class_of, without_parts
 from wfvae_toolkit.utils.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,6 +51,7 @@ def test_classes_are_three():
     ('model.autoencoder.dropout', 'takes effect'), ('model.autoencoder.mid_blocks.0.dropout', 'takes effect'),
     ('model.autoencoder.checkpoint_activations', 'no effect'), ('model.compile', 'no effect'),
     ('model.compile.mode', 'no effect'), ('model.discriminator.norm', 'refused'),
+    ('model.discriminator.weights', 'takes effect'),
     ('model.losses.kl.weight', 'takes effect'), ('train_cfg.max_iters', 'takes effect'),
     ('train_dataloader.dataset.sources.photos.dataset.cache_mib', 'no effect'),
     ('train_dataloader.dataset.sources.photos.weight', 'takes effect'),
@@ -214,6 +215,14 @@ def test_machine_versions_processes_and_data_are_said(rewritten, resume):
         assert re.search(f'\n  {line}', said), line
         assert re.search(f'\n  since then: {line}', said), line
     assert 'val_dataloader' not in said.partition('other things that have changed')[2].partition('run\n')[0]
+
+
+def test_other_features_under_the_discriminator_are_noticed():
+    rest = dict(data={}, teachers={}, processes=1, images_per_iteration=2, versions={}, machine={})
+    first, second, none = (dict(rest, features=features) for features in ('dinov2 (12)', 'dinov2 (34)', None))
+    assert _surroundings(first, second) == [
+        'model.discriminator: other frozen features, dinov2 (12) before, dinov2 (34) now']
+    assert [_surroundings(*pair) for pair in ((first, first), (none, first), (first, none), (rest, first))] == [[]] * 4
 
 
 def test_another_teacher_is_noticed(six, rewritten, resume, train, tmp_path):

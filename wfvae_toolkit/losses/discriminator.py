@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from wfvae_toolkit.models.discriminators import score_maps
+from wfvae_toolkit.models.discriminators.features import batch_norms
 from wfvae_toolkit.registry import LOSSES
 from wfvae_toolkit.utils.distributed import average_over_ranks
 from wfvae_toolkit.utils.errors import SettingError
@@ -74,8 +75,7 @@ class DiscriminatorLoss(Loss):
         if any(True for _ in self.parameters()):
             raise SettingError(f"{type(self).__name__} has parameters, which the discriminator's optimizer would not "
                                'train; put them into the discriminator')
-        if self.needs_image_gradient and any(isinstance(module, nn.modules.batchnorm._BatchNorm)
-                                             for module in discriminator.modules()):
+        if self.needs_image_gradient and batch_norms(discriminator):
             raise SettingError(f'{type(self).__name__} needs a score of each image by itself, and with batch norm it '
                                "depends on the other images; use norm='spectral', 'instance' or 'none'")
 

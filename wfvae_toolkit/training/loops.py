@@ -186,6 +186,9 @@ class UpdateLoop(BaseLoop):
             runner.call_hook('after_train_epoch')
             runner.call_hook('after_train')
             self._data.finish()
+            if distributed.is_main():
+                for line in getattr(self.dataloader.dataset, 'closing_remarks', list)():
+                    runner.logger.info(f'training: {line}')
         if self.early_stop:
             runner.logger.warning(f'stopped early by {self.early_stop} after iteration {self.iter} of '
                                   f'{self.max_iters}; --resume does not train on from here, --resume-drop '

@@ -13,6 +13,7 @@ from wfvae_toolkit.checkpoints import plain_data
 from wfvae_toolkit.datasets.extras import is_mask
 from wfvae_toolkit.losses import AdversarialLoss, DiscriminatorStep, Loss
 from wfvae_toolkit.models.discriminators import AugmentedDiscriminator
+from wfvae_toolkit.models.discriminators.features import synchronise_batch_norms
 from wfvae_toolkit.registry import (
     AUGMENTATIONS,
     AUTOENCODERS,
@@ -151,7 +152,7 @@ class AutoencoderTraining(BaseModel):
         """Average gradients over the ranks of the default process group from now on; ``options`` go to DDP."""
         if self.discriminator is not None and default_device().type != 'cpu':
             # Statistics of batch norm over all ranks; torch has it for GPUs only.
-            nn.SyncBatchNorm.convert_sync_batchnorm(self.discriminator)
+            synchronise_batch_norms(self.discriminator)
         for name, network_pass in self._passes.items():
             if any(parameter.requires_grad for parameter in network_pass.parameters()):
                 self._passes[name] = distribute(network_pass, **options)

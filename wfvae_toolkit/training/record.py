@@ -10,6 +10,7 @@ from wfvae_toolkit.registry import unregistered_types
 from wfvae_toolkit.schema import effective_settings
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.environment import describe_machine, describe_versions
+from wfvae_toolkit.utils.urls import shown_url
 
 # Settings that only say how a run is started; no number of the run depends on them.
 _OF_THE_START = ('work_dir', 'experiment_name', 'launcher', 'resume', 'resume_drop', 'load_from')
@@ -17,13 +18,15 @@ _OF_THE_START = ('work_dir', 'experiment_name', 'launcher', 'resume', 'resume_dr
 
 def describe_run(runner):
     """Plain data: ``settings`` by dotted key, ``machine``, ``versions``, ``processes``, ``images_per_iteration``,
-    ``teachers`` by row, and ``data``, on rank 0: number and digest of the names in each dataset."""
+    ``teachers`` by row, ``features`` that the discriminator sees, and ``data``, on rank 0: number and digest of the
+    names in each dataset."""
     loaders = {'train_dataloader': runner.train_loop.dataloader}
     if runner.val_loop is not None:
         loaders['val_dataloader'] = runner.val_loop.dataloader
     return {'settings': settings_of(runner.cfg), 'machine': describe_machine(), 'versions': describe_versions(),
             'processes': distributed.world_size(), 'images_per_iteration': _images(runner.train_loop),
             'teachers': {name: loss.source for name, loss in runner.model.losses.items() if hasattr(loss, 'source')},
+            'features': getattr(runner.model.discriminator, 'source', None),
             'data': {name: describe_data(loader.dataset) for name, loader in loaders.items()}
             if distributed.is_main() else {}}
 
@@ -59,7 +62,7 @@ def plain(value):
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if value is None or type(value) in (bool, int, float, str):
-        return value
+        return shown_url(value)  # a credential must not get into reports
     if isinstance(value, PurePath):
         return str(value)
     # A class, a function or a built object: repr() would contain a memory address.

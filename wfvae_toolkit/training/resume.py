@@ -43,6 +43,7 @@ CLASSES = {
     'model.autoencoder.checkpoint_activations': _NOTHING,
     'model.autoencoder*.dropout': _NEW,
     'model.autoencoder': _NETWORK,
+    'model.discriminator.weights': Class('takes effect', 'the heads go on with the features of this file'),
     'model.discriminator': _DISCRIMINATOR,
     'model.type': _NETWORK,
     'model.data_preprocessor': _NETWORK,
@@ -59,7 +60,8 @@ CLASSES = {
     **dict.fromkeys(('randomness.deterministic', 'randomness.diff_rank_seed', 'env_cfg.cudnn_benchmark'), _NEW),
     **{f'*_dataloader.{name}': _NOTHING for name in ('num_workers', 'pin_memory', 'prefetch_factor', 'timeout_s',
                                                     'persistent_workers', 'dataset*.cache_mib', 'dataset*.scan_cache',
-                                                    'dataset*.index_folder', 'dataset*.sizes_cache')},
+                                                    'dataset*.index_folder', 'dataset*.sizes_cache',
+                                                    'dataset*.remote')},
     **{f'train_dataloader.{name}': _NEW for name in ('batch_size', 'shuffle', 'max_images', 'dataset')},
     **{f'val_dataloader.{name}': _SCORES for name in ('shuffle', 'max_images', 'dataset')},
     'val_dataloader.batch_size': _NOTHING,
@@ -232,6 +234,8 @@ def _surroundings(before, now):
                          'samples is another')
     lines += [f'model.losses.{name}: another teacher, {before["teachers"][name]} before, {source} now'
               for name, source in now['teachers'].items() if before['teachers'].get(name, source) != source]
+    if before.get('features') and now['features'] and before['features'] != now['features']:
+        lines.append(f'model.discriminator: other frozen features, {before["features"]} before, {now["features"]} now')
     for name, title in (('processes', 'processes'), ('images_per_iteration', 'images an iteration')):
         if before[name] != now[name]:
             lines.append(f'{title}: {before[name]} before, {now[name]} now')

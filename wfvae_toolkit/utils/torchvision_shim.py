@@ -5,6 +5,7 @@ torch's compiler then stops the import. Models, transforms and image files need 
 """
 
 import importlib
+import importlib.util
 import sys
 
 import torch
@@ -54,6 +55,17 @@ def import_diffusers():
     """
     import_torchvision()
     return import_extra('diffusers')
+
+
+def import_transformers():
+    """The transformers package, whose models import torchvision if it is installed.
+
+    Raises:
+        MissingLibrary: transformers is not installed.
+    """
+    if importlib.util.find_spec('torchvision') is not None:
+        import_torchvision()
+    return import_extra('transformers')
 
 
 def import_torch_fidelity(module):

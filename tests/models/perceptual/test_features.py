@@ -7,9 +7,9 @@ import torch
 
 from tests.helpers import TinyFeatures, save_random_inception
 from wfvae_toolkit.models.perceptual import STLPIPS, PerceptualWeightsMissing
-from wfvae_toolkit.models.perceptual.features import find_features
+from wfvae_toolkit.models.perceptual.features import find_features, load_maps
 from wfvae_toolkit.utils.errors import SettingError
-from wfvae_toolkit.utils.torchvision_shim import import_torch_fidelity
+from wfvae_toolkit.utils.torchvision_shim import import_torch_fidelity, import_transformers
 
 
 def images(count=2, height=40, width=52):
@@ -60,7 +60,7 @@ def test_files_of_other_networks_are_refused(inception_weights, tmp_path):
 
 @pytest.mark.slow
 def test_dinov2_equals_transformers(tmp_path):
-    transformers = importlib.import_module('transformers')
+    transformers = import_transformers()
     config = transformers.Dinov2Config(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=56,
                                        patch_size=14)
     torch.manual_seed(0)
@@ -74,6 +74,16 @@ def test_dinov2_equals_transformers(tmp_path):
         assert (ours(square) - expected).abs().max() < 1e-5
         assert ours(images()).shape == (2, 24)
     assert (ours.width, len(ours.fingerprint)) == (24, 16)
+    # Feature maps: tokens of each block, on the asked grid, the last ones normalised.
+    with torch.no_grad():
+        first, last = load_maps('dinov2', str(tmp_path)).maps(square / 127.5 - 1, grid=(16, 16))
+        hidden = theirs(pixel_values=(square / 255 - mean) / std, output_hidden_states=True)
+    assert (last.shape, ours.map_widths) == ((2, 24, 16, 16), [24, 24])
+    assert (last.flatten(2).transpose(1, 2) - hidden.last_hidden_state[:, 1:]).abs().max() < 1e-4
+    assert (first[:, :, 1, 2] - hidden.hidden_states[1][:, 1 + 16 + 2]).abs().max() < 1e-4
+    picture = (images() / 127.5 - 1).requires_grad_()
+    load_maps('dinov2', str(tmp_path)).maps(picture, grid=(5, 7))[0].square().mean().backward()
+    assert picture.grad.abs().sum() > 0
 
 
 def test_the_trunk_of_stlpips_needs_no_download():
@@ -90,6 +100,27 @@ def test_any_class_by_its_path():
     network = find_features('tests.helpers.TinyFeatures')
     assert network.width == 6
     assert torch.equal(network(images()), TinyFeatures()(images()).float())
+
+
+def test_maps_of_stlpips_are_its_stages():
+    network, picture = load_maps('stlpips-alex'), images() / 127.5 - 1
+    with torch.no_grad():
+        found, stages = network.maps(picture), list(STLPIPS('alex')._features(picture))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(found, stages, strict=True))
+    assert network.map_widths == [maps.shape[1] for maps in found]
+    assert not network.state_dict()
+    assert not list(network.parameters())
+    assert not network.train().training
+    with pytest.raises(SettingError, match='20x32 px: features of stlpips-alex need at least 21x21 px'):
+        network.maps(torch.zeros(1, 3, 32, 20))
+
+
+def test_maps_of_any_class_with_that_method():
+    network = load_maps('tests.helpers.TinyMaps')
+    assert network.map_widths == [3, 12]
+    assert [tuple(maps.shape) for maps in network.maps(torch.zeros(2, 3, 8, 12))] == [(2, 3, 8, 12), (2, 12, 4, 6)]
+    with pytest.raises(SettingError, match="features='tests.helpers.TinyFeatures' gives vectors and no feature maps"):
+        load_maps('tests.helpers.TinyFeatures')
 
 
 def test_missing_weights_say_what_to_do(tmp_path):

@@ -3,6 +3,7 @@
 import torch
 
 from wfvae_toolkit.registry import AUGMENTATIONS
+from wfvae_toolkit.utils.device import to_device
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.seeding import drawn_seeds, mix_seed
 
@@ -28,7 +29,8 @@ class Augmentation:
         if seeds is None:
             seeds = drawn_seeds(len(images))
         numbers = torch.stack([self.draw(torch.Generator().manual_seed(mix_seed('augmentation', seed)))
-                               for seed in seeds]).to(images.device, non_blocking=True)
+                               for seed in seeds])
+        numbers = to_device(numbers, images.device)
         return lambda pictures: self.apply(pictures, numbers)
 
     def draw(self, generator):

@@ -48,13 +48,12 @@ class PatchDiscriminator(nn.Module):
             raise SettingError(f'norm={norm!r}: use one of {", ".join(NORMS)}')
         widths = [3, *(min(width * 2**i, max_width or 8 * width) for i in range(num_layers + 1))]
         strides = [2] * num_layers + [1]
-        wrap = spectral_norm if norm == 'spectral' else nn.Identity()
         last = len(strides) - 1
         self.convs = nn.ModuleList(
-            wrap(_conv(before, after, stride, padding, bias=i == 0 or norm != 'batch'))
+            wrapped(_conv(before, after, stride, padding, bias=i == 0 or norm != 'batch'), norm)
             for i, ((before, after), stride) in enumerate(zip(pairwise(widths), strides, strict=True)))
         self.norms = nn.ModuleList(NORMS[norm](widths[i + 1]) if i else nn.Identity() for i in range(last + 1))
-        self.score = wrap(_conv(widths[-1], 1, 1, padding))
+        self.score = wrapped(_conv(widths[-1], 1, 1, padding), norm)
         self.activation = nn.LeakyReLU(0.2)
         self.smallest_image = _smallest_image(num_layers, padding)
         self.to(memory_format=torch.channels_last)
@@ -110,6 +109,11 @@ class MultiScaleDiscriminator(nn.Module):
 def score_maps(scores):
     """Output of a discriminator, one map or a list of maps -> list with one map per scale."""
     return list(scores) if isinstance(scores, (list, tuple)) else [scores]
+
+
+def wrapped(conv, norm):
+    """The conv, with spectral norm if that is the norm."""
+    return spectral_norm(conv) if norm == 'spectral' else conv
 
 
 def _conv(before, after, stride, padding, bias=True):

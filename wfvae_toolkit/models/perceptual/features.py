@@ -1,13 +1,14 @@
-"""Networks that turn an image into one vector, for distances between sets of images.
+"""Frozen networks that turn an image into one vector, for distances between sets of images, or into feature maps.
 
-| name | network | vector |
-| --- | --- | --- |
-| ``inception`` | FID's InceptionV3 with torch-fidelity's resize to 299 px (that of TensorFlow 1) | 2048 |
-| ``inception-pytorch-fid`` | the same network with pytorch-fid's resize | 2048 |
-| ``dinov2`` | DINOv2 in the format of transformers: its class token | 1024 for ViT-L |
-| ``stlpips-vgg``, ``stlpips-alex`` | trunk of ST-LPIPS, which needs no download: mean of its last map | 512, 256 |
+| name | network | vector | maps |
+| --- | --- | --- | --- |
+| ``inception`` | FID's InceptionV3 with torch-fidelity's resize to 299 px (that of TensorFlow 1) | 2048 | |
+| ``inception-pytorch-fid`` | the same network with pytorch-fid's resize | 2048 | |
+| ``dinov2`` | DINOv2 in the format of transformers: its class token | 1024 for ViT-L | one per block |
+| ``stlpips-vgg``, ``stlpips-alex`` | trunk of ST-LPIPS, no download: mean of its last map | 512, 256 | 5 stages |
 
-A dotted path names a class of one's own: built with ``weights`` if they are given, uint8 (B, 3, H, W) -> (B, D).
+A dotted path names a class of one's own: built with ``weights`` if they are given, uint8 (B, 3, H, W) -> (B, D). For
+feature maps it has a method ``maps`` as that of `FeatureNetwork`.
 """
 
 import functools
@@ -22,8 +23,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from wfvae_toolkit.utils.errors import SettingError, import_extra
-from wfvae_toolkit.utils.torchvision_shim import import_torch_fidelity
+from wfvae_toolkit.utils.torchvision_shim import import_torch_fidelity, import_transformers
 
+from .constant import as_constant
 from .stlpips import STLPIPS
 from .weights import PerceptualWeightsMissing, find_weights, read_weights
 
@@ -39,18 +41,48 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class FeatureNetwork(nn.Module):
     """uint8 images (B, 3, H, W) -> (B, ``width``) float32. Frozen and in evaluation mode.
 
+    ``positions`` gives the same network's features before they become one vector, (B, ``width``, ...), with a gradient
+    for float images in [0, 255].
+
     Attributes:
         name (str): as a config has it.
         width (int): length of the vector.
         description (str): for a protocol.
         fingerprint (str): tells files of weights apart; '' where a package brings them.
+        map_widths (list[int]): channels of each feature map; empty where there are none.
     """
 
     fingerprint = ''
+    map_widths = ()
+
+    @property
+    def source(self):
+        """Name and fingerprint, by which a resumed run notices other weights."""
+        return f'{self.name} ({self.fingerprint})' if self.fingerprint else self.name
+
+    def maps(self, images, grid=None):
+        """Feature maps, the first layer's first, differentiable in the images.
+
+        Args:
+            images (Tensor): (B, 3, H, W) in [-1, 1].
+            grid (tuple[int, int]): positions (h, w) that a transformer gives; None: those of its usual image size. The
+                maps of a convolutional network have the sizes that follow from the images.
+
+        Returns:
+            list[Tensor]: (B, C, h, w), with the channels in ``map_widths``.
+        """
+        raise NotImplementedError
 
     def train(self, mode=True):
         """Stays in evaluation mode."""
         return super().train(False)
+
+    def forward(self, images):
+        return self.positions(images).mean((2, 3))
+
+    def positions(self, images):
+        """(B, 3, H, W) in [0, 255] -> (B, width, h, w)."""
+        raise NotImplementedError
 
 
 class InceptionFeatures(FeatureNetwork):
@@ -96,7 +128,7 @@ class InceptionFeatures(FeatureNetwork):
         self.name = 'inception' if resize == 'torch-fidelity' else 'inception-pytorch-fid'
         self.description = f"InceptionV3 of FID, {layer} features, resized to 299 px as {resize} does"
 
-    def forward(self, images):
+    def positions(self, images):
         size, x = (_INCEPTION_EDGE, _INCEPTION_EDGE), images.to(torch.float32)
         if self.resize == 'torch-fidelity':
             interpolate = import_torch_fidelity('interpolate_compat_tensorflow')
@@ -104,7 +136,7 @@ class InceptionFeatures(FeatureNetwork):
             x = (x - 128) / 128
         else:
             x = 2 * F.interpolate(x / 255, size=size, mode='bilinear', align_corners=False) - 1
-        return self.body(x).mean((2, 3))
+        return self.body(x)
 
 
 class STLPIPSFeatures(FeatureNetwork):
@@ -118,12 +150,24 @@ class STLPIPSFeatures(FeatureNetwork):
         super().__init__()
         self.network = STLPIPS(net)
         self.name, self.width = f'stlpips-{net}', len(self.network.heads[-1])
+        self.map_widths = [len(head) for head in self.network.heads]
         self.min_size = self.network.min_size
         self.description = f'trunk of ST-LPIPS ({net}), {self.width} features of its last stage'
 
-    def forward(self, images):
+    def maps(self, images, grid=None):
+        """The output of each stage; see `FeatureNetwork.maps`.
+
+        Raises:
+            SettingError: the images are smaller than ``min_size``.
+        """
+        if min(images.shape[-2:]) < self.min_size:
+            raise SettingError(f'{images.shape[-1]}x{images.shape[-2]} px: features of {self.name} need at least '
+                               f'{self.min_size}x{self.min_size} px')
+        return list(self.network._features(images))
+
+    def positions(self, images):
         *_, last = self.network._features(images.to(torch.float32) / 127.5 - 1)
-        return last.mean((2, 3))
+        return last
 
 
 class DINOFeatures(FeatureNetwork):
@@ -145,20 +189,45 @@ class DINOFeatures(FeatureNetwork):
                 f"FDD needs DINOv2's weights ({'none named' if folder is None else f'no config.json in {folder}'}"
                 "): fetch the folder of facebook/dinov2-large from the Hugging Face Hub (config.json, "
                 "model.safetensors) and name it with weights='/path/to/dinov2-large'")
-        transformers = import_extra('transformers')
-        with torch.random.fork_rng(devices=[]):
+        transformers = import_transformers()
+        device = torch.empty(0).device
+        with torch.random.fork_rng(devices=[]), torch.device('cpu'):  # it reads no weights where meta is the default
             self.network = transformers.Dinov2Model.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        self.network.to(device)
         self.requires_grad_(False).eval()
         self.fingerprint = _sha256(folder / 'model.safetensors')
         self.name, self.width = 'dinov2', self.network.config.hidden_size
+        self.map_widths = [self.width] * self.network.config.num_hidden_layers
         self.description = f'class token of DINOv2, {self.width} features, resized to {_DINO_EDGE} px (bicubic)'
         for name, values in (('shift', _IMAGENET_MEAN), ('scale', _IMAGENET_STD)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
+    def maps(self, images, grid=None):
+        """The patch tokens after each block, the last ones normalised; see `FeatureNetwork.maps`.
+
+        The images are resized so that the tokens lie on ``grid``.
+        """
+        patch = self.network.config.patch_size
+        height, width = (_DINO_EDGE // patch,) * 2 if grid is None else grid
+        x = _resize((images.to(torch.float32) + 1) / 2, (height * patch, width * patch))
+        found = self.network(pixel_values=(x - self.shift) / self.scale, output_hidden_states=True)
+        blocks = [*found.hidden_states[1:-1], found.last_hidden_state]
+        return [tokens[:, 1:].transpose(1, 2).unflatten(2, (height, width)) for tokens in blocks]
+
     def forward(self, images):
-        x = F.interpolate(images.to(torch.float32) / 255, size=(_DINO_EDGE, _DINO_EDGE), mode='bicubic',
-                          align_corners=False, antialias=True).clamp(0, 1)
-        return self.network(pixel_values=(x - self.shift) / self.scale).last_hidden_state[:, 0]
+        return self._tokens(images)[:, 0]
+
+    def positions(self, images):
+        """The patch tokens, (B, width, 256)."""
+        return self._tokens(images)[:, 1:].transpose(1, 2)
+
+    def _tokens(self, images):
+        x = _resize(images.to(torch.float32) / 255, (_DINO_EDGE, _DINO_EDGE)).clamp(0, 1)
+        return self.network(pixel_values=(x - self.shift) / self.scale).last_hidden_state
+
+
+def _resize(images, size):
+    return F.interpolate(images, size=size, mode='bicubic', align_corners=False, antialias=True)
 
 
 class _OwnFeatures(FeatureNetwork):
@@ -173,13 +242,31 @@ class _OwnFeatures(FeatureNetwork):
             raise SettingError(f'features={path!r}: {error}') from error
         self.network = (kind() if weights is None else kind(weights)).eval().requires_grad_(False)
         self.name = path
-        with torch.no_grad():
-            self.width = self.network(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape[1]
         self.fingerprint = '' if weights is None else _sha256(Path(weights).expanduser())
-        self.description = f'{path}, {self.width} features'
+
+    @functools.cached_property
+    def width(self):
+        with torch.no_grad():
+            return self.network(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).shape[1]
+
+    @functools.cached_property
+    def map_widths(self):
+        if not hasattr(self.network, 'maps'):
+            return []
+        with torch.no_grad():
+            return [found.shape[1] for found in self.maps(torch.zeros(1, 3, 64, 64))]
+
+    @property
+    def description(self):
+        return f'{self.name}, {self.width} features'
+
+    def maps(self, images, grid=None):
+        return [found.float() for found in self.network.maps(images, grid)]
 
     def forward(self, images):
         return self.network(images).float()
+
+    positions = forward
 
 
 _NAMED = {
@@ -190,9 +277,8 @@ _NAMED = {
     'stlpips-alex': lambda weights, layer: STLPIPSFeatures('alex')}
 
 
-@functools.lru_cache(maxsize=8)
-def find_features(name, weights=None, layer=None):
-    """FeatureNetwork by name; one and the same for equal arguments, so that metrics share it.
+def load_features(name, weights=None, layer=None):
+    """A new FeatureNetwork by name.
 
     Args:
         name (str): of the table above, or the dotted path of a class.
@@ -210,6 +296,26 @@ def find_features(name, weights=None, layer=None):
     if weights is not None and name.startswith('stlpips'):
         raise SettingError(f'weights={weights!r}: a package brings the weights of {name}; leave it out')
     return _NAMED[name](weights, layer) if name in _NAMED else _OwnFeatures(name, weights)
+
+
+@functools.lru_cache(maxsize=8)
+def find_features(name, weights=None, layer=None):
+    """As `load_features`, but one and the same for equal arguments, so that metrics share it."""
+    return load_features(name, weights, layer)
+
+
+def load_maps(name, weights=None):
+    """A new FeatureNetwork with feature maps, for use inside a loss or discriminator: a constant, see `as_constant`.
+
+    Raises:
+        As `load_features`; SettingError: the network has no feature maps.
+    """
+    network = load_features(name, weights)
+    if not network.map_widths:
+        raise SettingError(f'features={name!r} gives vectors and no feature maps; use dinov2, stlpips-vgg, '
+                           'stlpips-alex, or the dotted path of a class with a method maps')
+    as_constant(network)  # changes it in place; it stays in evaluation mode by itself
+    return network
 
 
 def _sha256(path):
