@@ -4,6 +4,7 @@ import csv
 import statistics as stdlib
 from dataclasses import asdict, dataclass, field
 
+from wfvae_toolkit.evaluation.set_distances import PUBLISHED
 from wfvae_toolkit.evaluation.statistics import paired_difference, statistics
 from wfvae_toolkit.evaluation.tables import ARROWS
 from wfvae_toolkit.utils.files import atomic_write, write_json
@@ -179,6 +180,11 @@ def describe(study, lines, command):
     single = [f'`{line.name}`' for line in lines if not line.repeated]
     if single:
         parts.append(f'{", ".join(single)}: one autoencoder, so no Δ, and an interval over seeds of the flow alone.')
+    few = min(settings.samples, settings.val_crops, settings.real)
+    if few < PUBLISHED:
+        rank = f', of no more pictures than features ({study.network.width}) at that' * (few <= study.network.width)
+        parts.append(f'Fréchet distances of fewer than {PUBLISHED:,} pictures{rank}: for rows of this table, not for '
+                     'published figures.')
     for (name, seed), reason in study.failures.items():
         parts.append(f'Failed: `{name}`, seed {seed}: {reason}')
     parts.append(f'{sum(line.seconds for line in lines) / 3600:.1f} hours in all, trainings of autoencoders included '
