@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 MAKEFLAGS += --no-print-directory
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help env demo-data demo zoo-data zoo test test-all test-browser test-cluster test-slurm \
+.PHONY: help env demo-data demo zoo-data zoo test test-all test-browser test-cluster test-slurm test-remote \
 	test-kernels test-oldest test-oldest-torch test-fork docs bench gpu fuzz kill lint wheel clean
 
 help:  ## this list
@@ -32,7 +32,7 @@ FINISH = true
 	fi
 	@echo 'env: installing the packages of requirements/ into $* (minutes the first time)'
 	@touch $*/.unfinished; trap 'exit 130' HUP INT TERM; \
-		$*/bin/python -m pip install -qq -e '.[demo,diffusers,fid,onnx,parquet,zoo,tests,lint]' -c $(CONSTRAINTS) && $(FINISH); \
+		$*/bin/python -m pip install -qq -e '.[demo,diffusers,fid,onnx,parquet,remote,zoo,tests,lint]' -c $(CONSTRAINTS) && $(FINISH); \
 		status=$$?; rm -f $*/.unfinished; exit $$status
 	@touch $@
 
@@ -87,6 +87,13 @@ test-slurm: env  ## the same two machines under Debian's Slurm: srun, signals, r
 		apt-get update -qq && apt-get install -y -qq --no-install-recommends iproute2 slurm-wlm munge; break; }; done
 	@echo 'test-slurm: running tests/cluster/test_slurm.py'
 	@$(BIN)/python -m pytest tests/cluster/test_slurm.py -n 0
+
+test-remote: env  ## data by URL: nginx, throttled, cut and changed, and moto's S3 server (root installs nginx; minutes)
+	@command -v nginx >/dev/null || { echo 'test-remote: installing nginx-light'; \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light; }
+	@$(BIN)/python -m pip install -qq -r requirements/remote_tests.txt -c requirements/constraints.txt
+	@echo 'test-remote: running tests/remote'
+	@$(BIN)/python -m pytest tests/remote -n 0
 
 # What .venv lacks for the app and the browser, on top of it: Gradio 6.31 takes no Pillow 13, which .venv has.
 .venv-app/.installed: requirements/app.txt requirements/browser.txt requirements/constraints.txt .venv/.installed

@@ -43,6 +43,7 @@ def main(arguments=None):
         from wfvae_toolkit.inference import Reconstructor
         from wfvae_toolkit.latents.measure import describe_pictures, measure_activations, measure_latents
         from wfvae_toolkit.models.activations import describe_activations
+        from wfvae_toolkit.utils.urls import shown_url
 
         pipeline = fixed_pipeline(options.resolution, options.crop)
         dataset = open_images(options.data, pipeline, options.allow_outside, options.convert_to_srgb)
@@ -60,7 +61,7 @@ def main(arguments=None):
             if not options.dry_run and (options.skip_bad or not measured.bad):
                 factor = reconstructor.autoencoder.downsample_factor
                 place = write_statistics(model, measured.statistics, measured.record(
-                    data=str(options.data), weights=model.weights,
+                    data=str(shown_url(options.data)), weights=model.weights,
                     pictures=describe_pictures(pipeline, factor, options.convert_to_srgb),
                     order='the first ones, in the order of the folder or manifest', precision=options.dtype,
                     largest_activations=activations))

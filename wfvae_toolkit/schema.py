@@ -102,7 +102,7 @@ PARTS = {
     'autoencoder': Part(registries.AUTOENCODERS), 'discriminator': Part(registries.DISCRIMINATORS),
     'discriminator_augmentation': Part(registries.AUGMENTATIONS),
     'latent_transforms': Items(Part(registries.LATENT_TRANSFORMS), ()),
-    'losses': Rows(_LOSS), 'data_preprocessor': Part(registries.MODELS),
+    'losses': Rows(_LOSS), 'loss': Part(registries.LOSSES), 'data_preprocessor': Part(registries.MODELS),
     'compile': Arguments('torch.compile', ('model',), "dict(mode='max-autotune'), {} for the defaults, or None"),
     'posterior': Part(registries.POSTERIORS),
     'wavelet': Part(registries.WAVELETS), 'norm': Part(registries.NORM_LAYERS),
@@ -112,6 +112,8 @@ PARTS = {
     'stages': Items(Fields({
         'start_iter': Value((WHOLE,), REQUIRED), 'size': Value((WHOLE, NONE)), 'batch_size': Value((WHOLE,)),
         'accumulation': Value((WHOLE,))}, 'dict(start_iter=1000, size=512, batch_size=4, accumulation=1)')),
+    'remote': Arguments('wfvae_toolkit.datasets.remote_files.RemoteSettings', (),
+                        "dict(cache_gb=100, deadline_s=600), or None"),
     'metrics': Rows(_METRIC), 'vis_backends': Items(Part(registries.VISBACKENDS)),
 }
 

@@ -4,9 +4,19 @@ import pytest
 import torch
 
 from wfvae_toolkit.analysis import loading
-from wfvae_toolkit.analysis.loading import Load, batches_of, compare, format_loads, measure, write_pictures
+from wfvae_toolkit.analysis.loading import (
+    Load,
+    batches_of,
+    compare,
+    describe_opening,
+    format_loads,
+    measure,
+    measure_opening,
+    write_pictures,
+)
 
-READERS = ('folder', 'shards', 'table', 'folder, fast', 'torchvision')
+READERS = ('folder', 'shards', 'table', 'folder, fast',
+           pytest.param('torchvision', marks=pytest.mark.slow))  # importing it takes seconds
 
 
 @pytest.fixture(scope='module')
@@ -41,8 +51,16 @@ def test_the_table_holds_medians_of_rounds():
     assert format_loads(found)[2] == '| a | 5.0 | 0.5 | 5.0 |'
 
 
+def test_opening_many_samples_is_measured(tmp_path):
+    found = measure_opening(tmp_path / 'many', 40)
+    assert (found.entries, list(found.first_batch_s)) == (40, [0, 20, 40, 137])
+    assert min(found.index_s, found.open_s, *found.first_batch_s.values()) > 0
+    assert 2**20 < found.worker_bytes < 2**28
+    assert describe_opening(found)[0].startswith('40 samples in tar shards: index made in ')
+
+
 def test_readers_take_turns(folder):
     order = []
-    found = compare(('shards', 'torchvision'), folder, 'tiny', 0, 8, 2, report=order.append)
-    assert [line.partition(':')[0] for line in order] == ['shards', 'torchvision'] * 2
+    found = compare(('shards', 'folder'), folder, 'tiny', 0, 8, 2, report=order.append)
+    assert [line.partition(':')[0] for line in order] == ['shards', 'folder'] * 2
     assert all(len(loads) == 2 for loads in found.values())

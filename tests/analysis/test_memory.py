@@ -1,6 +1,7 @@
 """Memory of a config that is not running; its check against real trainings is slow."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,17 @@ def test_a_network_without_weights_counts_as_one_with_them():
     real = count_memory(MODELS.build(cfg.model.to_dict()).train(), cfg.optim_wrapper.to_dict(), forecaster.load)
     assert forecaster() == real
     assert (real.load.batch, real.load.size, real.load.val_size, real.load.start_iter) == (2, 16, 32, 2)
+
+
+def test_each_stage_that_is_reached_has_its_load():
+    cfg = load_config(TINY, {'model.normalize': True, 'train_cfg.stages': [
+        dict(start_iter=0, size=16), dict(start_iter=2, size=32, batch_size=1, accumulation=4),
+        dict(start_iter=6, size=64)]})
+    first, second = Forecaster(cfg).loads
+    assert (first.batch, first.size, first.accumulation, first.start_iter) == (2, 16, 1, 2)
+    assert second == replace(first, batch=1, size=32, accumulation=4, start_iter=0)
+    with pytest.raises(SettingError, match='the check trains one size'):
+        with_stand_ins(cfg)
 
 
 @pytest.mark.slow

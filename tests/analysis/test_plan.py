@@ -1,5 +1,6 @@
 """A run's estimate: counted work and stated rates."""
 
+import copy
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +73,20 @@ def test_a_plan_adds_up(tiny):
     assert plan.limits['arithmetic and memory of the GPUs'] == pytest.approx(compute)
     updates = plan.hours * 3600 * (1 - plan.validation_share - plan.checkpoint_share)
     assert updates == pytest.approx(6 * plan.update_s)
+
+
+@pytest.mark.slow
+def test_stages_have_plans_of_their_own(tiny):
+    cfg = copy.deepcopy(tiny[0])
+    cfg.train_cfg.stages = [dict(start_iter=0, size=16), dict(start_iter=2, size=32, accumulation=2)]
+    forecaster = Forecaster(cfg)
+    first, second = (make_plan(cfg, forecaster, 8, stage=number) for number in (0, 1))
+    assert (first.updates, second.updates) == (2, 4)
+    assert second.images_per_s * second.update_s == pytest.approx(2 * 2 * 8)
+    assert first.limits['arithmetic and memory of the GPUs'] == pytest.approx(
+        first.turns['autoencoder turn before the discriminator starts'].seconds)
+    assert second.limits['arithmetic and memory of the GPUs'] == pytest.approx(
+        (second.turns[AFTER].seconds + second.turns[DISCRIMINATOR].seconds) / 2)
 
 
 def test_slow_decoding_limits_a_run(tiny):

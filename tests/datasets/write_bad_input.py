@@ -5,6 +5,7 @@ from pathlib import Path
 
 from tests.datasets.odd_files import FILES, Bad
 from tests.datasets.odd_manifests import MANIFESTS
+from tests.datasets.odd_servers import SERVERS
 from tests.datasets.odd_shards import SHARDS
 from tests.datasets.odd_tables import TABLES as ODD_TABLES
 
@@ -29,6 +30,7 @@ TABLES = {
     'pictures': ['| file | becomes |', '| --- | --- |', *map(file_row, FILES)],
     'shards': ['| shard | becomes |', '| --- | --- |', *(f'| {odd.what} | {odd.outcome} |' for odd in SHARDS)],
     'tables': ['| table | becomes |', '| --- | --- |', *(f'| {odd.what} | {odd.outcome} |' for odd in ODD_TABLES)],
+    'servers': ['| server | becomes |', '| --- | --- |', *(f'| {odd.what} | {odd.outcome} |' for odd in SERVERS)],
     'manifests': ['| manifest | becomes |', '| --- | --- |', *map(manifest_row, MANIFESTS)],
 }
 

@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from wfvae_toolkit.hooks import memory
 from wfvae_toolkit.training.memory import BEFORE, TooLarge
+from wfvae_toolkit.training.stages import read_stages
 from wfvae_toolkit.utils.errors import SettingError
 
 SHORT = {'train_cfg.max_iters': 3, 'train_cfg.val_interval': 3, 'default_hooks.checkpoint.interval': 3,
@@ -30,6 +31,22 @@ def test_the_log_has_it_before_the_first_iteration_and_no_bit_changes(train, tmp
         assert all(torch.equal(value, second[part][name]) for name, value in first[part].items())
 
 
+def test_every_stage_from_the_present_one_on_has_its_load():
+    stages = read_stages([dict(start_iter=0, size=32), dict(start_iter=10, size=64, batch_size=2),
+                          dict(start_iter=20, size=128, accumulation=4)], 8, 1)
+    dataset = SimpleNamespace(crop_size=lambda: 32)
+    loop = SimpleNamespace(stages=stages, iter=0, dataloader=SimpleNamespace(dataset=dataset, batch_size=8))
+    runner = SimpleNamespace(train_loop=loop, val_loop=None, averaged_autoencoder=None,
+                             hooks=[SimpleNamespace(start_iter=15)])
+    expected = [memory.Load(8, 32, 1, average=False, start_iter=15), memory.Load(2, 64, 1, average=False, start_iter=5),
+                memory.Load(2, 128, 4, average=False)]
+    assert memory.loads_of(runner) == expected
+    loop.iter = 10
+    assert memory.loads_of(runner) == expected[1:]
+    dataset.crop_size = lambda: None
+    assert memory.loads_of(runner) == []
+
+
 def test_a_phase_that_does_not_fit_ends_the_run_with_what_would(make_model, monkeypatch):
     def count(model, optimizers, load, extras, networks):
         return SimpleNamespace(largest=SimpleNamespace(peak_bytes=2**20 * (1 + load.batch * (load.size / 32)**2)))
@@ -39,7 +56,7 @@ def test_a_phase_that_does_not_fit_ends_the_run_with_what_would(make_model, monk
 
     runner = SimpleNamespace(model=make_model(), optim_wrapper=None, cfg=SimpleNamespace(optim_wrapper=Config()))
     for name, stand_in in dict(
-            load_of=lambda runner: memory.Load(batch=64, size=32), _extras=lambda *_: {}, measure_memory=ends,
+            loads_of=lambda runner: [memory.Load(batch=64, size=32)], _extras=lambda *_: {}, measure_memory=ends,
             _scoring_networks=lambda *_: [], default_device=lambda: torch.device('cuda', 0),
             count_memory=count).items():
         monkeypatch.setattr(memory, name, stand_in)

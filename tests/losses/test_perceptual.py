@@ -2,9 +2,12 @@ import pytest
 import torch
 from torch import nn
 
-from wfvae_toolkit.losses import LPIPSLoss, STLPIPSLoss
+from tests.helpers import TinyFeatures
+from wfvae_toolkit.losses import FeatureLoss, LPIPSLoss, STLPIPSLoss
 from wfvae_toolkit.models.perceptual import LPIPS, STLPIPS
+from wfvae_toolkit.models.perceptual.features import find_features
 from wfvae_toolkit.models.perceptual.network import PerceptualNetwork
+from wfvae_toolkit.utils.torchvision_shim import import_transformers
 
 
 @pytest.fixture(scope='module')
@@ -74,6 +77,57 @@ def test_centre_crop(step, crop):
 def test_a_crop_below_what_the_network_takes_is_refused():
     with pytest.raises(ValueError, match='STLPIPSLoss: crop=20; None, or a whole number of px of at least 21'):
         STLPIPSLoss(crop=20)
+
+
+# features
+
+def test_is_one_minus_the_cosine_at_every_position(step):
+    loss = FeatureLoss('stlpips-alex')
+    *_, ours = STLPIPS('alex')._features(step.reconstruction)
+    *_, theirs = STLPIPS('alex')._features(step.target)
+    cosine = (ours * theirs).sum(1) / (ours.square().sum(1) * theirs.square().sum(1)).sqrt()
+    assert cosine.shape[1:] != (1, 1)
+    torch.testing.assert_close(loss(step), (1 - cosine).mean() * 3 * 32 * 36, rtol=1e-4, atol=0)
+    assert torch.autograd.grad(loss(step), step.reconstruction)[0].any()
+    assert not loss.state_dict()
+    assert not list(loss.parameters())
+
+
+def test_a_network_of_one_s_own_gets_values_from_0_to_255(step):
+    loss = FeatureLoss('tests.helpers.TinyFeatures', crop=16)
+    ours, theirs = (TinyFeatures()((picture[..., 8:24, 10:26] + 1) * 127.5)
+                    for picture in (step.reconstruction, step.target))
+    expected = (1 - torch.nn.functional.cosine_similarity(ours, theirs)).mean().float() * 3 * 32 * 36
+    torch.testing.assert_close(loss(step), expected, rtol=1e-4, atol=0)
+
+
+def test_metrics_share_no_network_with_a_row():
+    shared = find_features('stlpips-alex')
+    FeatureLoss('stlpips-alex')
+    assert list(shared.parameters())
+
+
+@pytest.mark.slow
+def test_dino_s_patch_tokens(tmp_path, step):
+    transformers = import_transformers()
+    torch.manual_seed(0)
+    config = transformers.Dinov2Config(hidden_size=24, num_hidden_layers=2, num_attention_heads=2, image_size=56,
+                                       patch_size=14)
+    theirs = transformers.Dinov2Model(config).eval()
+    theirs.save_pretrained(tmp_path)
+    loss = FeatureLoss('dinov2', str(tmp_path))
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    tokens = []
+    for picture in (step.reconstruction, step.target):
+        large = torch.nn.functional.interpolate((picture + 1) / 2, (224, 224), mode='bicubic', antialias=True)
+        tokens.append(theirs(pixel_values=(large.clamp(0, 1) - mean) / std).last_hidden_state[:, 1:])
+    expected = (1 - torch.nn.functional.cosine_similarity(*tokens, dim=2)).mean() * 3 * 32 * 36
+    torch.testing.assert_close(loss(step), expected, rtol=1e-3, atol=0)
+    with torch.autocast('cpu', torch.bfloat16):
+        gradient, = torch.autograd.grad(loss(step), step.reconstruction)
+    assert gradient.isfinite().all()
+    assert gradient.any()
+    assert not loss.state_dict()
 
 
 def test_default_weight():

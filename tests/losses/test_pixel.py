@@ -1,5 +1,6 @@
 import pytest
 import torch
+from skimage.metrics import structural_similarity
 
 from wfvae_toolkit.registry import LOSSES
 from wfvae_toolkit.utils.errors import SettingError
@@ -28,6 +29,25 @@ def test_gradient_does_not_depend_on_the_resolution(make_step, name):
                                                 reconstruction=reconstruction)).backward()
         gradients.append(reconstruction.grad.unique().item())
     assert gradients[0] == gradients[1] == {'L1Loss': 0.5, 'L2Loss': 0.25}[name]
+
+
+def test_ssim_is_scikit_image_s_of_values_from_0_to_1(make_step):
+    target, reconstruction = 2 * torch.rand(2, 2, 3, 20, 24, generator=torch.Generator().manual_seed(0)) - 1
+    expected = sum(1 - structural_similarity(
+        (a.numpy() + 1) / 2, (b.numpy() + 1) / 2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+        data_range=1.0, channel_axis=0) for a, b in zip(target, reconstruction, strict=True)) / 2
+    loss = LOSSES.build(dict(type='SSIMLoss'))
+    step = make_step(target=target, reconstruction=reconstruction.requires_grad_())
+    assert loss(step).item() == pytest.approx(expected * 3 * 20 * 24, rel=1e-5)
+    reconstruction.grad, = torch.autograd.grad(loss(step), reconstruction)
+    better = make_step(target=target, reconstruction=reconstruction - 1e-3 * reconstruction.grad)
+    assert loss(better) < loss(step)
+    assert loss(make_step(target=target, reconstruction=target)).item() == pytest.approx(0, abs=1e-2)
+
+
+def test_pictures_below_the_window_of_ssim_are_refused(make_step):
+    with pytest.raises(SettingError, match='4x4 px: SSIM takes images of at least 11x11 px'):
+        LOSSES.build(dict(type='SSIMLoss'))(make_step())
 
 
 def test_a_mask_weights_each_pixel(make_step):

@@ -75,6 +75,9 @@ def test_draws_have_their_ranges_and_shares(eq_vae):
     assert all(abs(sum(draw.quarter_turns == turns for draw in made) / len(made) - 0.25) < 0.05 for turns in range(4))
     isotropic = [eq_vae.draw_transform(generator, 1.0, isotropic=True) for _ in range(20)]
     assert all(draw.height_scale == draw.width_scale for draw in isotropic)
+    smaller = [eq_vae.draw_transform(generator, 1.0, largest=0.5, turns=False) for _ in range(200)]
+    assert {draw.quarter_turns for draw in smaller} == {0}
+    assert 0.49 < max(draw.width_scale for draw in smaller) <= 0.5
 
 
 # the loss
@@ -117,10 +120,22 @@ def test_a_batch_that_draws_nothing_has_no_gradient(eq_vae, step):
     assert not step.latents.grad.any()
 
 
-@pytest.mark.parametrize('settings', [dict(probability=0.0), dict(probability=1.5), dict(smallest=0.0)])
-def test_settings_out_of_range_are_refused(eq_vae, settings):
-    with pytest.raises(ValueError, match='both above 0, up to 1'):
+@pytest.mark.parametrize(('settings', 'message'), [
+    *((settings, 'both above 0, up to 1') for settings in (dict(probability=0.0), dict(probability=1.5),
+                                                           dict(smallest=0.0))),
+    *((settings, 'from smallest=0.25 to 1') for settings in (dict(largest=0.2), dict(largest=1.1))),
+    (dict(smallest=1.0, turns=False), 'smallest=1 and turns=False change nothing')])
+def test_settings_out_of_range_are_refused(eq_vae, settings, message):
+    with pytest.raises(ValueError, match=message):
         eq_vae.EquivarianceLoss(**settings)
+
+
+def test_scale_equivariance_halves_latents_and_image_alike(eq_vae, step):
+    loss = eq_vae.EquivarianceLoss(probability=1.0, smallest=0.5, largest=0.5, isotropic=True, turns=False)
+    half = {'scale_factor': 0.5, 'mode': 'bilinear', 'antialias': True}
+    decoded = step.autoencoder.decode(torch.nn.functional.interpolate(step.latents, **half)).sample
+    error = decoded - torch.nn.functional.interpolate(step.target, **half)
+    assert loss(step).item() == pytest.approx(step.values_per_image * error.abs().mean().item(), rel=1e-5)
 
 
 # in a training
@@ -151,9 +166,10 @@ def test_the_measure_prints_a_line_a_transform(eq_vae, train, tmp_path, photos, 
     assert all(re.fullmatch(rf'{name} +-?\d+\.\d\d dB', line) for name, line in zip(TRANSFORMS, lines, strict=True))
 
 
-def test_its_config_is_the_demo_with_one_row_more(eq_vae):
+@pytest.mark.parametrize('name', ['eq_vae_demo', 'scale_equivariance_demo'])
+def test_its_configs_are_the_demo_with_one_row_more(eq_vae, name):
     from wfvae_toolkit.utils.config import load_config
 
-    ours, demo = (load_config(f'{name}.py') for name in ('eq_vae::eq_vae_demo', 'wfvae_toolkit::wfvae2_demo'))
+    ours, demo = (load_config(f'{name}.py') for name in (f'eq_vae::{name}', 'wfvae_toolkit::wfvae2_demo'))
     assert ours.model.losses.pop('equivariance').type == 'EquivarianceLoss'
     assert ours.model == demo.model

@@ -91,6 +91,29 @@ def test_killed_and_resumed_equals_uninterrupted(train, launch, photos, tmp_path
     assert_same_run(tmp_path / 'killed', tmp_path / 'whole', LENGTH)
 
 
+# GROWING changes at 3 and 7: killed in the first stage, at both ends of the second, and in the third.
+@pytest.mark.slow
+@pytest.mark.parametrize('case', ['sizes that grow', 'buckets that grow'])
+@pytest.mark.parametrize('ranks', [1, 2])
+def test_killed_around_each_change_of_size_equals_uninterrupted(launch, photos, tmp_path, request, case, ranks):
+    options = {**options_of(case, request), 'default_hooks.checkpoint.interval': 1}
+
+    def run(folder, check, *arguments, **more):
+        done = (launch('tools/dist_train.sh', TINY, 2, *command(folder, photos, {**options, **more}, *arguments)[1:],
+                       check=check) if ranks == 2 else
+                launch(sys.executable, 'tools/train.py', *command(folder, photos, {**options, **more}, *arguments),
+                       check=check))
+        assert (done.returncode == 0) == check
+    run(tmp_path / 'whole', True)
+    for stops in ((2, 3, 8), (7,)):
+        folder = tmp_path / f'killed at {stops[0]}'
+        for number, iteration in enumerate(stops):
+            run(folder, False, *(('--resume',) if number else ()),
+                **stop('SIGKILL', iteration), **{'train_dataloader.num_workers': number})
+        run(folder, True, '--resume', **{'train_dataloader.num_workers': 2})
+        assert_same_run(folder, tmp_path / 'whole', LENGTH)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('case', CASES)
 def test_two_ranks_killed_and_resumed_equal_uninterrupted(launch, photos, tmp_path, request, case):

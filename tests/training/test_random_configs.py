@@ -13,6 +13,7 @@ WAVELETS = st.sampled_from([dict(type='Haar'), dict(type='DiscreteWavelet', name
                             dict(type='DiscreteWavelet', name='bior2.2')])
 BLOCKS = st.lists(st.sampled_from([dict(type='ResidualBlock'), dict(type='SpatialAttention')]), max_size=2)
 ROWS = ('L1Loss', 'L2Loss')
+MORE_ROWS = ('WaveletBandLoss', 'HighPassLoss', 'FocalFrequencyLoss', 'SSIMLoss', 'SpectralRegularizationLoss')
 SIZE = 32
 
 
@@ -41,6 +42,8 @@ def models(draw):
     autoencoder = draw(autoencoders())
     losses = dict(pixel=dict(type=draw(st.sampled_from(ROWS)), weight=draw(st.floats(0.1, 10))),
                   kl=draw(st.none() | st.just(dict(type='KLLoss', weight=1e-3))))
+    more = draw(st.none() | st.sampled_from(MORE_ROWS))
+    losses['more'] = None if more is None else dict(type=more)
     if autoencoder['energy_flow']:
         losses['wavelet'] = draw(st.none() | st.just(dict(type='WaveletFlowLoss')))
     discriminator = draw(st.none() | st.fixed_dictionaries(dict(

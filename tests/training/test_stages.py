@@ -36,7 +36,8 @@ def test_what_cannot_work_is_refused(stages, words):
 def run(train, tmp_path_factory):
     """A run through all stages, with the shapes and positions of its batches."""
     folder = tmp_path_factory.mktemp('run')
-    train('tiny', folder, **options(), custom_hooks=[dict(type='run_probes.BatchRecord')])
+    stages = [*GROWING, dict(start_iter=9, size=64)]
+    train('tiny', folder, **{**options(custom_hooks=[dict(type='run_probes.BatchRecord')]), 'train_cfg.stages': stages})
     return folder
 
 
@@ -49,13 +50,14 @@ def test_sizes_batches_and_positions_follow_each_other(run):
     assert [row['shapes'] for row in rows] == [[(4, 3, 8, 8)]] * 3 + [[(2, 3, 16, 16)]] * 2 + [[(2, 3, 32, 32)] * 3] * 2
     assert [position for row in rows for position in row['positions']] == list(range(12 + 4 + 12))
     assert torch.load(run / 'iter_7.pth')['meta']['consumed'] == 28
-    assert torch.load(run / 'iter_7.pth')['meta']['run']['images_per_iteration'] == [4, 2, 6]
+    assert torch.load(run / 'iter_7.pth')['meta']['run']['images_per_iteration'] == [4, 2, 6, 6]
 
 
-def test_the_log_says_where_a_stage_begins(run):
+def test_the_log_says_where_a_stage_begins_and_which_is_not_reached(run):
     log = next(run.glob('*/*.log')).read_text()
     assert 'from iteration 3 on: crops of 16 px, batches of 2, 1 an update' in log
     assert 'from iteration 5 on: crops of 32 px, batches of 2, 3 an update' in log
+    assert 'the one from iteration 9 is not reached, because train_cfg.max_iters=7' in log
 
 
 @pytest.mark.parametrize(('changes', 'words'), [

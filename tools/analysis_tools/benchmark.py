@@ -16,8 +16,8 @@ def main(arguments=None):
                         help='encode decode forward validation autoencoder_turn discriminator_turn both_turns data '
                              'evaluation')
     parser.add_argument('--models', nargs='+', default=['ours', 'plain', 'AutoencoderKL'], metavar='MODEL',
-                        help='ours, plain, joint, checkpointed, AutoencoderKL, AutoencoderDC or a trained '
-                             'model; ours@bf16')
+                        help='ours, plain, joint, checkpointed, AutoencoderKL, AutoencoderTiny, '
+                             'AutoencoderDC or a trained model; ours@bf16')
     parser.add_argument('--size', type=int, default=256, metavar='PX')
     parser.add_argument('--batch', type=int, default=1)
     parser.add_argument('--precision', choices=['fp32', 'bf16', 'fp16'], default='fp32')

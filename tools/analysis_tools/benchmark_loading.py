@@ -1,4 +1,4 @@
-"""Speed of loading alone: ``python tools/analysis_tools/benchmark_loading.py [--case 1024] [--workers 0 2]``."""
+"""Speed of loading alone: ``python tools/analysis_tools/benchmark_loading.py [--case 1024] [--entries 1000000]``."""
 
 import argparse
 import tempfile
@@ -22,6 +22,9 @@ def parse_arguments(arguments=None):
     parser.add_argument('--pictures', type=int, default=200, metavar='N', help='to load (default: 200)')
     parser.add_argument('--rounds', type=int, default=3, metavar='N', help='in which readers take turns (default: 3)')
     parser.add_argument('--cold', action='store_true', help='take the files out of the cache of the system before')
+    parser.add_argument('--entries', type=int, metavar='N',
+                        help='in place of all that, make shards of N tiny pictures (1 KiB each), and print what their '
+                             'index, their memory and a start at far positions cost (Linux)')
     parser.add_argument('--json', metavar='FILE', help='write every measurement')
     return parser.parse_args(arguments)
 
@@ -31,19 +34,24 @@ def main(arguments=None):
     options = parse_arguments(arguments)
     from importlib.util import find_spec
 
-    from wfvae_toolkit.analysis.loading import READERS, compare, format_loads, write_pictures
+    from wfvae_toolkit.analysis import loading
     from wfvae_toolkit.utils.files import write_json
 
-    readers = options.readers or [name for name in READERS if name.partition(',')[0] not in ('webdataset', 'litdata')
-                                  or find_spec(name.partition(',')[0])]
+    if options.entries:
+        with tempfile.TemporaryDirectory() as folder:
+            print('\n'.join(loading.describe_opening(loading.measure_opening(Path(folder) / 'many', options.entries))))
+        return
+    lacking = [package for package in ('webdataset', 'litdata') if not find_spec(package)]
+    readers = options.readers or [name for name in loading.READERS if name.partition(',')[0] not in lacking]
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        write_pictures(Path(folder), options.case, options.files)
+        loading.write_pictures(Path(folder), options.case, options.files)
         for workers in options.workers:
-            found = compare(readers, Path(folder), options.case, workers, options.pictures, options.rounds,
-                            options.cold, report=lambda line: None)
+            found = loading.compare(readers, Path(folder), options.case, workers, options.pictures, options.rounds,
+                                    options.cold, report=lambda line: None)
             print(f'\n{options.case}, {workers} workers, {"cold" if options.cold else "warm"}\n')
-            print('\n'.join(format_loads(found, options.against if options.against in found else None)), flush=True)
+            against = options.against if options.against in found else None
+            print('\n'.join(loading.format_loads(found, against)), flush=True)
             rows += [dict(case=options.case, workers=workers, cold=options.cold, reader=reader, **asdict(load))
                      for reader, loads in found.items() for load in loads]
     if options.json:

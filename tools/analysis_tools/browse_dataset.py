@@ -34,13 +34,19 @@ def main(arguments=None):
     options = parse_arguments(arguments)
     # Imported late: --help must not wait for torch.
     from wfvae_toolkit.datasets import build_dataloader
+    from wfvae_toolkit.training.stages import read_stages
     from wfvae_toolkit.utils.config import load_config
     from wfvae_toolkit.visualization.pictures import contact_sheet, write_picture
 
     cfg = load_config(options.config, options.cfg_options)
     settings = {**cfg[f'{options.split}_dataloader'], 'num_workers': 0, 'persistent_workers': False}
-    loader = build_dataloader(settings, training=options.split == 'train', seed=cfg.randomness.seed,
-                              accumulation=cfg.train_cfg.get('accumulation', 1))
+    training, first = options.split == 'train', {}
+    if training:
+        stage = read_stages(cfg.train_cfg.get('stages'), settings.get('batch_size'),
+                            cfg.train_cfg.get('accumulation', 1))[0]
+        settings['batch_size'] = stage.batch_size
+        first = dict(accumulation=stage.accumulation, size=stage.size)
+    loader = build_dataloader(settings, training=training, seed=cfg.randomness.seed, **first)
     samples = []
     for key in itertools.islice(loader.sampler, options.count):
         samples.append(loader.dataset[key])

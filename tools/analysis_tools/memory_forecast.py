@@ -44,15 +44,17 @@ def main(arguments=None):
         return
     (path, cfg), = configs.items()
     forecaster = memory.Forecaster(cfg, options.gpus)
-    forecast = forecaster()
-    print(f'{path}, {forecaster.model.precision}\n' + '\n'.join(describe(forecast)))
-    for text, limit in limits.items():
-        largest = forecast.largest
-        if largest.peak_bytes > limit:
-            ways = '; '.join(forecaster.ways_to_fit(limit)) or 'no change that the toolkit knows'
-            raise SettingError(f'{text}: the {largest.name} does not fit ({largest.peak_bytes / 2**30:.2f} of '
-                               f'{limit / 2**30:.2f} GiB); these would: {ways}')
-        print(f'{text}: fits; largest micro-batch: {forecaster.largest_batch(limit)}')
+    print(f'{path}, {forecaster.model.precision}')
+    for load in forecaster.loads:
+        forecast = forecaster(load)
+        print('\n'.join(describe(forecast)))
+        for text, limit in limits.items():
+            largest = forecast.largest
+            if largest.peak_bytes > limit:
+                ways = '; '.join(forecaster.ways_to_fit(limit, load)) or 'no change that the toolkit knows'
+                raise SettingError(f'{text}: the {largest.name} does not fit ({largest.peak_bytes / 2**30:.2f} of '
+                                   f'{limit / 2**30:.2f} GiB); these would: {ways}')
+            print(f'{text}: fits; largest micro-batch: {forecaster.largest_batch(limit, load)}')
 
 
 if __name__ == '__main__':

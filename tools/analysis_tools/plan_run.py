@@ -43,8 +43,14 @@ def main(arguments=None):
                        options.disk_gb * 1e9)
     cfg = load_config(options.config, options.cfg_options)
     forecaster = Forecaster(cfg, options.gpus)
-    made = plan.make_plan(cfg, forecaster, options.gpus, options.gpus_per_machine, gpu, rates)
-    print('\n'.join(plan.describe_plan(made, options.config, options.gpu, gpu, rates, cfg)), flush=True)
+    hours = 0
+    for number, stage in enumerate(forecaster.stages):
+        made = plan.make_plan(cfg, forecaster, options.gpus, options.gpus_per_machine, gpu, rates, number)
+        hours += made.hours
+        name = options.config if len(forecaster.stages) == 1 else f'{options.config} from iteration {stage.start_iter}'
+        print('\n'.join(plan.describe_plan(made, name, options.gpu, gpu, rates)), flush=True)
+    if len(forecaster.stages) > 1:
+        print(f'all stages: {hours:,.0f} hours, {hours * options.gpus:,.0f} GPU hours')
     for wanted, lines in ((options.growth, plan.growth(cfg, forecaster, gpu, rates)),
                           (options.measure, plan.measured_growth(cfg))):
         if wanted:

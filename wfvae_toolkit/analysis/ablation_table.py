@@ -159,15 +159,15 @@ def describe(table, seeds, command):
             f'of the slowest and the largest run.\n\n```bash\n{command}\n```')
 
 
-def fill(path, text):
-    """Put ``text`` between the marks in a Markdown file; SettingError if they are not there, once each."""
+def fill(path, text, marks=MARKS):
+    """Put ``text`` between two marks in a Markdown file; SettingError if they are not there, once each."""
     path = Path(path)
     page = path.read_text(encoding='utf-8') if path.is_file() else ''
-    if [page.count(mark) for mark in MARKS] != [1, 1]:
-        raise SettingError(f'{path}: needs one line {MARKS[0]} and, below it, one line {MARKS[1]}')
-    before, rest = page.split(MARKS[0])
+    if [page.count(mark) for mark in marks] != [1, 1]:
+        raise SettingError(f'{path}: needs one line {marks[0]} and, below it, one line {marks[1]}')
+    before, rest = page.split(marks[0])
     with atomic_write(path, 'w') as file:
-        file.write(f'{before}{MARKS[0]}\n\n{text.strip()}\n\n{MARKS[1]}{rest.split(MARKS[1])[1]}')
+        file.write(f'{before}{marks[0]}\n\n{text.strip()}\n\n{marks[1]}{rest.split(marks[1])[1]}')
 
 
 def _read_scores(folder):

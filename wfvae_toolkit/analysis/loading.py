@@ -1,21 +1,26 @@
 """How fast training pictures are loaded: ours, and other libraries with the same crops of the same files."""
 
+import importlib
 import io
 import itertools
 import multiprocessing
 import os
 import resource
 import statistics
+import tarfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import torch
 from PIL import Image
 
 from wfvae_toolkit.datasets import build_dataloader, write_shards
-from wfvae_toolkit.utils.errors import SettingError, import_extra
+from wfvae_toolkit.utils.errors import MissingLibrary, SettingError, import_extra
 from wfvae_toolkit.utils.torchvision_shim import import_torchvision
+
+from .benchmark.timing import resident_bytes
 
 BATCH = 8
 # Name -> size of the JPEGs, (width, height), and edge of the crops, in px.
@@ -100,7 +105,7 @@ def _ours(reader, folder, crop, workers):
 
 def _webdataset(folder, crops, by_tensor, workers):
     """As its documentation has it: a shuffled buffer, decoding, a map, batches made by the workers."""
-    webdataset, transforms = import_extra('webdataset'), import_torchvision().transforms
+    webdataset, transforms = _other_library('webdataset'), import_torchvision().transforms
     shards = sorted(str(path) for path in (folder / 'shards').glob('*.tar'))
     dataset = webdataset.WebDataset(shards, shardshuffle=False, empty_check=False).shuffle(100)
     dataset = dataset.decode('torchrgb8' if by_tensor else 'pil').to_tuple('jpg')
@@ -112,7 +117,7 @@ def _webdataset(folder, crops, by_tensor, workers):
 
 def _litdata(folder, crops, workers):
     """Its optimized chunks, which hold the bytes of the JPEGs, decoded by Pillow."""
-    litdata, transforms = import_extra('litdata'), import_torchvision().transforms
+    litdata, transforms = _other_library('litdata'), import_torchvision().transforms
     to_tensor = transforms.Compose([crops, transforms.PILToTensor()])
 
     class Crops(litdata.StreamingDataset):
@@ -126,9 +131,17 @@ def _litdata(folder, crops, workers):
 def _write_litdata(folder):
     chunks = folder / 'litdata'
     if not chunks.exists():
-        litdata = import_extra('litdata')
-        litdata.optimize(fn=_litdata_sample, inputs=sorted(map(str, (folder / 'pictures/all').iterdir())),
-                         output_dir=str(chunks), num_workers=1, chunk_bytes='64MB')
+        paths = sorted(map(str, (folder / 'pictures/all').iterdir()))
+        _other_library('litdata').optimize(fn=_litdata_sample, inputs=paths, output_dir=str(chunks), num_workers=1,
+                                           chunk_bytes='64MB')
+
+
+def _other_library(package):
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingLibrary(f'{package} cannot be imported: {error}. Use pip install {package}, or --readers without '
+                             'it') from error
 
 
 def _litdata_sample(path):
@@ -155,20 +168,28 @@ def measure(reader, folder, case, workers, pictures, cold=False):
         _write_litdata(folder)
     if cold:
         _forget(folder)
-    context = multiprocessing.get_context('fork')
-    results = context.SimpleQueue()
-    process = context.Process(target=_measure, args=(reader, folder, case, workers, pictures, results), daemon=False)
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise SettingError(f'{reader}: its process ended with status {process.exitcode}')
-    cpu_s, wall_s, loaded = results.get()
+    cpu_s, wall_s, loaded = _in_process(_measure, reader, folder, case, workers, pictures)
     sizes = [path.stat().st_size for path in (folder / 'pictures/all').iterdir()]
     return Load(loaded, round(loaded * statistics.mean(sizes)), cpu_s, wall_s)
 
 
-def _measure(reader, folder, case, workers, pictures, results):
-    torch.set_num_threads(1)
+def _in_process(work, *arguments):
+    """``work(*arguments)``, computed in a process of its own with one thread."""
+    context = multiprocessing.get_context('fork')
+    results = context.SimpleQueue()
+
+    def run():
+        torch.set_num_threads(1)
+        results.put(work(*arguments))
+    process = context.Process(target=run)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SettingError(f'{work.__name__}{arguments}: its process ended with status {process.exitcode}')
+    return results.get()
+
+
+def _measure(reader, folder, case, workers, pictures):
     batches = batches_of(reader, folder, case, workers)
     first = sum(len(next(batches)) for _ in range(2))
     begin, before_s, loaded = time.perf_counter(), _seconds(resource.RUSAGE_SELF), 0
@@ -179,13 +200,17 @@ def _measure(reader, folder, case, workers, pictures, results):
     # Of workers only the whole time is known, once they have ended: it includes the first batches, and those that
     # they have read ahead.
     workers_s = _seconds(resource.RUSAGE_CHILDREN)
-    results.put((own_s + workers_s, wall_s * (loaded + first) / loaded if workers else wall_s,
-                 loaded + first if workers else loaded))
+    return (own_s + workers_s, wall_s * (loaded + first) / loaded if workers else wall_s,
+            loaded + first if workers else loaded)
 
 
 def _seconds(whose):
     usage = resource.getrusage(whose)
     return usage.ru_utime + usage.ru_stime
+
+
+def _both_seconds():
+    return _seconds(resource.RUSAGE_SELF) + _seconds(resource.RUSAGE_CHILDREN)
 
 
 def _forget(folder):
@@ -195,6 +220,92 @@ def _forget(folder):
             with open(path, 'rb') as file:
                 os.fsync(file.fileno())
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+# many samples ------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Opening:
+    """Cost of opening shards with many samples; processor seconds.
+
+    Attributes:
+        entries (int): samples.
+        index_s (float): to make the index; `open_s` to read it at a later start, with all else up to the loader.
+        memory_bytes (int): resident, of the opened dataset and the order of an epoch.
+        worker_bytes (int): that a worker does not share with other processes, after its first batches.
+        first_batch_s (dict[int, float]): position -> until the first batch from there on.
+    """
+
+    entries: int
+    index_s: float
+    open_s: float
+    memory_bytes: int
+    worker_bytes: int
+    first_batch_s: dict
+
+
+def write_many(folder, entries, shards=10):
+    """Fill ``folder`` with tar shards of ``entries`` PNG files of 16 x 16 px, 1 KiB each in the tar file."""
+    content = io.BytesIO()
+    Image.new('RGB', (16, 16), (200, 100, 50)).save(content, 'png')
+    padded = content.getvalue().ljust(tarfile.BLOCKSIZE, b'\0')
+    folder.mkdir(parents=True)
+    for shard in range(shards):
+        with open(folder / f'{shard:05d}.tar', 'wb') as file:
+            for number in range(shard, entries, shards):
+                info = tarfile.TarInfo(f'{number:09d}.png')
+                info.size = len(content.getvalue())
+                file.write(info.tobuf(tarfile.USTAR_FORMAT) + padded)
+            file.write(bytes(2 * tarfile.BLOCKSIZE))
+
+
+def measure_opening(folder, entries):
+    """`Opening` of shards that `write_many` makes in ``folder``."""
+    write_many(folder, entries)
+    positions = (0, entries // 2, entries, 3 * entries + 17)
+    index_s, *_ = _in_process(_open_many, folder, ())
+    open_s, memory_bytes, worker_bytes, first_batch_s = _in_process(_open_many, folder, positions)
+    return Opening(entries, index_s, open_s, memory_bytes, worker_bytes, first_batch_s)
+
+
+def _open_many(folder, positions):
+    def loader(position=0, **options):
+        found = build_dataloader(dict(batch_size=BATCH, num_workers=options.pop('workers', 0), dataset=dict(
+            type='ImageShards', data_root=str(folder), pipeline=[dict(type='RandomCrop', size=16)])), training=True,
+            **options)
+        found.sampler.set_position(position)
+        return found
+
+    before_s, before = _both_seconds(), resident_bytes()
+    dataset = loader().dataset
+    open_s = _both_seconds() - before_s
+    if not positions:
+        return (open_s,)
+    batches = iter(loader(dataset=dataset, workers=1))
+    for _ in range(3):
+        next(batches)
+    worker, = psutil.Process().children()
+    memory_bytes, worker_bytes = resident_bytes() - before, worker.memory_full_info().uss
+    next(iter(loader(dataset=dataset)))  # imports and opens files
+    first_batch_s = {position: [] for position in positions}
+    for position in positions * 5:
+        begin = time.process_time()
+        next(iter(loader(position, dataset=dataset)))
+        first_batch_s[position].append(time.process_time() - begin)
+    return open_s, memory_bytes, worker_bytes, {
+        position: statistics.median(seconds) for position, seconds in first_batch_s.items()}
+
+
+def describe_opening(opening):
+    """Opening -> lines of text."""
+    first = opening.first_batch_s[0]
+    return [
+        f'{opening.entries:,} samples in tar shards: index made in {opening.index_s:.1f} s of processor time, '
+        f'{opening.entries / opening.index_s:,.0f} members a second and core',
+        f'opened again in {opening.open_s:.2f} s; {opening.memory_bytes / 1e6:.0f} MB of memory, which workers share; '
+        f'{opening.worker_bytes / 1e6:.0f} MB more in each',
+        *(f'first batch from position {position:,}: {1e3 * seconds:.1f} ms, {seconds / first:.2f} of the time from 0'
+          for position, seconds in opening.first_batch_s.items())]
 
 
 def compare(readers, folder, case, workers, pictures, rounds, cold=False, report=print):

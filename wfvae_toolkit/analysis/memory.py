@@ -30,9 +30,11 @@ from wfvae_toolkit.training.memory import (
     Load,
     count_memory,
     largest_batch,
+    loads_of_stages,
     turns_of,
     ways_to_fit,
 )
+from wfvae_toolkit.training.stages import read_stages
 from wfvae_toolkit.utils.errors import SettingError, located
 
 from .benchmark.networks import with_available_perceptual
@@ -74,7 +76,9 @@ class Forecaster:
         world_size (int): processes of the run.
 
     Attributes:
-        load (Load): as the config has it.
+        stages (list[Stage]): that the run reaches.
+        loads (list[Load]): one for each stage.
+        load (Load): of the first stage, which is the whole run where there are no others.
         model (AutoencoderTraining): on the meta device.
     """
 
@@ -92,30 +96,35 @@ class Forecaster:
         if size is None:
             raise SettingError('train_dataloader.dataset.pipeline does not end in a crop, so that pictures may have '
                                'any size; add dict(type="CenterCrop", size=PX)')
-        self.load = Load(
-            loader.batch_size, size, cfg.train_cfg.get('accumulation', 1),
+        stages = read_stages(cfg.train_cfg.get('stages'), loader.batch_size, cfg.train_cfg.get('accumulation', 1))
+        self.stages = [stage for stage in stages if stage.start_iter < cfg.train_cfg.max_iters]
+        self.loads = loads_of_stages(self.stages, Load(
+            loader.batch_size, size,
             val_batch=validation.get('batch_size', 1) if validation else None,
             val_size=crop_size(validation.dataset) if validation else None, average=hooks.get('ema') is not None,
-            start_iter=(hooks.get('discriminator') or {}).get('start_iter', 0), world_size=world_size)
+            start_iter=(hooks.get('discriminator') or {}).get('start_iter', 0), world_size=world_size))
+        self.load = self.loads[0]
 
     def __call__(self, load=None, work=False):
-        """Forecast of a Load, None: of the config's own; with ``work`` each phase has its Counter of a `WorkMeter`."""
+        """Forecast of a Load, None: of the first stage; with ``work`` each phase has its Counter of a `WorkMeter`."""
         load = load or self.load
         if (load, work) not in self._counted:
             self._counted[load, work] = count_memory(self.model, self._optim_wrapper, load, networks=self._networks,
                                                      meter=WorkMeter() if work else None)
         return self._counted[load, work]
 
-    def largest_batch(self, limit):
-        """How many images of a micro-batch fit into ``limit`` bytes, as text."""
+    def largest_batch(self, limit, load=None):
+        """How many images of a micro-batch, otherwise of a Load, fit into ``limit`` bytes, as text."""
+        load = load or self.load
         # Without the turns before the discriminator starts: they take less.
         found = largest_batch(
-            lambda batch: self(replace(self.load, batch=batch, start_iter=0)).largest.peak_bytes, limit)
+            lambda batch: self(replace(load, batch=batch, start_iter=0)).largest.peak_bytes, limit)
         return f'{MOST} or more' if found == MOST else str(found or 'none')
 
-    def ways_to_fit(self, limit):
-        """Changed settings with which the training fits into ``limit`` bytes, as sentences."""
-        return ways_to_fit(self.load, self, limit, self.model.precision, self.model.autoencoder.downsample_factor)
+    def ways_to_fit(self, limit, load=None):
+        """Changed settings with which a Load fits into ``limit`` bytes, as sentences."""
+        factor = self.model.autoencoder.downsample_factor
+        return ways_to_fit(load or self.load, self, limit, self.model.precision, factor)
 
 
 def crop_size(dataset):
@@ -149,6 +158,9 @@ def with_stand_ins(cfg):
 
     Its sizes, batches and networks are the config's own. It reaches every phase within six iterations.
     """
+    if cfg.train_cfg.get('stages'):
+        raise SettingError('train_cfg.stages: the check trains one size; set train_cfg.stages=None, '
+                           'train_dataloader.batch_size and the size of the crops')
     cfg = copy.deepcopy(cfg)
     for loader, length in ((cfg.train_dataloader, 64), (cfg.get('val_dataloader'), 2)):
         if loader is not None:
@@ -249,6 +261,8 @@ def added_bytes(phase):
 def table(configs, limits, world_size=1):
     """Lines of a Markdown table, made one by one: config -> peaks in GiB, and the largest batch for each limit.
 
+    A config with ``train_cfg.stages`` has a line for each.
+
     Args:
         configs (dict[str, Config]): name or path -> config.
         limits (dict[str, int]): name of a size -> bytes.
@@ -259,8 +273,8 @@ def table(configs, limits, world_size=1):
     yield '| --- ' * (2 + len(names) + len(limits)) + '|'
     for path, cfg in configs.items():
         forecaster = Forecaster(cfg, world_size)
-        peaks = {phase.name: f'{phase.peak_bytes / 2**30:.2f}' for phase in forecaster().phases}
-        batches = [forecaster.largest_batch(limit) for limit in limits.values()]
-        load = forecaster.load
-        yield (f'| {Path(path).stem} | {load.batch} x {load.size} px, {forecaster.model.precision} | '
-               f'{" | ".join(peaks.get(name, "") for name in names)} | {" | ".join(batches)} |')
+        for load in forecaster.loads:
+            peaks = {phase.name: f'{phase.peak_bytes / 2**30:.2f}' for phase in forecaster(load).phases}
+            batches = [forecaster.largest_batch(limit, load) for limit in limits.values()]
+            yield (f'| {Path(path).stem} | {load.batch} x {load.size} px, {forecaster.model.precision} | '
+                   f'{" | ".join(peaks.get(name, "") for name in names)} | {" | ".join(batches)} |')

@@ -57,7 +57,7 @@ def measure_overhead(cfg, start_iter=0, rounds=4):
         cfg.work_dir = folder
         runner = TrainingRunner.from_cfg(cfg)
         loop = runner.train_loop
-        loop.restore(start_iter, start_iter * loop.images_per_iteration, skipped=0)
+        loop.restore(start_iter, loop.images_between(0, start_iter), skipped=0)
         watch = _Watch(runner, first=start_iter + warm_up)
         runner.train()
     return watch.result(start_iter)

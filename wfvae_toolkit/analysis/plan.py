@@ -88,9 +88,10 @@ def cost_of(work, gpu, rates):
 
 @dataclass(frozen=True)
 class Plan:
-    """Estimate of a run; seconds unless the name says otherwise.
+    """Estimate of a run, or of one of its stages; seconds unless the name says otherwise.
 
     Attributes:
+        updates (int): how many.
         turns (dict[str, Cost]): phase -> one micro-batch and its share of the update.
         update_s (float): mean over the run's updates, with waiting for the other processes.
         communication_s (float): of an update, as if nothing else ran meanwhile; DDP hides a part behind the backward.
@@ -101,6 +102,7 @@ class Plan:
     """
 
     gpus: int
+    updates: int
     turns: dict
     update_s: float
     communication_s: float
@@ -116,8 +118,8 @@ class Plan:
     forecast: object
 
 
-def make_plan(cfg, forecaster, gpus=8, gpus_per_machine=8, gpu=GPUS['H100'], rates=Rates()):
-    """Plan of a config's whole run.
+def make_plan(cfg, forecaster, gpus=8, gpus_per_machine=8, gpu=GPUS['H100'], rates=Rates(), stage=0):
+    """Plan of a config's run, or of one stage of it.
 
     Args:
         cfg (Config): of ``load_config``.
@@ -125,13 +127,14 @@ def make_plan(cfg, forecaster, gpus=8, gpus_per_machine=8, gpu=GPUS['H100'], rat
         gpus, gpus_per_machine (int): all of the run's; the second divides the first, unless it is larger.
         gpu (GPU): which.
         rates (Rates): what is assumed.
+        stage (int): number in ``forecaster.stages``.
 
     Raises:
         SettingError: numbers that cannot be.
     """
     if gpus < 1 or gpus_per_machine < 1 or gpus > gpus_per_machine and gpus % gpus_per_machine:
         raise SettingError(f'{gpus} GPUs, {gpus_per_machine} a machine: whole machines are needed')
-    load = replace(forecaster.load, world_size=gpus)
+    load = replace(forecaster.loads[stage], world_size=gpus)
     first = forecaster(replace(load, accumulation=1), work=True)
     second = forecaster(replace(load, accumulation=2), work=True) if load.accumulation > 1 else first
     forecast = replace(second, load=load)  # further micro-batches meet no more than the second
@@ -139,7 +142,8 @@ def make_plan(cfg, forecaster, gpus=8, gpus_per_machine=8, gpu=GPUS['H100'], rat
     reduced = {turn: sum(p.numel() * p.element_size() for p in getattr(forecaster.model, turn).parameters()
                          if p.requires_grad) for turn in ('autoencoder', 'discriminator')
                if getattr(forecaster.model, turn) is not None}
-    iterations = cfg.train_cfg.max_iters
+    starts = [*(stage.start_iter for stage in forecaster.stages), cfg.train_cfg.max_iters]
+    iterations = starts[stage + 1] - starts[stage]
     shares = _shares_of_turns(turns, min(load.start_iter / iterations, 1.0))
     compute = sum(share * turns[name].seconds for name, share in shares.items())
     bytes_an_update = sum(share * sum(reduced[turn] for turn in _NETWORKS[name]) for name, share in shares.items())
@@ -155,8 +159,8 @@ def make_plan(cfg, forecaster, gpus=8, gpus_per_machine=8, gpu=GPUS['H100'], rat
     interval = cfg.train_cfg.get('val_interval', 1000)
     checkpoints = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('interval', math.inf)
     total = iterations * (update + validation / interval + saved / rates.disk / checkpoints)
-    return Plan(gpus, turns, update, communication, reduced, images / update, limits, validation, saved / rates.disk,
-                saved, total / 3600, iterations * validation / interval / total,
+    return Plan(gpus, iterations, turns, update, communication, reduced, images / update, limits, validation,
+                saved / rates.disk, saved, total / 3600, iterations * validation / interval / total,
                 iterations * saved / rates.disk / checkpoints / total, forecast)
 
 
@@ -212,7 +216,7 @@ def all_reduce_seconds(size, gpus, gpus_per_machine, gpu, rates):
 
 # what is printed --------------------------------------------------------------------------------
 
-def describe_plan(plan, name, gpu_name, gpu, rates, cfg):
+def describe_plan(plan, name, gpu_name, gpu, rates):
     """Plan -> lines of text."""
     load, largest = plan.forecast.load, plan.forecast.largest
     lines = [f'{name} on {plan.gpus} {gpu_name}: an estimate from counted work and stated rates, not a measurement',
@@ -242,7 +246,7 @@ def describe_plan(plan, name, gpu_name, gpu, rates, cfg):
         'the run',
         f'limit: {limiting} ('
         + ', '.join(f'{part} {seconds:.3f} s' for part, seconds in plan.limits.items()) + ' an update)',
-        f'{cfg.train_cfg.max_iters:,} updates: {plan.hours:,.0f} hours, {plan.hours * plan.gpus:,.0f} GPU hours']
+        f'{plan.updates:,} updates: {plan.hours:,.0f} hours, {plan.hours * plan.gpus:,.0f} GPU hours']
     return lines
 
 

@@ -5,6 +5,7 @@ which dtypes it works.
 """
 
 from wfvae_toolkit.models.activations import safe_dtypes
+from wfvae_toolkit.utils.urls import shown_url
 
 CARD_NAME = 'README.md'
 # write_statistics writes the part that depends on measurements anew while this line is in it.
@@ -101,7 +102,7 @@ def _data(run, loader):
         owner, _, name = key.rpartition('.')
         if not key.startswith(start) or name != 'type' or '.pipeline.' in key:
             continue
-        root = settings.get(f'{owner}.data_root')
+        root = shown_url(settings.get(f'{owner}.data_root'))
         parts.append(f'{value} `{str(root).rstrip("/").rpartition("/")[2]}`' if root else str(value))
     files = run['data'].get(loader, {}).get('files')
     return (f'{files:,} pictures' if files is not None else 'pictures') + f' ({", ".join(parts)})'

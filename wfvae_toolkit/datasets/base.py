@@ -14,7 +14,7 @@ from PIL import Image, features
 from torch.utils.data import Dataset
 
 from ..registry import DATASETS, TRANSFORMS, find_part
-from ..utils.errors import MissingLibrary, SettingError, UserError, is_number, located
+from ..utils.errors import MissingLibrary, SettingError, StorageError, UserError, is_number, located
 from ..utils.seeding import mix_seed, seeded
 from .bad_files import BadFile
 from .extras import check_masks, read_extras
@@ -232,6 +232,7 @@ class ImageDataset(Dataset):
             SampleError: reading or a transform failed, and the file is not a bad one.
             SettingError: a transform refuses the picture (``too_small='error'``); the message names the picture.
             NoUsableFile: on_bad='substitute' and every file is bad.
+            StorageError: data by URL cannot be reached, or have changed.
         """
         length = len(self)
         index = key.index if isinstance(key, SampleKey) else operator.index(key)
@@ -308,7 +309,7 @@ class ImageDataset(Dataset):
             if not isinstance(image, Image.Image) or image.mode != 'RGB':
                 raise TypeError(f'the pipeline gave {image!r}, not a PIL image in RGB')
             check_masks(masks, image.size)
-        except BadImage:
+        except (BadImage, StorageError):
             raise
         except UserError as error:
             raise SettingError(f'{self.path(index)}: {error}') from error

@@ -120,6 +120,15 @@ class AspectBuckets(Dataset):
                 lines.append(f'{count} of {total} pictures {what}; they are passed over')
         return lines
 
+    @property
+    def deadline_s(self):
+        """Of the dataset, see `IndexedImages`."""
+        return getattr(self.dataset, 'deadline_s', 0)
+
+    def closing_remarks(self):
+        """Lines of the dataset for the end of a training."""
+        return getattr(self.dataset, 'closing_remarks', list)()
+
     def describe_sizes(self):
         """Lines for the log: the sizes, how many pictures each has, and what is cut off."""
         left_out = f', {self.passed_over} smaller ones are passed over' if self.passed_over else ''

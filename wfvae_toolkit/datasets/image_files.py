@@ -1,15 +1,17 @@
-"""Open the pictures that a command names: one file, a folder, a manifest, tar shards or a table."""
+"""Open the pictures that a command names: one file, a folder, a manifest, tar shards or a table, also by URL."""
 
 import logging
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from ..utils import distributed
 from ..utils.errors import MissingFile, SettingError
+from ..utils.urls import is_url
 from .base import ImageDataset
 from .folder import ImageFolder, is_archive, is_shard
 from .manifest import ImageManifest
 from .paths import PathList
-from .shard_files import is_pattern
+from .shard_files import expand_braces, is_pattern
 from .shards import ImageShards
 from .tables import ImageTable
 
@@ -43,7 +45,8 @@ def open_images(data, pipeline=(), allow_outside=False, convert_to_srgb=False):
     logger ``wfvae_toolkit`` warns once of what is not used.
 
     Args:
-        data (str | Path): path of the folder, manifest, shard, table or picture, or a pattern as of `ImageShards`.
+        data (str | Path): path of the folder, manifest, shard, table or picture, or a pattern as of `ImageShards`; or a
+            URL of shards or parquet.
         pipeline (sequence of dict): transforms; see `fixed_pipeline`.
         allow_outside (bool): of a manifest; see `ImageManifest`.
         convert_to_srgb (bool): see `ImageDataset`.
@@ -51,9 +54,14 @@ def open_images(data, pipeline=(), allow_outside=False, convert_to_srgb=False):
     Raises:
         MissingFile: there is nothing of that name.
         SettingError: there is no picture in it.
+        StorageError: a URL cannot be reached.
     """
-    data = Path(data).expanduser()
     settings = dict(pipeline=pipeline, on_bad='report', convert_to_srgb=convert_to_srgb)
+    if is_url(data):
+        dataset = _open_url(data, dict(option='the path given', **settings))
+        say_remarks(dataset)
+        return dataset
+    data = Path(data).expanduser()
     if data.is_dir() or is_shard(data) or data.suffix in _TABLES and data.is_file() or is_pattern(data):
         dataset = _open_many(data, dict(option='the path given', **settings))
         say_remarks(dataset)
@@ -79,6 +87,19 @@ def _open_many(data, settings):
             if next(data.rglob(f'*{suffix}'), None) is not None:
                 return kind(data, **settings)
         raise
+
+
+def _open_url(url, settings):
+    """Shards or a table by the suffix of a URL; of a folder, shards if there are any."""
+    suffix = Path(urlsplit(expand_braces(url)[0]).path).suffix.lower()
+    if suffix == '.parquet':
+        return ImageTable(url, **settings)
+    try:
+        return ImageShards(url, **settings)
+    except SettingError as error:
+        if 'it holds' not in str(error) or '.parquet' not in str(error):  # of `find_remote`
+            raise
+        return ImageTable(url, **settings)
 
 
 def say_remarks(dataset, say=None):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..utils.errors import SettingError, is_number
+from ..utils.urls import is_url, shown_url
 from .base import ImageDataset
 from .images import BadImage, read_size
 from .order import EpochOrder, WindowOrder
@@ -41,8 +42,10 @@ class IndexedImages(ImageDataset):
         if not (shuffle_window is None or is_number(shuffle_window, 1, whole=True)):
             raise SettingError(f'shuffle_window={shuffle_window!r}: use a number from 1 of {self.unit}s that are mixed '
                                'at a time, or None to mix all')
+        self.data_root = files.root
         self.is_scanned = Path(data_root).expanduser().is_dir()
         self.files, self._other_files = files, other_files
+        files.in_stretches = shuffle_window is not None
         self.shuffle_window = shuffle_window
         self.index = open_index(files, *index)
         self.passed_over = collections.Counter()
@@ -51,8 +54,9 @@ class IndexedImages(ImageDataset):
         self._first_members = self.index.key_members[self.index.shard_keys]
         self._first_samples = np.searchsorted(self._members, self._first_members)
         if not len(self):
-            raise SettingError('; '.join([f'no picture in the {len(files.names)} {self.unit}s of {str(data_root)!r} '
-                                          f'({option}); {self._describe_extensions()}', *self.remarks()]))
+            shown = str(shown_url(data_root))
+            raise SettingError('; '.join([f'no picture in the {len(files.names)} {self.unit}s of {shown!r} ({option}); '
+                                          f'{self._describe_extensions()}', *self.remarks()]))
 
     def __len__(self):
         return len(self._members)
@@ -77,7 +81,7 @@ class IndexedImages(ImageDataset):
 
     def remarks(self):
         """Lines on what is not used, and on files that are cut or damaged."""
-        lines, shards = [], self.index.shards
+        lines, shards = self.files.remarks(self.shuffle_window), self.index.shards
         for what, counts in ((self.entries, self.passed_over), ('files', self._other_files)):
             if counts:
                 lines.append(f'{self.data_root}: {len(self)} pictures in {len(shards)} {self.unit}s; {counts.total()} '
@@ -94,6 +98,15 @@ class IndexedImages(ImageDataset):
         if damaged[SHOWN:]:
             lines.append(f'{len(damaged) - SHOWN} further {self.unit}s are cut or damaged')
         return lines
+
+    @property
+    def deadline_s(self):
+        """Longest time in seconds that a read over a network may take; 0 for files on disks."""
+        return self.files.deadline_s
+
+    def closing_remarks(self):
+        """Lines on what was loaded over a network, for the end of a training."""
+        return self.files.closing_remarks()
 
     def order_of(self, length, words, shuffle):
         if self.shuffle_window is None or not shuffle:
@@ -169,8 +182,10 @@ class IndexedImages(ImageDataset):
 
 def index_path(data_root, files, folder, name):
     """Path of an index: beside the files, or in ``folder`` under a name of its own."""
-    root = Path(data_root).expanduser()
+    root, folder = Path(data_root).expanduser(), folder or files.index_folder
     if folder is None:
         return root / f'{name}.wfvae_index' if root.is_dir() else files.root / f'{root.name}.{name}.wfvae_index'
-    digest = hashlib.blake2b(f'{root.absolute()} {name}'.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()
+    place = shown_url(data_root) if is_url(data_root) else root.absolute()
+    digest = hashlib.blake2b(f'{place} {name}'.encode('utf-8', 'surrogatepass'), digest_size=8).hexdigest()
+    root = Path(str(place))
     return Path(folder).expanduser() / f'{root.stem or "files"}-{digest}.wfvae_index'

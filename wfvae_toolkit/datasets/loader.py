@@ -173,6 +173,9 @@ def build_dataloader(cfg, *, training, seed=0, rank=0, world_size=1, say=None, c
         settings = _settings(cfg)
         is_new = dataset is None
         dataset = _build_dataset(settings.dataset, training) if is_new else dataset
+        if settings.num_workers and 0 < settings.timeout_s <= getattr(dataset, 'deadline_s', 0):
+            raise SettingError(f'dataset.remote: deadline_s={dataset.deadline_s:g} would never count, because the '
+                               f'workers count as hung after timeout_s={settings.timeout_s:g}: raise timeout_s')
     if size is not None:
         with located('train_cfg.stages'):
             set_size(dataset, size)

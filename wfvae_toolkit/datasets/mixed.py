@@ -104,6 +104,16 @@ class MixedDataset(Dataset):
         return [f'source {name}: {line}' for name, dataset in self.datasets.items()
                 for line in getattr(dataset, 'remarks', list)()]
 
+    @property
+    def deadline_s(self):
+        """The longest of the sources', see `IndexedImages`."""
+        return max(getattr(dataset, 'deadline_s', 0) for dataset in self.datasets.values())
+
+    def closing_remarks(self):
+        """Lines of the sources for the end of a training."""
+        return [f'source {name}: {line}' for name, dataset in self.datasets.items()
+                for line in getattr(dataset, 'closing_remarks', list)()]
+
     def __getitem__(self, key):
         """`SampleKey`, or an index in the concatenated sources -> `Sample` with path and index in the mixture."""
         index = key.index if isinstance(key, SampleKey) else operator.index(key)

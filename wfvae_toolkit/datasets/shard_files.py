@@ -6,7 +6,9 @@ import os
 import re
 from pathlib import Path
 
-from ..utils.errors import MissingFile, SettingError
+from ..utils.errors import MissingFile, SettingError, import_extra
+from ..utils.urls import is_url
+from .remote_files import find_remote
 from .scan import scan_tree
 
 _OPEN = 64  # files that a process keeps open
@@ -20,6 +22,9 @@ class ShardFiles:
         root (Path): the folder.
         names (list[str]): relative to it, POSIX.
     """
+
+    index_folder = None  # indexes are kept beside the files
+    deadline_s = 0  # of a read; of disks, the operating system decides
 
     def __init__(self, root, names):
         self.root, self.names = Path(root), list(names)
@@ -57,6 +62,16 @@ class ShardFiles:
         file.seek(start)
         return file.read(length)
 
+    def open(self, number):
+        """A file object of pyarrow, which has no position of its own that forked processes would share."""
+        return import_extra('pyarrow', 'parquet').OSFile(str(self.path(number)))
+
+    def remarks(self, window):
+        """Lines for a log; see `RemoteFiles.remarks`."""
+        return []
+
+    closing_remarks = list
+
     def _opened(self, number):
         if len(self._open) >= _OPEN:
             self._open.popitem(last=False)[1].close()
@@ -66,8 +81,8 @@ class ShardFiles:
             raise MissingFile(f'{self.path(number)} has been removed while it was in use') from error
 
 
-def find_files(data_root, suffixes, kind, option):
-    """`ShardFiles` of a folder with subfolders, of one file, or of a pattern, sorted by name.
+def find_files(data_root, suffixes, kind, option, remote=None):
+    """`ShardFiles` of a folder with subfolders, of one file, or of a pattern, sorted by name; `RemoteFiles` of URLs.
 
     In a pattern, braces hold a range of numbers or a list: ``'photos/{00000..00127}.tar'``, ``'{a,b}.tar'``.
 
@@ -76,6 +91,7 @@ def find_files(data_root, suffixes, kind, option):
         suffixes (tuple of str): of the files in a folder, such as ``('tar',)``.
         kind (str): what such a file is, for messages: ``'tar shard'``.
         option (str): name of the setting that holds ``data_root``, for messages.
+        remote (dict): of URLs; see `RemoteSettings`.
 
     Returns:
         ShardFiles, Counter: the files, and the other files of a folder by kind.
@@ -83,7 +99,13 @@ def find_files(data_root, suffixes, kind, option):
     Raises:
         MissingFile: there is no such folder or file.
         SettingError: the folder holds none.
+        StorageError: a URL cannot be reached.
     """
+    if is_url(data_root):
+        return find_remote(data_root, expand_braces(data_root), suffixes, kind, option, remote)
+    if remote is not None:
+        raise SettingError(f'remote={remote!r} is for data by URL, and {str(data_root)!r} ({option}) is none: leave it '
+                           'out')
     root = Path(data_root).expanduser()
     if is_pattern(root):
         names = expand_braces(str(root))

@@ -10,7 +10,7 @@ from .extras import Mask, check_keys
 from .images import MAX_PIXELS, BadImage, readable_extensions
 from .indexed import IndexedImages, index_path
 from .scan import SHOWN
-from .shard_files import find_files
+from .shard_files import ShardFiles, find_files
 from .shard_index import index_tar
 from .tar_members import BLOCK
 
@@ -27,7 +27,8 @@ class ImageShards(IndexedImages):
     It is made at the first start, and again for shards that have changed.
 
     Args:
-        data_root (str | Path): a folder, one tar file, or a pattern such as ``photos/{00000..00127}.tar``.
+        data_root (str | Path): a folder, one tar file, or a pattern such as ``photos/{00000..00127}.tar``;
+            or their URL: ``https://host/photos/{00000..00127}.tar``, ``s3://bucket/photos``.
         extensions (list[str]): those of the picture, in any case; None: those of the formats that the installed Pillow
             decodes. A key needs exactly one such member; `remarks` counts what is passed over.
         mask_keys (list[str]): extensions of members that hold a `Mask`, such as ``'mask.png'``. The extra field has the
@@ -37,22 +38,27 @@ class ImageShards(IndexedImages):
         index_folder (str | Path): where the index is kept; None: beside the shards.
         shuffle_window (int): number of shards that are mixed at a time, see `WindowOrder`. Storage then reads each
             shard once an epoch, in one stretch. None: all are mixed.
+        remote (dict): settings of data by URL, see `RemoteSettings`: ``cache_folder``, ``cache_gb``, ``deadline_s``,
+            ``read_ahead_mb`` and ``storage_options``.
         option (str): name of the setting that holds ``data_root``, for messages.
         pipeline, on_bad, background, max_pixels, cache_mib, decoder, convert_to_srgb: see `ImageDataset`.
 
     Raises:
         MissingFile: there is nothing at ``data_root``.
         SettingError: it holds no picture.
+        StorageError: a URL cannot be reached.
     """
 
     def __init__(self, data_root: str | Path, pipeline=(), extensions: list | None = None, on_bad='substitute',
                  background: str | tuple = 'white', max_pixels: float = MAX_PIXELS, cache_mib: float = 0,
                  decoder='exact', convert_to_srgb=False, mask_keys: list = (), extra_keys: list = (),
                  index_folder: str | Path | None = None, shuffle_window: int | None = None,
+                 remote: dict | None = None,
                  option='train_dataloader.dataset.data_root or val_dataloader.dataset.data_root'):
         self.mask_keys, self.extra_keys = check_keys(mask_keys, extra_keys)
-        files, others = find_files(data_root, ('tar',), 'tar shard', option)
-        others -= collections.Counter({'.json': (files.root / RECORD).is_file()})
+        files, others = find_files(data_root, ('tar',), 'tar shard', option, remote)
+        if isinstance(files, ShardFiles):
+            others -= collections.Counter({'.json': (files.root / RECORD).is_file()})
         self._endings = {ending.lower().lstrip('.') for ending in extensions or readable_extensions()}
         super().__init__(
             data_root, files, others, (index_path(data_root, files, index_folder, 'shards'), index_tar),

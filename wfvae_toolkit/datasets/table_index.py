@@ -51,8 +51,7 @@ class Parquet:
     """A parquet file: names of its columns and leaves, and the number of rows up to the end of each row group."""
 
     def __init__(self, files, number):
-        # OSFile reads without a position of its own, which forked processes would share.
-        self.file = import_pyarrow('pyarrow.parquet').ParquetFile(import_pyarrow().OSFile(str(files.path(number))))
+        self.file = import_pyarrow('pyarrow.parquet').ParquetFile(files.open(number))
         self.schema, self.names = self.file.schema_arrow, self.file.schema_arrow.names
         self.leaves = {self.file.schema.column(leaf).path: leaf for leaf in range(len(self.file.schema))}
         self.groups = [self.file.metadata.row_group(group) for group in range(self.file.num_row_groups)]

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..registry import DATASETS
 from ..utils.errors import SettingError
+from ..utils.urls import is_url
 from .extras import Mask, check_keys
 from .images import MAX_PIXELS, BadImage
 from .indexed import IndexedImages, index_path
@@ -30,7 +31,7 @@ class ImageTable(IndexedImages):
 
     Args:
         data_root (str | Path): a folder, one ``.parquet`` or ``.arrow`` file, or a pattern such as
-            ``train-{00000..00041}-of-00042.parquet``.
+            ``train-{00000..00041}-of-00042.parquet``; or the URL of parquet files: ``s3://bucket/photos``.
         column (str): name of the pictures' column; None: the only one that can hold pictures. Such a column is a struct
             with a field ``bytes``, or binary.
         mask_keys (list[str]): columns that hold a `Mask` in the same way; each is an extra field of the sample.
@@ -38,6 +39,8 @@ class ImageTable(IndexedImages):
         index_folder (str | Path): where the index is kept; None: beside the files.
         shuffle_window (int): number of files that are mixed at a time, of row groups where the column is compressed;
             see `WindowOrder`. A process keeps so many row groups. None: all are mixed.
+        remote (dict): settings of data by URL, see `RemoteSettings`: ``cache_folder``, ``cache_gb``, ``deadline_s``,
+            ``read_ahead_mb`` and ``storage_options``.
         option (str): name of the setting that holds ``data_root``, for messages.
         pipeline, on_bad, background, max_pixels, cache_mib, decoder, convert_to_srgb: see `ImageDataset`.
 
@@ -45,6 +48,7 @@ class ImageTable(IndexedImages):
         MissingFile: there is nothing at ``data_root``.
         MissingLibrary: pyarrow is not installed.
         SettingError: it holds no picture, or a column is missing.
+        StorageError: a URL cannot be reached.
     """
 
     unit, rows, entries = 'file', 'rows', 'rows'
@@ -53,11 +57,14 @@ class ImageTable(IndexedImages):
                  background: str | tuple = 'white', max_pixels: float = MAX_PIXELS, cache_mib: float = 0,
                  decoder='exact', convert_to_srgb=False, mask_keys: list = (), extra_keys: list = (),
                  index_folder: str | Path | None = None, shuffle_window: int | None = None,
+                 remote: dict | None = None,
                  option='train_dataloader.dataset.data_root or val_dataloader.dataset.data_root'):
         import_pyarrow()
         self.mask_keys, self.extra_keys = check_keys(mask_keys, extra_keys)
-        files, others = find_files(data_root, ('parquet', 'arrow'), 'table', option)
-        files, others = _saved_files(files, others)
+        local = not is_url(data_root)
+        files, others = find_files(data_root, ('parquet', 'arrow') if local else ('parquet',), 'table', option, remote)
+        if local:
+            files, others = _saved_files(files, others)
         self._readers, self._pictures, self._rows = {}, collections.OrderedDict(), collections.OrderedDict()
         self.column = column
         super().__init__(

@@ -10,6 +10,7 @@ from .evaluator import (
 from .folders import compare_by_protocols, compare_folders
 from .interpolated import InterpolatedFrechetDistance
 from .latent_metrics import ActiveChannels, LatentChannels, LatentKL, LatentNoise
+from .loss_value import LossValue
 from .metric import EvaluationBatch, Metric, UnfitPicture
 from .other_libraries import PictureFunction
 from .perceptual import LPIPS, STLPIPS
@@ -33,7 +34,7 @@ from .worst import describe_faults, describe_worst, worst_images
 
 __all__ = [
     'ActiveChannels', 'EvaluationBatch', 'EvaluationSummary', 'FrechetDistance', 'InterpolatedFrechetDistance',
-    'KernelDistance', 'LPIPS', 'LatentChannels', 'LatentKL', 'LatentNoise', 'LatentSpectrum', 'Metric',
+    'KernelDistance', 'LPIPS', 'LatentChannels', 'LatentKL', 'LatentNoise', 'LatentSpectrum', 'LossValue', 'Metric',
     'NothingScored', 'PROTOCOLS', 'PSNR', 'PSNRByChannels', 'PictureFunction', 'PooledPSNR', 'PrecisionRecall',
     'ReconstructionEvaluator', 'RotationEquivariance', 'SSIM', 'STLPIPS', 'ScaleEquivariance', 'TextSimilarity',
     'UnfitPicture', 'WholeSetMetric', 'WholeSetScore', 'build_evaluation_data', 'check_scored',

@@ -15,6 +15,7 @@ from wfvae_toolkit.utils.environment import describe_environment
 from wfvae_toolkit.utils.errors import SettingError, located
 from wfvae_toolkit.utils.files import printable
 from wfvae_toolkit.utils.progress import progress
+from wfvae_toolkit.utils.urls import shown_url
 from wfvae_toolkit.visualization.pictures import comparison_grid, write_picture
 
 from .channel_maps import write_channel_maps
@@ -73,7 +74,7 @@ def evaluate_checkpoint(cfg, checkpoint, folder, resolution=None, crop=None, max
         autoencoders, replace(data, loader=progress(data.loader, 'batches scored', len(data.loader))), evaluators,
         device, on_batch=lambda name, *batch: pictures[name](*batch), protocol={
             'checkpoint': main.path.resolve().name, 'iteration': main.meta.get('iteration'), 'weights': main.weights,
-            'precision': 'float32', 'data_root': str(settings['dataset'].get('data_root')),
+            'precision': 'float32', 'data_root': str(shown_url(settings['dataset'].get('data_root'))),
             'images_of': len(data.dataset), 'software': describe_environment()['packages']})
     for name, summary in summaries.items():
         with located('val_dataloader.dataset'):

@@ -12,6 +12,7 @@ from wfvae_toolkit.utils.environment import describe_environment
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.files import printable
 from wfvae_toolkit.utils.progress import progress
+from wfvae_toolkit.utils.urls import shown_url
 
 from .kept import picture_files, random_images, write_kept
 from .metric import UnfitPicture
@@ -98,6 +99,7 @@ def compare_by_protocols(real, reconstructed, evaluators, device, pipeline=(), m
     plan = plan_preparations(evaluators, pipeline)
     sides = [open_images(folder, () if plan.collate else pipeline, convert_to_srgb=convert_to_srgb)
              for folder in (real, reconstructed)]
+    real, reconstructed = map(shown_url, (real, reconstructed))
     pairs = _checked_pairs(real, reconstructed, sides, allow_unmatched)
     count = count_images(pairs.names, max_images)
     share = range(distributed.rank(), count, distributed.world_size())

@@ -76,12 +76,7 @@ def ssim(reconstruction, target, window=GAUSSIAN):
         SettingError: the shapes differ.
         UnfitPicture: an image is smaller than the window.
     """
-    if reconstruction.shape != target.shape:
-        raise SettingError(f'reconstruction {tuple(reconstruction.shape)} and target {tuple(target.shape)}: SSIM needs '
-                           'two (B, 3, H, W) of one shape')
-    height, width = target.shape[-2:]
-    if min(height, width) < window.size:
-        raise UnfitPicture(f'{width}x{height} px: SSIM takes images of at least {window.size}x{window.size} px')
+    _check(reconstruction, target, window)
     if window.reflect:
         border = [window.size // 2] * 4
         reconstruction, target = (F.pad(image, border, mode='reflect') for image in (reconstruction, target))
@@ -94,10 +89,25 @@ def ssim(reconstruction, target, window=GAUSSIAN):
     return _by_products(*(image.double() for image in images), window)
 
 
+def _check(reconstruction, target, window):
+    if reconstruction.shape != target.shape:
+        raise SettingError(f'reconstruction {tuple(reconstruction.shape)} and target {tuple(target.shape)}: SSIM needs '
+                           'two (B, 3, H, W) of one shape')
+    height, width = target.shape[-2:]
+    if min(height, width) < window.size:
+        raise UnfitPicture(f'{width}x{height} px: SSIM takes images of at least {window.size}x{window.size} px')
+
+
+def differentiable_ssim(reconstruction, target, window=GAUSSIAN):
+    """`ssim` in the images' own precision, with a gradient: for a loss. In float32 it is within 1e-4."""
+    _check(reconstruction, target, window)
+    return _by_products(reconstruction, target, window)
+
+
 def _by_products(x, y, window):
     """SSIM on any device, differentiable. A float64 convolution takes five times as long on a CPU."""
     x, y = x + window.offset, y + window.offset
-    rows, columns = (_filter_matrix(window, size, x.device) for size in x.shape[-2:])
+    rows, columns = (_filter_matrix(window, size, x.device).to(x.dtype) for size in x.shape[-2:])
     # Only the sum of the two variances appears in the formula, so four maps are filtered, not five.
     maps = (rows @ maps @ columns.T for maps in (x, y, x * x + y * y, x * y))
     return _similarity(*maps, window.covariance_factor).mean((1, 2, 3))

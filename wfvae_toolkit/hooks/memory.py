@@ -4,6 +4,7 @@ import torch
 from mmengine.hooks import Hook
 
 from wfvae_toolkit.datasets import collate_training
+from wfvae_toolkit.datasets.loader import set_size
 from wfvae_toolkit.models.perceptual.network import PerceptualNetwork
 from wfvae_toolkit.registry import HOOKS
 from wfvae_toolkit.training.memory import (
@@ -12,10 +13,12 @@ from wfvae_toolkit.training.memory import (
     TooLarge,
     count_memory,
     describe,
+    loads_of_stages,
     measure_memory,
     ways_to_fit,
     with_measured,
 )
+from wfvae_toolkit.training.stages import stage_at
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.errors import SettingError
@@ -24,6 +27,8 @@ from wfvae_toolkit.utils.errors import SettingError
 @HOOKS.register_module()
 class MemoryForecastHook(Hook):
     """Logs the peak memory of both turns, of validation and of a checkpoint before the run's first iteration.
+
+    With ``train_cfg.stages`` each stage that the run has still to go through has a forecast of its own.
 
     On a GPU the peaks are measured: both turns and a validation run with the whole batch, without an update. A phase
     that does not fit is then an error before training, which names settings that would fit. Elsewhere the peaks are
@@ -36,12 +41,15 @@ class MemoryForecastHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train(self, runner):
-        load = load_of(runner)
-        if load is None:
+        loads = loads_of(runner)
+        if not loads:
             runner.logger.info('memory: no forecast, because train_dataloader.dataset.pipeline does not end in a crop')
-            return
+        for load in loads:
+            self._forecast(runner, load)
+
+    def _forecast(self, runner, load):
         model, device = runner.model, default_device()
-        extras = _extras(runner, load.batch)
+        extras = _extras(runner, load)
         networks = _scoring_networks(runner)
 
         def count(load):
@@ -63,25 +71,29 @@ class MemoryForecastHook(Hook):
             raise _does_not_fit(runner, load, count, error.args[0], device) from error
 
 
-def load_of(runner):
-    """Load of a run; None if its training pictures have any size."""
-    loader = runner.train_loop.dataloader
-    size = loader.dataset.crop_size()
+def loads_of(runner):
+    """Loads of the stages from the present one on; [] if the training pictures have any size."""
+    loop = runner.train_loop
+    size = loop.dataloader.dataset.crop_size()
     if size is None:
-        return None
+        return []
     validation = runner.val_loop and runner.val_loop.dataloader
     start = max((hook.start_iter for hook in runner.hooks if hasattr(hook, 'start_iter')), default=0)
-    return Load(loader.batch_size, size, runner.train_loop.accumulation,
-                val_batch=validation.batch_size if validation else None,
-                val_size=validation.dataset.crop_size() if validation else None,
-                average=runner.averaged_autoencoder is not None, start_iter=start,
-                world_size=distributed.world_size())
+    return loads_of_stages(
+        [stage for stage in loop.stages if stage_at(loop.stages, loop.iter).start_iter <= stage.start_iter],
+        Load(loop.dataloader.batch_size, size, val_batch=validation.batch_size if validation else None,
+             val_size=validation.dataset.crop_size() if validation else None,
+             average=runner.averaged_autoencoder is not None, start_iter=start, world_size=distributed.world_size()))
 
 
-def _extras(runner, batch):
+def _extras(runner, load):
     """Extra fields of the first sample, as of a whole batch; losses may need them."""
     dataset = runner.train_loop.dataloader.dataset
-    return collate_training([dataset[0]] * batch).extras if getattr(dataset, 'has_extras', False) else {}
+    if not getattr(dataset, 'has_extras', False):
+        return {}
+    if dataset.crop_size() != load.size:
+        set_size(dataset, load.size)  # the loop sets that of its stage after this hook
+    return collate_training([dataset[0]] * load.batch).extras
 
 
 def _scoring_networks(runner):

@@ -25,6 +25,7 @@ from wfvae_toolkit.utils.files import atomic_write, printable
 from wfvae_toolkit.utils.finite import check_finite
 from wfvae_toolkit.utils.progress import progress
 from wfvae_toolkit.utils.seeding import mix_seed, standard_normal
+from wfvae_toolkit.utils.urls import shown_url
 
 from .index import DTYPES, INDEX, WHAT, LatentCacheError, LatentIndex, shard_name
 from .measure import encode_bytes
@@ -118,7 +119,7 @@ class LatentCache:
                 'pipeline': describe_pipeline(pipeline, dataset.convert_to_srgb), 'images': len(self.names),
                 'names': hashlib.sha256('\n'.join(self.names).encode()).hexdigest(),
                 'normalized_by': statistics if settings.normalized else None},
-            protocol={'model': str(model.path), 'weights': model.weights, 'data': data,
+            protocol={'model': str(model.path), 'weights': model.weights, 'data': shown_url(data),
                       'software': describe_environment()['packages']},
             statistics=statistics, latent_shape=[reconstructor.autoencoder.latent_channels, side, side])
         self._check_folder()

@@ -1,5 +1,6 @@
 """The base class of the losses, and the values that a loss gets."""
 
+import contextlib
 import math
 from dataclasses import dataclass, field
 
@@ -100,3 +101,13 @@ def sum_per_image(x):
     """(B, ...) -> scalar: sum over all values, divided by B; summed in float32 or wider."""
     # 1024 px sums 3e6 terms; fp16 overflows at 65504 and bf16 stops counting at 256.
     return (x.sum(dtype=torch.float32) if x.dtype != torch.float64 else x.sum()) / len(x)
+
+
+@contextlib.contextmanager
+def in_full_precision(*tensors):
+    """Inside, there is no autocast; gives the tensors in float32, or float64 if they are.
+
+    For differences and filters: bfloat16 has three digits.
+    """
+    with torch.autocast(tensors[0].device.type, enabled=False):
+        yield [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]

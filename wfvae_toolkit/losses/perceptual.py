@@ -1,5 +1,9 @@
 """Distances between features of a frozen network."""
 
+import torch
+import torch.nn.functional as F
+from torch import nn
+
 from wfvae_toolkit.models.perceptual.constant import as_constant
 from wfvae_toolkit.registry import LOSSES
 from wfvae_toolkit.utils.errors import SettingError, is_number
@@ -63,3 +67,45 @@ class STLPIPSLoss(_PerceptualLoss):
         from wfvae_toolkit.models.perceptual import STLPIPS
 
         super().__init__(STLPIPS(net), weight, crop)
+
+
+@LOSSES.register_module()
+class FeatureLoss(_PerceptualLoss):
+    """1 - cosine between a frozen network's features of both pictures, mean over its positions, times C*H*W.
+
+    One network for the features, such as DINOv2's patch tokens of the picture at 224 px.
+
+    Args:
+        features (str): a name of ``models/perceptual/features.py``: ``'dinov2'``, ``'inception'``, ``'stlpips-vgg'``.
+            Or the dotted path of a class: float32 (B, 3, H, W) in [0, 255] -> (B, D) or (B, D, positions).
+        weights (str): its file or folder; None where a package brings it.
+        crop (int): centre crop in px that is compared; None: all of the image.
+
+    Raises:
+        MissingLibrary, PerceptualWeightsMissing, SettingError: see `load_features`.
+    """
+
+    def __init__(self, features='stlpips-vgg', weights: str | None = None, weight=1.0, crop: int | None = None):
+        from wfvae_toolkit.models.perceptual.features import load_features
+
+        network = load_features(features, weights)
+        super().__init__(_FeatureDistance(network), weight, crop)
+        self.source = network.source  # a resumed run notices other weights
+
+
+class _FeatureDistance(nn.Module):
+    """Two (B, 3, H, W) in [-1, 1] -> (B,) 1 - cosine, mean over positions."""
+
+    def __init__(self, features):
+        super().__init__()
+        self.features = features
+        self.min_size = getattr(features, 'min_size', 1)
+
+    def forward(self, reconstruction, target):
+        with torch.no_grad():
+            theirs = self._of(target)
+        return 1 - F.cosine_similarity(self._of(reconstruction), theirs, dim=1).flatten(1).mean(1)
+
+    def _of(self, images):
+        features = self.features.positions((images.float() + 1) * 127.5).float()
+        return features if features.ndim > 2 else features[..., None]

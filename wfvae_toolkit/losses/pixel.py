@@ -1,9 +1,10 @@
 """Distances between pixels."""
 
+from wfvae_toolkit.evaluation.ssim import differentiable_ssim
 from wfvae_toolkit.registry import LOSSES
 from wfvae_toolkit.utils.errors import SettingError
 
-from .base import Loss, sum_per_image
+from .base import Loss, in_full_precision, sum_per_image
 
 
 @LOSSES.register_module()
@@ -20,6 +21,23 @@ class L2Loss(Loss):
 
     def forward(self, step):
         return sum_per_image((step.target - step.reconstruction).square())
+
+
+@LOSSES.register_module()
+class SSIMLoss(Loss):
+    """C*H*W times (1 - SSIM), mean over the images (Wang et al. 2004, equation 13).
+
+    The metric's SSIM of pictures in [0, 1], not clamped: 11x11 Gaussian, mean over channels and the valid region. In
+    float32.
+
+    Raises:
+        UnfitPicture: images of less than 11 px a side.
+    """
+
+    def forward(self, step):
+        with in_full_precision(step.target, step.reconstruction) as pictures:
+            target, reconstruction = ((picture + 1) / 2 for picture in pictures)
+            return step.values_per_image * (1 - differentiable_ssim(reconstruction, target)).mean()
 
 
 @LOSSES.register_module()

@@ -1,6 +1,7 @@
 """Is one run better than another? Paired intervals over the same images; and where two configs differ."""
 
 from wfvae_toolkit.evaluation.statistics import FEWEST, block_interval, paired_difference
+from wfvae_toolkit.utils.urls import shown_url
 
 # Of two protocols, so that their scores may be compared; the value that a summary without the key stands for.
 _SAME = {'protocol': 'ours', 'pipeline': None, 'quantize': None}
@@ -97,8 +98,8 @@ def flatten(config, path=''):
 
 
 def _as_lists(value):
-    """Tuples as lists: a config that was read again has one in place of the other."""
-    return [_as_lists(item) for item in value] if isinstance(value, (list, tuple)) else value
+    """Tuples as lists: a config that was read again has one in place of the other. URLs without credentials."""
+    return [_as_lists(item) for item in value] if isinstance(value, (list, tuple)) else shown_url(value)
 
 
 def differing_settings(configs):

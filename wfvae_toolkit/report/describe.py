@@ -5,6 +5,7 @@ import shlex
 from datetime import timedelta
 
 from wfvae_toolkit.evaluation.statistics import FEWEST
+from wfvae_toolkit.utils.urls import shown_url
 
 from .compare import compare_entries, differing_settings, flatten, verdict
 from .read import is_finite
@@ -80,7 +81,7 @@ def _facts(entry, config, trained, done, wanted):
     yield 'parameters', ', '.join(f'{part} {count / 1e6:.3g} M'
                                   for part, count in entry.facts.get('parameters', {}).items())
     images = entry.facts.get('training_images')
-    yield 'trained on', ', '.join(filter(None, [str(dataset.get('data_root') or dataset.get('type') or ''),
+    yield 'trained on', ', '.join(filter(None, [str(shown_url(dataset.get('data_root')) or dataset.get('type') or ''),
                                                 f'{images} images' if images else '']))
     if entry.run:
         yield 'iterations', f'{done} of {wanted}' if wanted else str(done)

@@ -70,6 +70,10 @@ class UpdateLoop(BaseLoop):
         self._runner = runner
         self.stages = read_stages(stages, dataloader.get('batch_size'), accumulation)
         check_normalized(self.stages, runner.model.normalize)
+        for stage in self.stages:
+            if stage.start_iter >= max_iters:
+                runner.logger.warning(f'train_cfg.stages: the one from iteration {stage.start_iter} is not reached, '
+                                      f'because train_cfg.max_iters={max_iters}')
         self._loader_cfg = dataloader
         self.dataloader = self._build_dataloader(self.stages[0])
         self.max_iters = max_iters
@@ -182,6 +186,9 @@ class UpdateLoop(BaseLoop):
             runner.call_hook('after_train_epoch')
             runner.call_hook('after_train')
             self._data.finish()
+            if distributed.is_main():
+                for line in getattr(self.dataloader.dataset, 'closing_remarks', list)():
+                    runner.logger.info(f'training: {line}')
         if self.early_stop:
             runner.logger.warning(f'stopped early by {self.early_stop} after iteration {self.iter} of '
                                   f'{self.max_iters}; --resume does not train on from here, --resume-drop '

@@ -66,6 +66,15 @@ class Load:
     checkpoint_activations: bool = False
 
 
+def loads_of_stages(stages, load):
+    """A `Load` for each `Stage`: ``load``, which has the size of the config, with that stage's size and batch.
+
+    Adversarial terms may start in an earlier stage; the later ones then have no turn without them.
+    """
+    return [replace(load, batch=stage.batch_size, size=stage.size or load.size, accumulation=stage.accumulation,
+                    start_iter=max(0, load.start_iter - stage.start_iter)) for stage in stages]
+
+
 @dataclass(frozen=True)
 class Phase:
     """Peak of one phase. ``parts``: kind of KINDS -> bytes at that moment; ``work``: what a ``meter`` counted in it."""

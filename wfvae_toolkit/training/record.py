@@ -10,6 +10,7 @@ from wfvae_toolkit.registry import unregistered_types
 from wfvae_toolkit.schema import effective_settings
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.environment import describe_machine, describe_versions
+from wfvae_toolkit.utils.urls import shown_url
 
 # Settings that only say how a run is started; no number of the run depends on them.
 _OF_THE_START = ('work_dir', 'experiment_name', 'launcher', 'resume', 'resume_drop', 'load_from')
@@ -61,7 +62,7 @@ def plain(value):
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if value is None or type(value) in (bool, int, float, str):
-        return value
+        return shown_url(value)  # a credential must not get into reports
     if isinstance(value, PurePath):
         return str(value)
     # A class, a function or a built object: repr() would contain a memory address.

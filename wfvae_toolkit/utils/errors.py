@@ -47,6 +47,13 @@ class NotFinite(UserError, RuntimeError):
     """NaN or infinity where a number is needed; the message names the value and what would work."""
 
 
+class StorageError(UserError, RuntimeError):
+    """Data that cannot be reached, or that have changed while they were read; no picture is at fault.
+
+    Not an OSError: where those make a picture a bad file, this one ends the run.
+    """
+
+
 class MissingLibrary(UserError, ImportError):
     """A package that cannot be imported here."""
 

@@ -58,7 +58,7 @@ def import_diffusers():
 
 
 def import_transformers():
-    """The transformers package, which imports torchvision if it is installed.
+    """The transformers package, whose models import torchvision if it is installed.
 
     Raises:
         MissingLibrary: transformers is not installed.

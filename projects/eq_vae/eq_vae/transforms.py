@@ -24,14 +24,15 @@ class Transform(NamedTuple):
         return torch.rot90(x, self.quarter_turns, dims=(2, 3))
 
 
-def draw_transform(generator, probability=0.5, smallest=0.25, isotropic=False):
+def draw_transform(generator, probability=0.5, smallest=0.25, isotropic=False, largest=1.0, turns=True):
     """A random Transform, or None with 1 - ``probability``.
 
-    Scales are uniform in [``smallest``, 1], one for both sides if ``isotropic``; each quarter turn is as likely.
-    Always four draws: what follows from the generator does not depend on the outcome.
+    Scales are uniform in [``smallest``, ``largest``], one for both sides if ``isotropic``; each quarter turn is as
+    likely, and without ``turns`` there is none. Always four draws: what follows from the generator does not depend on
+    the outcome.
     """
     chosen, height, width, turn = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
     if chosen >= probability:
         return None
-    height_scale, width_scale = (smallest + (1.0 - smallest) * share for share in (height, width))
-    return Transform(height_scale, height_scale if isotropic else width_scale, int(4 * turn))
+    height_scale, width_scale = (smallest + (largest - smallest) * share for share in (height, width))
+    return Transform(height_scale, height_scale if isotropic else width_scale, int(4 * turn) if turns else 0)

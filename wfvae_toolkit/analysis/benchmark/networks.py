@@ -25,6 +25,8 @@ TURNS = ('autoencoder_turn', 'discriminator_turn', 'both_turns')
 BASELINES = {
     # Stable Diffusion's autoencoder: 8x, 128-256-512-512, two layers.
     'AutoencoderKL': dict(type='DiffusersAutoencoderKL', latent_channels=4, widths=(128, 256, 512, 512), layers=2),
+    # TAESD (github.com/madebyollin/taesd), with the latent channels of wfvae2-tiny.
+    'AutoencoderTiny': dict(type='DiffusersAutoencoderTiny', latent_channels=8),
     # dc-ae-f32c32 (arXiv 2410.10733), in the size of its release.
     'AutoencoderDC': dict(
         type='DiffusersAutoencoderDC', in_channels=3, latent_channels=32, attention_head_dim=32,

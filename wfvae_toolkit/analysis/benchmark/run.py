@@ -55,8 +55,8 @@ def run_benchmark(bench, works, models, rounds=5, memory=True, limit=True, repor
     Args:
         bench (Bench): model, size, batch, precision, device.
         works (list[str]): of WORKS; ``data`` and ``evaluation`` have models of their own.
-        models (list[str]): 'ours', 'plain', 'joint', 'checkpointed', 'AutoencoderKL', 'AutoencoderDC' or a path, also
-            with '@bf16'.
+        models (list[str]): 'ours', 'plain', 'joint', 'checkpointed', 'AutoencoderKL', 'AutoencoderTiny',
+            'AutoencoderDC' or a MODEL, also with '@bf16'.
         rounds (int): timed calls.
         memory (bool): measure peak memory too, on a CPU in a process of its own.
         limit (bool | list[str]): time the limit of every model too, or of these.

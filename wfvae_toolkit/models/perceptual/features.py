@@ -41,6 +41,9 @@ _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class FeatureNetwork(nn.Module):
     """uint8 images (B, 3, H, W) -> (B, ``width``) float32. Frozen and in evaluation mode.
 
+    ``positions`` gives the same network's features before they become one vector, (B, ``width``, ...), with a gradient
+    for float images in [0, 255].
+
     Attributes:
         name (str): as a config has it.
         width (int): length of the vector.
@@ -73,6 +76,13 @@ class FeatureNetwork(nn.Module):
     def train(self, mode=True):
         """Stays in evaluation mode."""
         return super().train(False)
+
+    def forward(self, images):
+        return self.positions(images).mean((2, 3))
+
+    def positions(self, images):
+        """(B, 3, H, W) in [0, 255] -> (B, width, h, w)."""
+        raise NotImplementedError
 
 
 class InceptionFeatures(FeatureNetwork):
@@ -118,7 +128,7 @@ class InceptionFeatures(FeatureNetwork):
         self.name = 'inception' if resize == 'torch-fidelity' else 'inception-pytorch-fid'
         self.description = f"InceptionV3 of FID, {layer} features, resized to 299 px as {resize} does"
 
-    def forward(self, images):
+    def positions(self, images):
         size, x = (_INCEPTION_EDGE, _INCEPTION_EDGE), images.to(torch.float32)
         if self.resize == 'torch-fidelity':
             interpolate = import_torch_fidelity('interpolate_compat_tensorflow')
@@ -126,7 +136,7 @@ class InceptionFeatures(FeatureNetwork):
             x = (x - 128) / 128
         else:
             x = 2 * F.interpolate(x / 255, size=size, mode='bilinear', align_corners=False) - 1
-        return self.body(x).mean((2, 3))
+        return self.body(x)
 
 
 class STLPIPSFeatures(FeatureNetwork):
@@ -155,9 +165,9 @@ class STLPIPSFeatures(FeatureNetwork):
                                f'{self.min_size}x{self.min_size} px')
         return list(self.network._features(images))
 
-    def forward(self, images):
+    def positions(self, images):
         *_, last = self.network._features(images.to(torch.float32) / 127.5 - 1)
-        return last.mean((2, 3))
+        return last
 
 
 class DINOFeatures(FeatureNetwork):
@@ -205,8 +215,15 @@ class DINOFeatures(FeatureNetwork):
         return [tokens[:, 1:].transpose(1, 2).unflatten(2, (height, width)) for tokens in blocks]
 
     def forward(self, images):
+        return self._tokens(images)[:, 0]
+
+    def positions(self, images):
+        """The patch tokens, (B, width, 256)."""
+        return self._tokens(images)[:, 1:].transpose(1, 2)
+
+    def _tokens(self, images):
         x = _resize(images.to(torch.float32) / 255, (_DINO_EDGE, _DINO_EDGE)).clamp(0, 1)
-        return self.network(pixel_values=(x - self.shift) / self.scale).last_hidden_state[:, 0]
+        return self.network(pixel_values=(x - self.shift) / self.scale).last_hidden_state
 
 
 def _resize(images, size):
@@ -248,6 +265,8 @@ class _OwnFeatures(FeatureNetwork):
 
     def forward(self, images):
         return self.network(images).float()
+
+    positions = forward
 
 
 _NAMED = {
