@@ -164,15 +164,15 @@ def test_it_trains_and_resumes_exactly(vf, train, tmp_path, monkeypatch):
 
 
 def test_the_measure_fits_the_best_map(vf):
-    from vf_alignment.measure import agreement, best_map
+    from vf_alignment.measure import best_map, gaps
 
     latents, linear_map = noise(2, 4, 8, 8), noise(6, 4, seed=5)
-    features = torch.nn.functional.normalize(torch.einsum('dc,bchw->bdhw', linear_map, latents), dim=1)
-    cosine, gap = agreement(best_map([(latents, features)]), latents, features)
-    assert cosine > 0.9
-    assert gap < 0.2
-    exact = best_map([(latents, torch.einsum('dc,bchw->bdhw', linear_map, latents))])
-    assert torch.allclose(exact.float(), linear_map, atol=0.01)
+    features = torch.einsum('dc,bchw->bdhw', linear_map, latents)
+    assert torch.allclose(best_map(latents, features, steps=0), linear_map, atol=0.01)
+    crooked = torch.nn.functional.normalize(features + noise(2, 6, 8, 8, seed=6), dim=1)
+    values = [sum(gaps(best_map(latents, crooked, steps), latents, crooked)).item() for steps in (0, 20, 60)]
+    assert values == sorted(values, reverse=True)
+    assert values[2] < 0.95 * values[0]
 
 
 @pytest.mark.slow
@@ -182,7 +182,8 @@ def test_the_measure_prints_one_line(vf, train, tmp_path, photos, capsys):
 
     capsys.readouterr()
     main([str(run), str(photos / 'train'), str(photos / 'val'), '--crop', '32'])
-    assert re.fullmatch(r'3 images: cosine -?0\.\d{4}, matrix difference 0\.\d{4}\n', capsys.readouterr().out)
+    pattern = r'3 images: L_mcos 0\.\d{4}, L_mdms 0\.\d{4}; without margins [01]\.\d{4}, 0\.\d{4}\n'
+    assert re.fullmatch(pattern, capsys.readouterr().out)
 
 
 def test_its_config_is_the_demo_with_one_row_more(vf):
