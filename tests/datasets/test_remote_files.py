@@ -210,6 +210,24 @@ def test_a_cache_that_is_smaller_than_the_window_is_said(server, remote):
     assert 'a window of 3 files has up to 0.000102 GB, and the cache 6e-05 GB' in shards.remarks()[0]
 
 
+def test_a_cache_that_is_too_small_evicts_and_stays_within_its_limit(server, folder, remote):
+    shards, local = ImageShards(f'{server.url}/{PATTERN}', remote=remote), ImageShards(folder)
+    for path in module.Path(remote['cache_folder']).glob('*.blocks'):
+        path.unlink()
+    shards.files.cache.limit = 70_000
+    for index in (*range(13), *range(13)):
+        assert shards.read(index) == local.read(index)
+        assert shards.files.cache.counts().held <= 70_000
+    assert sum(path.stat().st_blocks * 512 for path in module.Path(remote['cache_folder']).glob('*.blocks')) <= 70_000
+    assert ' 0 files' not in shards.closing_remarks()[0]
+
+
+def test_the_page_lists_every_setting():
+    page = (module.Path(__file__).parents[2] / 'docs/data.md').read_text(encoding='utf-8')
+    assert re.findall(r'^\| `(\w+)` \| .*', page.partition('| key of `remote` |')[2].partition('\n\n')[0], re.MULTILINE
+                      ) == list(module.RemoteSettings.__dataclass_fields__)
+
+
 def test_a_shard_with_bad_pictures_has_them_by_url_too(server, remote, tmp_path):
     write_tar(tmp_path / 'bad.tar', [*sample(0), ('b.jpg', b'text')])
     server.folder = tmp_path

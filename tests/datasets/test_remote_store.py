@@ -1,11 +1,13 @@
 """One request of a range of bytes: what comes back, or why not."""
 
+import sys
 import time
 
 import pytest
 
 from tests.datasets.range_server import RangeServer
 from wfvae_toolkit.datasets.remote_store import Missing, Passing, Refused, Store, Version, storage_error
+from wfvae_toolkit.utils.errors import MissingLibrary
 
 
 @pytest.fixture(scope='module')
@@ -71,3 +73,9 @@ def test_a_server_that_says_nothing_or_is_not_there(read, server):
 
 def test_an_error_shows_no_credentials():
     assert str(storage_error('https://user:5ecret@h/a.tar?sig=5ecret', 'gone')) == 'https://h/a.tar: gone'
+
+
+def test_a_missing_package_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'aiohttp', None)
+    with pytest.raises(MissingLibrary, match=r"aiohttp is not installed: pip install 'wfvae_toolkit\[remote\]'"):
+        Store('http', {})

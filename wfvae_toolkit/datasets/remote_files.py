@@ -380,6 +380,7 @@ def find_remote(url, urls, suffixes, kind, option, remote):
                 found[path] = version
             else:
                 others[posixpath.splitext(path)[1].lower() or 'without suffix'] += 1
+    del others['.wfvae_index']  # indexes of our own
     if not found:
         held = ', '.join(f'{count} {kind}' for kind, count in others.most_common(8)) or 'nothing'
         raise SettingError(f'no {kind} (.{", .".join(suffixes)}) under {shown!r} ({option}); it holds {held}')

@@ -90,7 +90,7 @@ class Store:
             found = self._s3.find(url, detail=True)
         except FileNotFoundError:
             return {}
-        except Exception as error:
+        except _s3_errors() as error:
             raise _reason_of_s3(error) from None
         return {f's3://{path}': Version(info['size'], info.get('ETag', '').strip('"')) for path, info in found.items()}
 
@@ -125,7 +125,7 @@ class Store:
         if signed is None or time.monotonic() - since_s > _SIGNED_S / 4:
             try:
                 signed = await self._s3._url(url, _SIGNED_S)
-            except Exception as error:
+            except _s3_errors() as error:
                 raise _reason_of_s3(error) from None
             self._signed[url] = signed, time.monotonic()
         return signed
@@ -181,6 +181,14 @@ def _reason_of(error, seconds):
     return Refused(f'no usable answer ({type(error).__name__})')
 
 
+def _s3_errors():
+    """What s3fs raises where it cannot sign or list."""
+    import aiohttp
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    return OSError, ValueError, BotoCoreError, ClientError, aiohttp.ClientError
+
+
 def _reason_of_s3(error):
     """An error of s3fs or botocore outside of a read as `Passing` or `Refused`."""
     name = type(error).__name__
@@ -189,7 +197,7 @@ def _reason_of_s3(error):
                        'storage_options=dict(anon=True) of remote for a public bucket')
     if isinstance(error, PermissionError):
         return Refused('access is denied: are the credentials right, and still valid?')
-    if isinstance(error, (ValueError, TypeError)) or name in ('ProfileNotFound', 'ParamValidationError'):
+    if isinstance(error, ValueError) or name in ('ProfileNotFound', 'ParamValidationError'):
         return Refused(f'{name}: {error}')
     return Passing(f'the S3 server does not answer ({name})')
 
