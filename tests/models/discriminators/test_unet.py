@@ -67,6 +67,7 @@ def test_a_pixel_s_score_follows_its_surroundings_and_the_image_s_score_every_pi
     assert (everywhere.abs().sum(1) > 0).all()
 
 
+@pytest.mark.slow
 def test_it_learns_to_tell_which_half_of_a_picture_is_blurred():
     """What patch scores of the whole picture cannot: pixels of both kinds in one picture."""
     network = build()
