@@ -16,7 +16,8 @@ def parse_arguments(arguments=None):
     parser = argparse.ArgumentParser(description='Write the latents of a dataset into safetensors shards, which '
                                                  'wfvae_toolkit.latents.CachedLatents reads. Run again to resume.')
     add_model_arguments(parser, '--precision')
-    parser.add_argument('data', metavar='DATA', help='a folder with its subfolders, a manifest, tar shards or a table')
+    parser.add_argument('data', metavar='DATA', help='a folder with its subfolders, a manifest, or tar '
+                                                     'shards or a table, also by URL')
     parser.add_argument('out', metavar='OUT', help='folder of the shards and of index.json')
     parser.add_argument('--what', choices=('moments', 'mean', 'sample'),
                         help='mean and logvar, the mean, or one sample of the posterior (default: moments; mean where '

@@ -11,7 +11,8 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description='Write pictures into tar shards in the layout of WebDataset, and an '
                                                  'index of them. ImageShards reads them. The same command goes on '
                                                  'after a stop.')
-    parser.add_argument('data', metavar='DATA', help='a folder with its subfolders, a manifest, a table or shards')
+    parser.add_argument('data', metavar='DATA', help='a folder with its subfolders, a manifest, or a table or '
+                                                     'shards, also by URL')
     parser.add_argument('out', metavar='OUT', help='a folder for the shards, made if missing')
     parser.add_argument('--shard-size', default='1GB', metavar='SIZE',
                         help='largest size of a shard, such as 500MB or 2GiB (default: 1GB)')

@@ -16,7 +16,8 @@ def parse_arguments(arguments=None):
     parser = argparse.ArgumentParser(description="Per-channel mean, std and KL of a model's latents, written into the "
                                                  'model: Reconstructor then gives latents of mean 0 and std 1.')
     add_model_arguments(parser)
-    parser.add_argument('data', metavar='DATA', help='a folder with its subfolders, a manifest, tar shards or a table')
+    parser.add_argument('data', metavar='DATA', help='a folder with its subfolders, a manifest, or tar '
+                                                     'shards or a table, also by URL')
     parser.add_argument('--dry-run', action='store_true', help='print only, write nothing')
     parser.add_argument('--batch-size', type=whole(1), default=8, metavar='N',
                         help='pictures per batch and rank (default: 8)')

@@ -15,7 +15,8 @@ def parse_arguments(arguments=None):
     parser = argparse.ArgumentParser(description="Reconstruct pictures through the posterior's mean, at their own "
                                                  'size, under the same relative names.')
     add_model_arguments(parser)
-    parser.add_argument('input', metavar='INPUT', help='a picture, a folder with its subfolders or a manifest')
+    parser.add_argument('input', metavar='INPUT', help='a picture, a folder with its subfolders, a '
+                                                       'manifest, or tar shards or a table, also by URL')
     parser.add_argument('output', metavar='OUTPUT', help='a folder; for one picture also a name such as out.png')
     parser.add_argument('--format', choices=('png', 'webp', 'jpg'), help='file format of the reconstructions '
                         '(default: png)')

@@ -19,7 +19,7 @@ class OddServer(NamedTuple):
 SERVERS = [
     OddServer('connection cut in the middle of an answer', {1: 'cut'}.get),
     OddServer('HTTP 503 or 429, twice', {1: 503, 2: 429}.get),
-    OddServer('HTTP 503 until the deadline', lambda number: 503, 'HTTP 503 Service Unavailable; nothing came for'),
+    OddServer('HTTP 503 until the deadline', lambda number: 503, 'HTTP 503 Service Unavailable; nothing came'),
     OddServer('no answer until the deadline', lambda number: 'stall', 'no answer, or too slow a one'),
     OddServer('HTTP 404: the file has been removed', lambda number: 404, 'it has been removed while it was in use'),
     OddServer('HTTP 401 or 403', lambda number: 403, 'HTTP 403 Forbidden: are the credentials right, and still valid?'),

@@ -73,7 +73,7 @@ def test_order_and_resume_are_those_of_the_folder(server, folder, remote):
     url = f'{server.url}/{PATTERN}'
     for window in (None, 2):
         whole = take(loader(str(folder), None, window=window), 8)
-        resumed = loader(url, remote, workers=1, window=window)
+        resumed = loader(url, remote, workers=int(window is not None), window=window)
         resumed.sampler.set_position(5 * 4)
         for one, two in zip(whole[5:], take(resumed, 3), strict=True):
             assert torch.equal(one.images, two.images)
@@ -121,7 +121,7 @@ def test_failures_that_pass_are_tried_again_and_counted(server, folder, remote):
 
 @pytest.mark.parametrize('odd', SERVERS, ids=lambda odd: odd.what)
 def test_a_failing_server_makes_no_bad_file(server, folder, remote, odd):
-    shards = ImageShards(f'{server.url}/{PATTERN}', remote=dict(remote, deadline_s=1 if odd.error else 20))
+    shards = ImageShards(f'{server.url}/{PATTERN}', remote=dict(remote, deadline_s=0.6 if odd.error else 20))
     for path in module.Path(remote['cache_folder']).glob('*.blocks'):
         path.unlink()
     begun = len(server.requests)

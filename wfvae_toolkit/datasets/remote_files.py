@@ -271,6 +271,7 @@ class RemoteFiles:
 
     def _load_later(self, number, first, end):
         """Load a stretch by a thread of its own, unless that is busy."""
+        self._store_of_process()  # the thread of another process is not here
         if self._waiting is None:
             self._waiting = queue.Queue(1)
             threading.Thread(target=self._load_ahead, args=(self._waiting,), daemon=True).start()
