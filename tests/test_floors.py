@@ -10,9 +10,10 @@ FLOORS = {
     'registry': 0, 'schema': 0, 'utils': 0,
     'models': 1, 'datasets': 1, 'visualization': 1,
     'checkpoints': 2,
-    'losses': 3, 'evaluation': 3,
-    'inference': 4, 'latents': 4, 'report': 4, 'training': 4,
-    'app': 5, 'hooks': 5, 'analysis': 5}
+    'losses': 3,
+    'evaluation': 4,
+    'inference': 5, 'latents': 5, 'report': 5, 'training': 5,
+    'app': 6, 'hooks': 6, 'analysis': 6}
 
 
 def imported_modules(source, package):

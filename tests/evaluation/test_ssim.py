@@ -9,7 +9,7 @@ from skimage import data
 from skimage.metrics import structural_similarity
 
 from wfvae_toolkit.evaluation import SSIM, EvaluationBatch, ssim
-from wfvae_toolkit.evaluation.ssim import Window
+from wfvae_toolkit.models.perceptual.ssim import Window
 
 REFERENCE = json.loads((Path(__file__).parents[1] / 'data' / 'metrics.json').read_text())
 

@@ -4,6 +4,7 @@ import zlib
 
 import torch
 
+from wfvae_toolkit.losses import Step
 from wfvae_toolkit.registry import LOSSES, METRICS
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.utils.seeding import mix_seed
@@ -45,8 +46,6 @@ class LossValue(Metric):
         return torch.stack([self._one(batch, number) for number in range(len(batch.target))])
 
     def _one(self, batch, number):
-        from wfvae_toolkit.losses import Step  # its package imports this one
-
         own = slice(number, number + 1)
         posterior = batch.latent_dist
         step = Step(

@@ -1,6 +1,6 @@
 """Distances between pixels."""
 
-from wfvae_toolkit.evaluation.ssim import differentiable_ssim
+from wfvae_toolkit.models.perceptual.ssim import differentiable_ssim
 from wfvae_toolkit.registry import LOSSES
 from wfvae_toolkit.utils.errors import SettingError
 
