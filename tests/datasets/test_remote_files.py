@@ -120,19 +120,21 @@ def test_failures_that_pass_are_tried_again_and_counted(server, folder, remote):
 
 
 @pytest.mark.parametrize('odd', SERVERS, ids=lambda odd: odd.what)
-def test_a_failing_server_makes_no_bad_file(server, folder, remote, odd):
-    shards = ImageShards(f'{server.url}/{PATTERN}', remote=dict(remote, deadline_s=0.6 if odd.error else 20))
+def test_a_failing_server_makes_no_bad_file(server, folder, remote, odd, monkeypatch):
+    shards = ImageShards(f'{server.url}/{PATTERN}', remote=remote)
     for path in module.Path(remote['cache_folder']).glob('*.blocks'):
         path.unlink()
     begun = len(server.requests)
     server.answer, server.tag = lambda path, number: odd.answers(number - begun), odd.tag
     if odd.error:
-        with pytest.raises(StorageError, match=f'^{re.escape(f"{server.url}/00002.tar: {odd.error}")}') as caught:
-            shards[12]
-        assert '5ecret' not in str(caught.value)
-        if 'removed' in odd.error:
-            with pytest.raises(StorageError):  # and no size of zero
-                shards.picture_size(12)
+        with monkeypatch.context() as short:  # for the failure alone: a busy machine may take seconds for what is right
+            short.setattr(module.RemoteFiles, 'deadline_s', 0.6)
+            with pytest.raises(StorageError, match=f'^{re.escape(f"{server.url}/00002.tar: {odd.error}")}') as caught:
+                shards[12]
+            assert '5ecret' not in str(caught.value)
+            if 'removed' in odd.error:
+                with pytest.raises(StorageError):  # and no size of zero
+                    shards.picture_size(12)
         server.answer, server.tag = lambda path, number: None, ''
     assert shards[12].bad == ()
     assert torch.equal(shards[12].image, ImageShards(folder)[12].image)
