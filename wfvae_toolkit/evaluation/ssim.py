@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from wfvae_toolkit.models.perceptual.ssim import GAUSSIAN, Window, similarity, ssim_by_products
+from wfvae_toolkit.models.perceptual.ssim import GAUSSIAN, Window, check_pair, similarity, ssim_by_products
 from wfvae_toolkit.registry import METRICS
 from wfvae_toolkit.utils.device import widest_float
 from wfvae_toolkit.utils.errors import SettingError, is_number
@@ -33,7 +33,7 @@ def ssim(reconstruction, target, window=GAUSSIAN):
         SettingError: the shapes differ.
         UnfitPicture: an image is smaller than the window.
     """
-    _check(reconstruction, target, window)
+    check_pair(reconstruction, target, window, too_small=UnfitPicture)
     if window.reflect:
         border = [window.size // 2] * 4
         reconstruction, target = (F.pad(image, border, mode='reflect') for image in (reconstruction, target))
@@ -44,15 +44,6 @@ def ssim(reconstruction, target, window=GAUSSIAN):
         return torch.from_numpy(_by_strips(*(image.detach().to(torch.promote_types(image.dtype, torch.float32)).numpy()
                                              for image in images), window))
     return ssim_by_products(*(image.double() for image in images), window)
-
-
-def _check(reconstruction, target, window):
-    if reconstruction.shape != target.shape:
-        raise SettingError(f'reconstruction {tuple(reconstruction.shape)} and target {tuple(target.shape)}: SSIM needs '
-                           'two (B, 3, H, W) of one shape')
-    height, width = target.shape[-2:]
-    if min(height, width) < window.size:
-        raise UnfitPicture(f'{width}x{height} px: SSIM takes images of at least {window.size}x{window.size} px')
 
 
 def _by_strips(x, y, window):

@@ -31,7 +31,7 @@ class SSIMLoss(Loss):
     float32.
 
     Raises:
-        UnfitPicture: images of less than 11 px a side.
+        SettingError: images of less than 11 px a side.
     """
 
     def forward(self, step):

@@ -51,11 +51,25 @@ class Window:
 GAUSSIAN = Window()
 
 
+def check_pair(reconstruction, target, window, too_small=SettingError):
+    """SettingError unless both are (B, 3, H, W) of one shape; ``too_small``, an error, unless the window fits in."""
+    if reconstruction.shape != target.shape:
+        raise SettingError(f'reconstruction {tuple(reconstruction.shape)} and target {tuple(target.shape)}: SSIM needs '
+                           'two (B, 3, H, W) of one shape')
+    height, width = target.shape[-2:]
+    if min(height, width) < window.size:
+        raise too_small(f'{width}x{height} px: SSIM takes images of at least {window.size}x{window.size} px')
+
+
 def differentiable_ssim(reconstruction, target, window=GAUSSIAN):
-    """`ssim` in the images' own precision, with a gradient: for a loss. In float32 it is within 1e-4."""
-    if min(target.shape[-2:]) < window.size:
-        raise SettingError(f'{target.shape[-1]}x{target.shape[-2]} px: SSIM takes images of at least '
-                           f'{window.size}x{window.size} px')
+    """Two (B, 3, H, W) in [0, 1] -> (B,) SSIM in their own precision, with a gradient: for a loss.
+
+    In float32 it is within 1e-4 of the metric.
+
+    Raises:
+        SettingError: the shapes differ, or the images are smaller than the window.
+    """
+    check_pair(reconstruction, target, window)
     return ssim_by_products(reconstruction, target, window)
 
 
