@@ -173,6 +173,7 @@ class RemoteFiles:
                 'evicted from it']
 
     def _ask_versions(self):
+        self._store_of_process()  # one for all threads
         threads = concurrent.futures.ThreadPoolExecutor(min(_VERSIONS_AT_ONCE, len(self._urls)))
         try:
             return list(threads.map(self._ask_version, self._urls))
