@@ -1,20 +1,15 @@
 import pytest
 import torch
 
-from wfvae_toolkit.evaluation import EvaluationBatch, psnr
+from wfvae_toolkit.evaluation import psnr
 from wfvae_toolkit.evaluation.channel_prefix import PSNRByChannels
 from wfvae_toolkit.utils.errors import SettingError
 
 
 @pytest.fixture
-def batch(make_model, make_images):
+def batch(reconstructed, make_images):
     """An EvaluationBatch of a model with three latent channels."""
-    autoencoder, images = make_model().autoencoder.eval(), make_images()
-    with torch.no_grad():
-        posterior = autoencoder.encode(images).latent_dist
-        made = autoencoder.decode(posterior.mode()).sample
-    return EvaluationBatch((images + 1) / 2, (made.clamp(-1, 1) + 1) / 2, posterior.mode(), ('a.png', 'b.png'),
-                           posterior, autoencoder)
+    return reconstructed(make_images())
 
 
 @torch.no_grad()

@@ -7,14 +7,9 @@ from wfvae_toolkit.utils.errors import SettingError
 
 
 @pytest.fixture
-def batch(make_model, make_images):
+def batch(reconstructed, make_images):
     """An EvaluationBatch of two images of 32x16 px through a 4x model."""
-    autoencoder, images = make_model().autoencoder.eval(), make_images(2, 16, 32)
-    with torch.no_grad():
-        posterior = autoencoder.encode(images).latent_dist
-        made = autoencoder.decode(posterior.mode()).sample
-    return EvaluationBatch((images + 1) / 2, (made.clamp(-1, 1) + 1) / 2, posterior.mode(), ('a.png', 'b.png'),
-                           posterior, autoencoder)
+    return reconstructed(make_images(2, 16, 32))
 
 
 @torch.no_grad()

@@ -1,11 +1,9 @@
 import re
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from wfvae_toolkit.registry import LOSSES
 from wfvae_toolkit.visualization.records import read_records
 
 PROJECT = Path(__file__).resolve().parents[2] / 'projects/eq_vae'
@@ -14,14 +12,8 @@ SEEDS = tuple(range(100, 106))
 
 
 @pytest.fixture
-def eq_vae(monkeypatch):
-    monkeypatch.syspath_prepend(PROJECT)
-    import eq_vae
-
-    yield eq_vae
-    LOSSES.module_dict.pop('EquivarianceLoss')
-    for module in [name for name in sys.modules if name.partition('.')[0] == 'eq_vae']:
-        del sys.modules[module]
+def eq_vae(import_project):
+    return import_project('eq_vae')
 
 
 class Enlarging:

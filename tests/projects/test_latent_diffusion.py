@@ -3,7 +3,6 @@ import math
 import re
 import shlex
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,13 +19,8 @@ FLOW = ['--flow', 'batch_size=4', 'patch=1', 'width=16', 'depth=1', 'heads=2']
 
 
 @pytest.fixture
-def project(monkeypatch):
-    monkeypatch.syspath_prepend(PROJECT)
-    import latent_diffusion
-
-    yield latent_diffusion
-    for module in [name for name in sys.modules if name.partition('.')[0] == 'latent_diffusion']:
-        del sys.modules[module]
+def project(import_project):
+    return import_project('latent_diffusion')
 
 
 @pytest.fixture

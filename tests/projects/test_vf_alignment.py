@@ -1,6 +1,5 @@
 import math
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import torch
 from tests.helpers import noise
 from wfvae_toolkit.checkpoints import load_training_checkpoint
 from wfvae_toolkit.losses import Step
-from wfvae_toolkit.registry import LOSSES
 from wfvae_toolkit.visualization.records import read_records
 
 PROJECT = Path(__file__).resolve().parents[2] / 'projects/vf_alignment'
@@ -18,14 +16,8 @@ TINY = Path(__file__).resolve().parents[1] / 'data/configs/tiny.py'
 
 
 @pytest.fixture
-def vf(monkeypatch):
-    monkeypatch.syspath_prepend(PROJECT)
-    import vf_alignment
-
-    yield vf_alignment
-    LOSSES.module_dict.pop('VFAlignmentLoss')
-    for module in [name for name in sys.modules if name.partition('.')[0] == 'vf_alignment']:
-        del sys.modules[module]
+def vf(import_project):
+    return import_project('vf_alignment')
 
 
 class Autoencoder:
