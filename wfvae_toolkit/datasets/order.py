@@ -138,8 +138,8 @@ class MixedOrder:
 class BucketOrder:
     """Batches of one bucket each; buckets come as often as their samples do, at random.
 
-    Positions 0, 1, 2, ... are cut into batches. Each takes the next samples of its bucket, which has an `EpochOrder` of
-    its own, or a `MixedOrder` of its sources: a batch may end one epoch of the bucket and begin the next.
+    Positions 0, 1, 2, ... are cut into batches. Each batch takes the next samples of its bucket. Every bucket has its
+    own `EpochOrder`, or a `MixedOrder` of its sources. A batch may end one epoch of its bucket and begin the next.
 
     Args:
         lengths (dict[str, dict[str, int]]): samples of each bucket by source, in the order of the dataset.

@@ -64,8 +64,8 @@ def white_noise_error(t):
 def losses_by_time(network, latents, labels=None, seed=0, batch_size=64):
     """The flow loss on latents (N, C, h, w), a list of one mean for each of `BINS` equal parts of [0, 1].
 
-    Times and noise are functions of the seed and the latent's number, so that models whose latents have one shape are
-    scored with the same ones.
+    Times and noise depend only on the seed and the latent's number. Models with latents of one shape are therefore
+    scored with the same times and noise.
     """
     noise = standard_normal(latents.shape[1:], [mix_seed('evaluation', seed, number) for number in range(len(latents))])
     shares = torch.rand(len(latents), generator=torch.Generator().manual_seed(mix_seed('evaluation', seed)))

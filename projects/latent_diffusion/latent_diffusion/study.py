@@ -55,7 +55,8 @@ class StudySettings:
     """What all rows of a study have in common.
 
     Args:
-        data, val (str): pictures whose crops the flows are trained on, and whose crops everything else is scored on.
+        data (str): pictures; the flows are trained on crops of them.
+        val (str): pictures; scores are computed on crops of them.
         size (int): edge of the crops in px.
         crops, val_crops (int): how many.
         steps (int): updates of each flow.
@@ -108,9 +109,9 @@ class Row:
 def plan_rows(models, seeds):
     """MODEL arguments -> list of Row.
 
-    A folder with ``seed_N`` in it, as ``tools/ablate.py`` writes for each config, is a row whose seed N has the run in
-    ``seed_N``. A folder of such folders is a row for each. Anything else is one MODEL for all seeds. ``NAME=`` before
-    it names a row.
+    ``tools/ablate.py`` writes a folder for each config, with a run in ``seed_N`` for each seed. Such a folder is one
+    row: seed N takes the run in ``seed_N``. A folder that holds such folders gives a row for each of them. Anything
+    else is one MODEL for all seeds. ``NAME=`` before an argument names its row.
 
     Raises:
         SettingError: a name twice, or seeds given twice.
