@@ -6,23 +6,25 @@ from pathlib import Path
 
 import pytest
 
-from wfvae_toolkit.registry import LOSSES
+from wfvae_toolkit.registry import BY_NAME
 
 PROJECTS = Path(__file__).resolve().parents[2] / 'projects'
 
 
 @pytest.fixture
 def import_project(monkeypatch):
-    """'eq_vae' -> the package of projects/eq_vae; after the test it and the losses that it registered are gone."""
-    names, before = [], set(LOSSES.module_dict)
+    """'eq_vae' -> the package of projects/eq_vae; after the test every project, and what it registered, is gone.
 
+    A config may import a second project, so the modules say by their files what goes, not the names that a test gave.
+    """
     def load(name):
         monkeypatch.syspath_prepend(PROJECTS / name)
-        names.append(name)
         return importlib.import_module(name)
     yield load
-    for loss in set(LOSSES.module_dict) - before:
-        if LOSSES.module_dict[loss].__module__.partition('.')[0] in names:
-            del LOSSES.module_dict[loss]
-    for module in [module for module in sys.modules if module.partition('.')[0] in names]:
-        del sys.modules[module]
+    ours = {name for name, module in sys.modules.items()
+            if PROJECTS in Path(getattr(module, '__file__', None) or '').parents}
+    for registry in BY_NAME.values():
+        for name in [name for name, part in registry.module_dict.items() if part.__module__ in ours]:
+            del registry.module_dict[name]
+    for name in ours:
+        del sys.modules[name]
