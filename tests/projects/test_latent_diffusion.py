@@ -257,7 +257,8 @@ def test_the_command_fills_a_folder_a_table_and_a_page_and_goes_on(project, trai
 
 @pytest.mark.parametrize('name', sorted(path.stem for path in (PROJECT / 'latent_diffusion/configs').glob('*.py')))
 def test_its_configs_change_the_default_alone(project, monkeypatch, name):
-    monkeypatch.syspath_prepend(PROJECT.parent / 'eq_vae')
+    for other in ('eq_vae', 'vf_alignment'):
+        monkeypatch.syspath_prepend(PROJECT.parent / other)
     ours, default = (load_config(f'latent_diffusion::{of}.py') for of in (name, 'default'))
     assert ours.train_dataloader == default.train_dataloader
     assert ours.train_cfg.max_iters == default.train_cfg.max_iters
