@@ -11,18 +11,18 @@ model = dict(
         perceptual=dict(_delete_=True, type='STLPIPSLoss', net='alex', weight=0.1, crop=48),
         adversarial=dict(weight=0.1)))
 
-train_cfg = dict(max_iters=1700, val_interval=425)
+train_cfg = dict(max_iters=1200, val_interval=400)
 optim_wrapper = dict(
     autoencoder=dict(optimizer=dict(lr=1.5e-3, betas=(0.9, 0.99))),
     discriminator=dict(optimizer=dict(lr=5e-4, betas=(0.5, 0.99))))
 
 default_hooks = dict(
     learning_rate=dict(warmup_iters=50, decay='cosine', final_factor=0.01),
-    discriminator=dict(start_iter=1530),
+    discriminator=dict(start_iter=1080),
     ema=dict(decay=0.99),
     flat_fields=None,  # grids remain after minutes of training: the hook would warn each time
     pictures=dict(count=2),
-    checkpoint=dict(interval=425, max_keep_ckpts=2, save_best=None))
+    checkpoint=dict(interval=400, max_keep_ckpts=2, save_best=None))
 
 train_dataloader = dict(
     batch_size=8,

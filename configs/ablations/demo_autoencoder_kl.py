@@ -5,5 +5,5 @@ model = dict(
     autoencoder=dict(_delete_=True, type='DiffusersAutoencoderKL', latent_channels=8, widths=(32, 32, 64, 128),
                      layers=1),
     losses=dict(wavelet=None))
-train_cfg = dict(max_iters=1060, val_interval=265)
-default_hooks = dict(discriminator=dict(start_iter=955))
+train_cfg = dict(max_iters=750, val_interval=250)
+default_hooks = dict(discriminator=dict(start_iter=675))

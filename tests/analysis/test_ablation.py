@@ -32,10 +32,10 @@ def test_a_run_loads_as_the_shortened_config(tmp_path):
 
 
 def test_a_shorter_run_is_the_whole_run_shorter():
-    """The demo is 1700 updates, 50 of warm-up, with the discriminator from 1530 on."""
-    options = budget_options(load_config(DEMO), 340)
-    assert options == {'train_cfg.max_iters': 340, 'default_hooks.learning_rate.warmup_iters': 10,
-                       'default_hooks.discriminator.start_iter': 306, 'default_hooks.checkpoint.interval': 85}
+    """The demo is 1200 updates, 50 of warm-up, with the discriminator from 1080 on."""
+    options = budget_options(load_config(DEMO), 240)
+    assert options == {'train_cfg.max_iters': 240, 'default_hooks.learning_rate.warmup_iters': 10,
+                       'default_hooks.discriminator.start_iter': 216, 'default_hooks.checkpoint.interval': 60}
     cfg = load_config('wfvae_toolkit::wfvae2_32x_1024.py')
     options = budget_options(cfg, 10_000)
     assert options['default_hooks.discriminator.start_iter'] == 800

@@ -39,10 +39,10 @@ def test_the_log_begins_with_one_screen(train, tmp_path):
 def test_what_differs_from_the_shipped_config_is_shown(tmp_path):
     (tmp_path / 'mine.py').write_text("_base_ = 'wfvae_toolkit::wfvae2_demo.py'\n"
                                       'model = dict(losses=dict(kl=dict(weight=0.5)))\n')
-    runner = SimpleNamespace(cfg=load_config(tmp_path / 'mine.py', {'train_cfg.max_iters': 1701}), work_dir=tmp_path)
+    runner = SimpleNamespace(cfg=load_config(tmp_path / 'mine.py', {'train_cfg.max_iters': 1201}), work_dir=tmp_path)
     first, *others = describe_config(runner)
     assert first == f'config: {tmp_path}/mine.py; it differs from the shipped wfvae2_demo.py in'
-    assert others == ['model.losses.kl.weight: 1e-06 -> 0.5', 'train_cfg.max_iters: 1700 -> 1701']
+    assert others == ['model.losses.kl.weight: 1e-06 -> 0.5', 'train_cfg.max_iters: 1200 -> 1201']
 
 
 def test_many_differences_are_counted(tmp_path):
