@@ -5,4 +5,3 @@ _base_ = 'wfvae2_tiny.py'
 model = dict(
     autoencoder=dict(widths=(16, 32, 64), flow_width=14),
     losses=dict(distillation=dict(type='DistillationLoss', teacher='wfvae2-tiny', weight=10.0), kl=None))
-optim_wrapper = dict(autoencoder=dict(optimizer=dict(lr=1.5e-3)))

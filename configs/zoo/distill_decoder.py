@@ -7,4 +7,3 @@ model = dict(
     freeze=['autoencoder.encoder.*'],
     autoencoder=dict(decoder_widths=(16, 32, 64), decoder_flow_width=14),
     losses=dict(kl=None, wavelet=None))
-optim_wrapper = dict(autoencoder=dict(optimizer=dict(lr=1.5e-3)))
