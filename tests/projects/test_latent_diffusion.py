@@ -10,6 +10,7 @@ import torch
 
 from tests.helpers import load_module
 from wfvae_toolkit.latents import CachedLatents
+from wfvae_toolkit.registry import AUTOENCODERS
 from wfvae_toolkit.utils.config import load_config
 from wfvae_toolkit.utils.errors import NotFinite, SettingError
 
@@ -263,6 +264,8 @@ def test_its_configs_change_the_default_alone(project, monkeypatch, name):
     assert ours.train_dataloader == default.train_dataloader
     assert ours.train_cfg.max_iters == default.train_cfg.max_iters
     assert (ours.model == default.model) == (name == 'default')
+    with torch.device('meta'):
+        assert AUTOENCODERS.build(ours.model.autoencoder).latent_channels == 8
 
 
 # its pages
