@@ -4,8 +4,8 @@ _base_ = ['../_base_/runtime.py', '../_base_/wfvae2.py']
 
 model = dict(
     precision='fp32',
-    # Residual sampling and latent shortcuts, as the 32x network has them. No attention: at 1024 px it would be half of the
-    # FLOPs, and docs/zoo.md shows no gain.
+    # Residual sampling and latent shortcuts, as the 32x network has them. No attention: at 1024 px it would be half of
+    # the FLOPs, and docs/zoo.md shows no gain.
     autoencoder=dict(
         widths=(32, 64, 128), flow_width=28, downsample=dict(type='ResidualDownsample'),
         upsample=dict(type='ResidualUpsample'), latent_shortcuts=True,

@@ -1,4 +1,4 @@
-"""The network of the shipped wfvae2-tiny with attention, trained in minutes on one core: the row to compare others with."""
+"""The network of wfvae2-tiny with attention, trained in minutes on one core: the row to compare others with."""
 
 _base_ = 'wfvae_toolkit::zoo/wfvae2_tiny.py'
 
