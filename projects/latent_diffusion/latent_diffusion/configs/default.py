@@ -1,9 +1,7 @@
 """The network of wfvae2-tiny with attention, trained in minutes on one core: the row to compare others with."""
 
-_base_ = 'wfvae_toolkit::zoo/wfvae2_tiny.py'
+_base_ = 'wfvae_toolkit::zoo/recipe/attention.py'
 
-model = dict(autoencoder=dict(
-    mid_blocks=[dict(type='ResidualBlock'), dict(type='SpatialAttention'), dict(type='ResidualBlock')]))
 train_cfg = dict(max_iters=400)
 optim_wrapper = dict(autoencoder=dict(optimizer=dict(lr=1.5e-3)))
 default_hooks = dict(learning_rate=dict(warmup_iters=40), checkpoint=dict(interval=100, save_best=None))
