@@ -5,3 +5,4 @@ model = dict(
     autoencoder=dict(_delete_=True, type='DiffusersAutoencoderKL', latent_channels=8, widths=(32, 32, 64, 128),
                      layers=1),
     losses=dict(wavelet=None))
+optim_wrapper = dict(autoencoder=dict(optimizer=dict(lr=1.5e-3)))  # the best of three, see docs/zoo.md

@@ -5,3 +5,4 @@ model = dict(
     autoencoder=dict(_delete_=True, type='LiteVAE', extractor_widths=(16, 32), aggregator_widths=(32, 64, 128),
                      decoder_widths=(32, 32, 64, 128)),
     losses=dict(wavelet=None))
+optim_wrapper = dict(autoencoder=dict(optimizer=dict(lr=5e-4)))  # the best of three, see docs/zoo.md
