@@ -3,3 +3,5 @@
 _base_ = 'plain.py'
 load_from = 'work_dirs/linear_start.pth'
 model = dict(autoencoder=dict(latent_shortcuts=True))
+# At the rate of `plain` the start is lost within 50 updates.
+optim_wrapper = dict(autoencoder=dict(optimizer=dict(lr=3e-4)))
