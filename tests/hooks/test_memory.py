@@ -8,7 +8,8 @@ import torch
 from mmengine.config import Config
 
 from wfvae_toolkit.hooks import memory
-from wfvae_toolkit.training.memory import BEFORE, TooLarge
+from wfvae_toolkit.training.memory import BEFORE
+from wfvae_toolkit.training.memory_measured import TooLarge
 from wfvae_toolkit.training.stages import read_stages
 from wfvae_toolkit.utils.errors import SettingError
 

@@ -1,9 +1,9 @@
-"""Peaks of a training's phases, counted without arithmetic and measured."""
+"""Peaks of a training's phases, counted without arithmetic."""
 
+import contextlib
 import copy
 import functools
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,21 +17,13 @@ from wfvae_toolkit.training.memory import (
     CHECKPOINT,
     DISCRIMINATOR,
     JOINT,
-    MOST,
     VALIDATION,
-    Forecast,
     LiveStorages,
     Load,
     NotCounted,
-    TooLarge,
     _with_buckets,
     count_memory,
-    describe,
-    largest_batch,
-    measure_memory,
     turns_of,
-    ways_to_fit,
-    with_measured,
 )
 from wfvae_toolkit.training.train_step import train_step
 
@@ -54,6 +46,17 @@ class Numbers(Loss):
 def sizes(tensors):
     """Bytes of tensors, in the allocator's granules."""
     return sum(-(-tensor.numel() * tensor.element_size() // 512) * 512 for tensor in tensors)
+
+
+@contextlib.contextmanager
+def is_unchanged(model):
+    """Fails if the block changes weights, buffers, gradients, mode or switch of a training model, or the generator."""
+    before, generator = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    yield
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert (model.training, model.discriminator_started) == (True, False)
 
 
 @pytest.fixture(scope='module')
@@ -145,89 +148,14 @@ def test_turns_of_a_run_are_its_phases(make_model):
     assert [name for name, _, _ in turns_of(alone, 5)] == [AFTER]
 
 
-@pytest.mark.parametrize('work', ['count', 'measure'])
-def test_nothing_of_the_model_changes(make_model, make_optimizers, work):
+def test_nothing_of_the_model_changes(make_model):
     model = make_model(autoencoder=FEW, discriminator=dict(type='PatchDiscriminator', num_layers=1, width=8))
     model.discriminator_started = False
-    optimizers = make_optimizers(model)
-    before, generator = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    if work == 'count':
+    with is_unchanged(model):
         count_memory(model, OPTIMIZERS, SHORT)
-    else:
-        measure_memory(model, optimizers, replace(LOAD, size=16, val_size=16), allocator=Allocator())
-    assert torch.equal(torch.get_rng_state(), generator)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert (model.training, model.discriminator_started) == (True, False)
-    assert not any(optimizers[turn].optimizer.state for turn in ('autoencoder', 'discriminator'))
-
-
-class Allocator:
-    """Stands for torch.cuda: every phase takes 1 MiB more than the one before; ``ends_in`` the memory ends."""
-
-    def __init__(self, ends_in=None):
-        self.phase, self.ends_in = 0, ends_in
-
-    def reset_peak_memory_stats(self):
-        self.phase += 1
-
-    def memory_allocated(self):
-        return 5 * KIB**2
-
-    def max_memory_allocated(self):
-        if self.phase == self.ends_in:
-            raise AssertionError('the phase went on')
-        return (5 + self.phase) * KIB**2
-
-
-def test_measured_peaks_take_the_place_of_counted_activations(model, counted, make_optimizers):
-    load = replace(LOAD, size=16, val_size=16)
-    increases = measure_memory(model, make_optimizers(model), load, allocator=Allocator())
-    counted = Forecast(LOAD, tuple(counted(LOAD).values()))
-    assert increases == {BEFORE: KIB**2, DISCRIMINATOR: 2 * KIB**2, AFTER: 3 * KIB**2, VALIDATION: 4 * KIB**2}
-    measured = with_measured(counted, increases, 'measured on a test')
-    for before, after in zip(counted.phases[:4], measured.phases, strict=False):
-        assert after.parts['activations'] + after.parts.get('gradients', 0) == increases[after.name]
-        assert after.parts['parameters'] == before.parts['parameters']
-    assert describe(measured)[0].startswith('memory (measured on a test)')
-
-
-def test_a_phase_that_does_not_fit_is_named(make_model, make_optimizers, monkeypatch):
-    model = make_model()
-
-    def judge(*_, **__):
-        raise torch.OutOfMemoryError('CUDA out of memory')
-
-    monkeypatch.setattr(type(model), 'judge', judge)
-    with pytest.raises(TooLarge, match=f'^{DISCRIMINATOR}$'):
-        measure_memory(model, make_optimizers(model), LOAD, allocator=Allocator())
-    assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_a_loss_that_needs_numbers_is_said(make_model):
     model = make_model(losses=dict(pixel=dict(type='L1Loss'), mine=dict(type=Numbers)))
     with pytest.raises(NotCounted, match='numpy'):
         count_memory(model, OPTIMIZERS, LOAD)
-
-
-@pytest.mark.parametrize(('limit', 'batch'), [(99, 0), (100, 0), (110, 1), (149, 4), (150, 5), (1000, 90)])
-def test_largest_batch_of_few_counts(limit, batch):
-    tried = []
-    assert largest_batch(lambda images: tried.append(images) or 100 + 10 * images, limit) == batch
-    assert len(tried) <= 4
-
-
-def test_largest_batch_where_small_ones_cost_nothing_more():
-    assert largest_batch(lambda images: max(500, 10 * images), 777) == 77
-    assert largest_batch(lambda images: images, 10**9) == MOST
-
-
-def test_ways_to_fit_are_those_that_fit():
-    def count(load):
-        image = load.size**2 * (0.5 if load.precision == 'bf16' else 1.0) * (0.8 if load.checkpoint_activations else 1)
-        return SimpleNamespace(largest=SimpleNamespace(peak_bytes=1000 + load.batch * image))
-
-    ways = ways_to_fit(Load(batch=4, size=64), count, 1000 + 2.5 * 64**2, 'fp32', 8)
-    assert [way.partition(' (')[0] for way in ways] == [
-        'train_dataloader.batch_size=2 with train_cfg.accumulation=2', 'model.precision=bf16', 'crops of 32 px']
-    assert ways_to_fit(Load(batch=4, size=64), count, 999, 'fp32', 8) == []

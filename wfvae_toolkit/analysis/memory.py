@@ -25,15 +25,13 @@ from wfvae_toolkit.training.memory import (
     CHECKPOINT,
     DISCRIMINATOR,
     JOINT,
-    MOST,
     VALIDATION,
     Load,
     count_memory,
-    largest_batch,
     loads_of_stages,
     turns_of,
-    ways_to_fit,
 )
+from wfvae_toolkit.training.memory_fit import MOST, largest_batch, ways_to_fit
 from wfvae_toolkit.training.stages import read_stages
 from wfvae_toolkit.utils.errors import SettingError, located
 

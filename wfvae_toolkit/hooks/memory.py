@@ -7,17 +7,9 @@ from wfvae_toolkit.datasets import collate_training
 from wfvae_toolkit.datasets.loader import set_size
 from wfvae_toolkit.models.perceptual.network import PerceptualNetwork
 from wfvae_toolkit.registry import HOOKS
-from wfvae_toolkit.training.memory import (
-    Load,
-    NotCounted,
-    TooLarge,
-    count_memory,
-    describe,
-    loads_of_stages,
-    measure_memory,
-    ways_to_fit,
-    with_measured,
-)
+from wfvae_toolkit.training.memory import Load, NotCounted, count_memory, describe, loads_of_stages
+from wfvae_toolkit.training.memory_fit import ways_to_fit
+from wfvae_toolkit.training.memory_measured import TooLarge, measure_memory, with_measured
 from wfvae_toolkit.training.stages import stage_at
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device

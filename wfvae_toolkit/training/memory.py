@@ -1,12 +1,10 @@
-"""Peak memory of every phase of a training, before it begins: measured on a GPU, counted elsewhere.
+"""Peak memory of every phase of a training, counted before it begins.
 
 Counting runs the real update on torch's fake tensors, which have shapes and storages but no numbers, and follows how
 long each storage lives. So it needs neither the memory nor the arithmetic of the network.
 """
 
-import contextlib
 import copy
-import functools
 import weakref
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -21,7 +19,7 @@ from wfvae_toolkit.datasets.loader import Batch
 from wfvae_toolkit.evaluation.run import reconstruct
 from wfvae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from wfvae_toolkit.utils import distributed
-from wfvae_toolkit.utils.errors import SettingError, UserError
+from wfvae_toolkit.utils.errors import UserError
 from wfvae_toolkit.utils.seeding import seeded
 
 from .train_step import train_step
@@ -30,7 +28,6 @@ from .train_step import train_step
 KINDS = ('parameters', 'frozen networks', 'average', 'optimizers', 'gradients', 'activations')
 BEFORE, AFTER = 'autoencoder turn before the discriminator starts', 'autoencoder turn'
 DISCRIMINATOR, JOINT, VALIDATION, CHECKPOINT = 'discriminator turn', 'joint turn', 'validation', 'checkpoint'
-MOST = 1024  # images of a micro-batch, where a search for the largest one ends
 _GRANULE = 512  # bytes: torch's allocators give a multiple of it
 
 
@@ -115,7 +112,6 @@ def describe(forecast):
     return lines
 
 
-# counting ---------------------------------------------------------------------------------------
 
 class LiveStorages(TorchDispatchMode):
     """Follows the storages of all tensors made inside ``with``.
@@ -253,12 +249,12 @@ def _count_phases(model, optim_wrapper, load, extras, networks, meter):
             started.update(turns)
             storages.reset()
             take()
-            train_step(model, turns, _micro_batches(load, extras), optimizers)
+            train_step(model, turns, micro_batches(load, extras), optimizers)
             yield Phase(name, _with_buckets(storages.peak, model, load), take())
         held = _with_buckets(dict(storages.live), model, load)
         if load.val_batch and load.val_size:
             storages.reset()
-            _validate(model.autoencoder, load, networks)
+            validate_once(model.autoencoder, load, networks)
             yield Phase(VALIDATION, _with_buckets(storages.peak, model, load), take())
     yield Phase(CHECKPOINT, held)
 
@@ -271,7 +267,7 @@ def checkpoint_activations(autoencoder):
     return bool(halves)
 
 
-def _micro_batches(load, extras):
+def micro_batches(load, extras):
     """At most two: the second meets the gradients of the first, and the third meets no more."""
     images = torch.zeros(load.batch, 3, load.size, load.size, dtype=torch.uint8)
     numbers = list(range(load.batch))
@@ -326,7 +322,8 @@ def _with_buckets(parts, model, load):
 
 
 @torch.no_grad()
-def _validate(autoencoder, load, networks):
+def validate_once(autoencoder, load, networks):
+    """Reconstruct and score a batch of zeros with each set of weights that a validation has."""
     device = next(autoencoder.parameters()).device
     target = torch.zeros(load.val_batch, 3, load.val_size, load.val_size, device=device)
     kept = []
@@ -343,169 +340,3 @@ def _bytes(tensor):
 
 def _in_granules(size):
     return -(-size // _GRANULE) * _GRANULE
-
-
-# measuring --------------------------------------------------------------------------------------
-
-class TooLarge(Exception):
-    """A phase that does not fit into the device's memory; ``args``: its name."""
-
-
-def measure_memory(model, optimizers, load, extras=None, networks=(), allocator=torch.cuda):
-    """Bytes that each phase allocates at its peak beyond what was there before: name -> bytes.
-
-    Runs the turns with the whole batch and a validation on the model's device. Weights, buffers, gradients, optimizers
-    and random generators stay unchanged.
-
-    Args:
-        model (AutoencoderTraining): on its device, under DDP if it is distributed.
-        optimizers (OptimWrapperDict): of the run.
-        load, extras, networks: as of `count_memory`.
-        allocator (module): torch.cuda, or what has its functions for memory.
-
-    Raises:
-        TooLarge: the device's memory ended in this phase.
-    """
-    increases = {}
-
-    def measure(name, work):
-        allocator.reset_peak_memory_stats()
-        before = allocator.memory_allocated()
-        try:
-            work()
-        except torch.OutOfMemoryError as error:
-            raise TooLarge(name) from error
-        increases[name] = allocator.max_memory_allocated() - before
-
-    rehearsed = {turn: _WithoutStep(wrapper) for turn, wrapper in optimizers.items()}
-    with unchanged(model), seeded(0), torch.random.fork_rng(), torch.compiler.set_stance('force_eager'):
-        for name, turns, adversarial in turns_of(model, load.start_iter):
-            model.discriminator_started = adversarial
-            measure(name, lambda turns=turns: train_step(model, turns, _micro_batches(load, extras or {}), rehearsed))
-        if load.val_batch and load.val_size:
-            measure(VALIDATION, lambda: _validate(model.autoencoder.eval(), load, networks))
-    return increases
-
-
-def with_measured(forecast, increases, device):
-    """A counted Forecast with the activations that `measure_memory` found on ``device``, a name."""
-    phases = []
-    for phase in forecast.phases:
-        if phase.name in increases:
-            # DDP's buffer of gradients was there before.
-            there = forecast.load.world_size > 1
-            activations = increases[phase.name] - (0 if there else phase.parts.get('gradients', 0))
-            phase = replace(phase, parts={**phase.parts, 'activations': activations})
-        phases.append(phase)
-    return replace(forecast, phases=tuple(phases), source=device)
-
-
-@contextlib.contextmanager
-def unchanged(model):
-    """Put back buffers, mode, gradients and switches of a training model after the block."""
-    was_training, started = model.training, model.discriminator_started
-    buffers = [(module, name, buffer, buffer.clone()) for module in model.modules()
-               for name, buffer in module._buffers.items() if buffer is not None]
-    try:
-        yield
-    finally:
-        for module, name, buffer, value in buffers:
-            with torch.no_grad():
-                module._buffers[name] = buffer.copy_(value)
-        model.zero_grad(set_to_none=True)
-        model.train(was_training)
-        model.discriminator_started = started
-
-
-class _WithoutStep:
-    """What `train_step` needs of a TurnOptimizer, without a change of weights, moments or scale."""
-
-    def __init__(self, wrapper):
-        self._wrapper = wrapper
-
-    def backward(self, loss):
-        scaler = self._wrapper.scaler
-        (loss if scaler is None else scaler.scale(loss)).backward()
-
-    def gradient_norm(self):
-        return torch.nn.utils.get_total_norm([
-            parameter.grad for group in self._wrapper.optimizer.param_groups for parameter in group['params']
-            if parameter.grad is not None])
-
-    def finish(self, apply):
-        self._wrapper.optimizer.zero_grad()
-
-
-# what would fit ---------------------------------------------------------------------------------
-
-def largest_batch(peak_of, limit, most=MOST):
-    """Largest batch whose ``peak_of(batch)``, in bytes, is at most ``limit``; 0 if one image does not fit.
-
-    ``most`` is the largest that is tried: counting takes longer with it, as noise is drawn for each image.
-
-    Peaks grow by nearly the same number of bytes for each image, so that few are counted: the next guess lies on the
-    line through two of them.
-    """
-    fits, too_large, known = 0, most + 1, {}
-    guess = 1
-    while too_large - fits > 1:
-        known[guess] = peak_of(guess)
-        fits, too_large = (guess, too_large) if known[guess] <= limit else (fits, guess)
-        guess = min(_next_guess(known, fits, too_large, limit), too_large - 1)
-    return fits
-
-
-def _next_guess(known, fits, too_large, limit):
-    """A batch above ``fits``, on the line through it and another one that is known."""
-    others = [too_large] if too_large in known else [batch for batch in known if batch < fits]
-    slope = (known[max(others)] - known[fits]) / (max(others) - fits) if fits and others else 0
-    # Far from the limit a peak may not depend on the batch.
-    guess = fits + int((limit - known[fits]) / slope) if slope else min(2 * fits, (fits + too_large) // 2)
-    return max(fits + 1, guess)
-
-
-def ways_to_fit(load, count, limit, precision, factor):
-    """Sentences that name changed settings with which a training fits, each with its counted peak; [] if none does.
-
-    Args:
-        load (Load): what does not fit.
-        count (callable): Load -> Forecast.
-        limit (int): bytes of the device.
-        precision (str): of the config.
-        factor (int): that divides the crops.
-    """
-    @functools.cache
-    def peak(changed):
-        return count(changed).largest.peak_bytes
-
-    def batch_that_fits(changed):
-        return largest_batch(lambda batch: peak(replace(changed, batch=batch)), limit)
-
-    found = []
-
-    def say(text, changed):
-        total = peak(changed)
-        if total <= limit:
-            found.append(f'{text} ({total / 2**30:.2f} GiB)')
-
-    batch = min(batch_that_fits(load), load.batch)
-    if batch:
-        accumulation = -(-load.batch * load.accumulation // batch)
-        say(f'train_dataloader.batch_size={batch} with train_cfg.accumulation={accumulation}',
-            replace(load, batch=batch, accumulation=accumulation))
-    if precision == 'fp32':
-        say('model.precision=bf16', replace(load, precision='bf16'))
-    recomputed = replace(load, checkpoint_activations=True)
-    if peak(recomputed) < peak(load):
-        say('model.autoencoder.checkpoint_activations=True', recomputed)
-    crop = load.size // 2 // factor * factor
-    with contextlib.suppress(SettingError):  # a network refuses smaller crops
-        while crop >= factor and peak(replace(load, size=crop)) > limit:
-            crop = crop // 2 // factor * factor
-        if crop >= factor:
-            say(f'crops of {crop} px', replace(load, size=crop))
-    if not found:
-        least = replace(recomputed, batch=1, precision='bf16', accumulation=max(load.accumulation, 2))
-        say('all of model.precision=bf16, model.autoencoder.checkpoint_activations=True and '
-            'train_dataloader.batch_size=1', least)
-    return found
