@@ -112,7 +112,7 @@ PARTS = {
     'stages': Items(Fields({
         'start_iter': Value((WHOLE,), REQUIRED), 'size': Value((WHOLE, NONE)), 'batch_size': Value((WHOLE,)),
         'accumulation': Value((WHOLE,))}, 'dict(start_iter=1000, size=512, batch_size=4, accumulation=1)')),
-    'remote': Arguments('wfvae_toolkit.datasets.remote_files.RemoteSettings', (),
+    'remote': Arguments('wfvae_toolkit.datasets.remote_settings.RemoteSettings', (),
                         "dict(cache_gb=100, deadline_s=600), or None"),
     'metrics': Rows(_METRIC), 'vis_backends': Items(Part(registries.VISBACKENDS)),
 }

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,10 +12,19 @@ from tests.datasets.range_server import RangeServer
 from tests.datasets.shard_samples import sample, write_shards_of, write_tar
 from tests.datasets.table_samples import rows_of, write_parquet
 from tests.helpers import take
-from wfvae_toolkit.datasets import ImageShards, ImageTable, SampleKey, block_cache, build_dataloader, open_images
-from wfvae_toolkit.datasets import remote_files as module
+from wfvae_toolkit.datasets import (
+    ImageShards,
+    ImageTable,
+    SampleKey,
+    block_cache,
+    build_dataloader,
+    open_images,
+    remote_files,
+    remote_settings,
+    remote_store,
+)
 from wfvae_toolkit.datasets.shard_writer import write_shards
-from wfvae_toolkit.utils.errors import MissingFile, SettingError, StorageError, UnknownSetting
+from wfvae_toolkit.utils.errors import MissingFile, SettingError, StorageError
 
 COUNTS = [5, 2, 6]
 PATTERN = '{00000..00002}.tar?sig=5ecret'
@@ -30,8 +40,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def server(folder, monkeypatch):
-    monkeypatch.setattr(block_cache, 'BLOCK', 4096)
-    monkeypatch.setattr(module, 'BLOCK', 4096)
+    for module in (block_cache, remote_files, remote_settings, remote_store):
+        monkeypatch.setattr(module, 'BLOCK', 4096)
     with RangeServer(folder) as server:
         yield server
 
@@ -96,7 +106,7 @@ def test_index_and_blocks_are_used_again_by_the_next_process(server, remote, tmp
 def test_in_a_window_each_byte_is_loaded_once_in_long_stretches(server, folder, remote):
     url, ahead = f'{server.url}/{PATTERN}', dict(remote, read_ahead_mb=0.016)
     ImageShards(url, remote=remote)  # makes the index
-    for path in module.Path(remote['cache_folder']).glob('*.blocks'):
+    for path in Path(remote['cache_folder']).glob('*.blocks'):
         path.unlink()
     before = len(server.requests)
     dataset = ImageShards(url, remote=ahead, shuffle_window=1)
@@ -122,13 +132,13 @@ def test_failures_that_pass_are_tried_again_and_counted(server, folder, remote):
 @pytest.mark.parametrize('odd', SERVERS, ids=lambda odd: odd.what)
 def test_a_failing_server_makes_no_bad_file(server, folder, remote, odd, monkeypatch):
     shards = ImageShards(f'{server.url}/{PATTERN}', remote=remote)
-    for path in module.Path(remote['cache_folder']).glob('*.blocks'):
+    for path in Path(remote['cache_folder']).glob('*.blocks'):
         path.unlink()
     begun = len(server.requests)
     server.answer, server.tag = lambda path, number: odd.answers(number - begun), odd.tag
     if odd.error:
         with monkeypatch.context() as short:  # for the failure alone: a busy machine may take seconds for what is right
-            short.setattr(module.RemoteFiles, 'deadline_s', 0.6)
+            short.setattr(remote_files.RemoteFiles, 'deadline_s', 0.6)
             with pytest.raises(StorageError, match=f'^{re.escape(f"{server.url}/00002.tar: {odd.error}")}') as caught:
                 shards[12]
             assert '5ecret' not in str(caught.value)
@@ -142,7 +152,7 @@ def test_a_failing_server_makes_no_bad_file(server, folder, remote, odd, monkeyp
 
 def test_a_file_that_changes_ends_the_run(server, remote, folder, tmp_path):
     shards = ImageShards(f'{server.url}/{PATTERN}', remote=remote)
-    for path in module.Path(remote['cache_folder']).glob('*.blocks'):
+    for path in Path(remote['cache_folder']).glob('*.blocks'):
         path.unlink()
     server.tag = 'new'
     with pytest.raises(StorageError, match="00002.tar: it has changed while it was in use .*'a000new'.*: start again"):
@@ -170,17 +180,6 @@ def test_what_is_not_there_or_no_data_is_named(server, remote):
         opened('http://{a,b}/a.tar')
     with pytest.raises(SettingError, match=r'^no picture in the 1 shards of .*none.parquet'):
         opened(f'{server.url}/none.parquet')
-
-
-@pytest.mark.parametrize(('settings', 'words'), [
-    (dict(deadline_s=0), 'deadline_s=0: use seconds'), (dict(cache_gb='1'), "cache_gb='1': use GB"),
-    (dict(read_ahead_mb=2000), 'at most|to an eighth of the cache'), (dict(storage_options=[1]), 'use a dict, such as'),
-    (dict(storage_options=dict(client_kwargs=dict(aws_secret_access_key='5ecret'))), 'aws_secret_access_key may hold'),
-    (dict(storage_options=dict(key='5ecret')), 'key may hold a credential'), (dict(cache='x'), 'some of cache_fol')])
-def test_wrong_settings(settings, words):
-    with pytest.raises((SettingError, UnknownSetting), match=words) as caught:
-        module.remote_settings(settings)
-    assert '5ecret' not in str(caught.value)
 
 
 def test_a_deadline_is_shorter_than_the_loader_s(server, remote):
@@ -214,20 +213,14 @@ def test_a_cache_that_is_smaller_than_the_window_is_said(server, remote):
 
 def test_a_cache_that_is_too_small_evicts_and_stays_within_its_limit(server, folder, remote):
     shards, local = ImageShards(f'{server.url}/{PATTERN}', remote=remote), ImageShards(folder)
-    for path in module.Path(remote['cache_folder']).glob('*.blocks'):
+    for path in Path(remote['cache_folder']).glob('*.blocks'):
         path.unlink()
     shards.files.cache.limit = 70_000
     for index in (*range(13), *range(13)):
         assert shards.read(index) == local.read(index)
         assert shards.files.cache.counts().held <= 70_000
-    assert sum(path.stat().st_blocks * 512 for path in module.Path(remote['cache_folder']).glob('*.blocks')) <= 70_000
+    assert sum(path.stat().st_blocks * 512 for path in Path(remote['cache_folder']).glob('*.blocks')) <= 70_000
     assert ' 0 files' not in shards.closing_remarks()[0]
-
-
-def test_the_page_lists_every_setting():
-    page = (module.Path(__file__).parents[2] / 'docs/data.md').read_text(encoding='utf-8')
-    assert re.findall(r'^\| `(\w+)` \| .*', page.partition('| key of `remote` |')[2].partition('\n\n')[0], re.MULTILINE
-                      ) == list(module.RemoteSettings.__dataclass_fields__)
 
 
 def test_a_shard_with_bad_pictures_has_them_by_url_too(server, remote, tmp_path):

@@ -5,77 +5,22 @@ import concurrent.futures
 import contextlib
 import hashlib
 import io
-import logging
 import os
 import posixpath
 import queue
-import re
 import threading
-import time
-from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..utils.errors import MissingFile, SettingError, StorageError, UnknownSetting, is_number
+from ..utils.errors import MissingFile, SettingError, StorageError
 from ..utils.files import WriteError
 from ..utils.urls import UrlFolder, shown_url
 from .block_cache import BLOCK, BlockCache
-from .remote_store import Missing, Passing, Refused, Store, storage_error
+from .remote_settings import remote_settings
+from .remote_store import Missing, Passing, Patience, Refused, Store, storage_error
 
 PROTOCOLS = ('http', 'https', 's3')
 _STRETCH = 32  # blocks of a request where nothing is read ahead
 _VERSIONS_AT_ONCE = 16  # requests for the versions of files
-_LONGEST_WAIT_S = 10  # between two tries
-_SECRET = re.compile(r'secret|token|passw|credential|authorization|cookie|^key$|_key$|access_key', re.IGNORECASE)
-
-
-@dataclass
-class RemoteSettings:
-    """Settings of data by URL."""
-
-    cache_folder: str | Path | None = None  # None: wfvae_toolkit in $XDG_CACHE_HOME or ~/.cache
-    cache_gb: float = 10  # its largest size; it should hold the files of a shuffle_window
-    deadline_s: float = 300  # a read that gets nothing for so long ends the run
-    read_ahead_mb: float = 8  # loaded at a time where a file is read in stretches; 0: only what is needed
-    storage_options: dict = field(default_factory=dict)  # of fsspec's file system: anon, endpoint_url, profile, ...
-
-    def __post_init__(self):
-        if not is_number(self.deadline_s, 0.1, 10**6):
-            raise SettingError(f'remote.deadline_s={self.deadline_s!r}: use seconds, such as 300')
-        if not is_number(self.cache_gb, 0.05, 10**9):
-            raise SettingError(f'remote.cache_gb={self.cache_gb!r}: use GB, at least 0.05')
-        if not is_number(self.read_ahead_mb, 0, 125 * self.cache_gb):
-            raise SettingError(f'remote.read_ahead_mb={self.read_ahead_mb!r}: use MB from 0 to an eighth of the cache')
-        self.cache_bytes = int(self.cache_gb * 1e9)
-        self.ahead_blocks = -(-int(self.read_ahead_mb * 1e6) // BLOCK)
-        if not isinstance(self.storage_options, dict):
-            raise SettingError(f'remote.storage_options={self.storage_options!r}: use a dict, such as dict(anon=True)')
-        secret = _secret_key(self.storage_options)
-        if secret:
-            raise SettingError(f'remote.storage_options: {secret} may hold a credential, and configs are copied into '
-                               'checkpoints and reports: use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE '
-                               'or ~/.aws for S3, and ~/.netrc for HTTP')
-        cache = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-        self.folder = Path(self.cache_folder or f'{cache}/wfvae_toolkit').expanduser()
-
-
-def _secret_key(options):
-    """Name of the first key, at any depth, that may hold a credential."""
-    for key, value in options.items():
-        if _SECRET.search(str(key)):
-            return key
-        if isinstance(value, dict) and _secret_key(value):
-            return _secret_key(value)
-    return None
-
-
-def remote_settings(remote):
-    """`RemoteSettings` of a dict or None; UnknownSetting for another key."""
-    try:
-        return RemoteSettings(**(remote or {}))
-    except TypeError as error:
-        names = ', '.join(RemoteSettings.__dataclass_fields__)
-        raise UnknownSetting(f'remote={remote!r}: use a dict with some of {names}') from error
 
 
 class RemoteFiles:
@@ -181,7 +126,7 @@ class RemoteFiles:
             threads.shutdown(cancel_futures=True)
 
     def _ask_version(self, url):
-        patience = _Patience(url, self.deadline_s, self.cache)
+        patience = Patience(url, self.deadline_s, self.cache)
         while True:
             try:
                 return self._store_of_process().version(url, patience.left_s())
@@ -239,7 +184,7 @@ class RemoteFiles:
     def _fetch(self, number, start, stop):
         """Bytes of a file from its server; what has come before a connection is cut is kept."""
         stop, url, data = min(stop, self._versions[number].size), self._urls[number], bytearray()
-        patience = _Patience(url, self.deadline_s, self.cache)
+        patience = Patience(url, self.deadline_s, self.cache)
 
         def on_data():
             patience.check(len(data))
@@ -286,44 +231,6 @@ class RemoteFiles:
             with contextlib.suppress(StorageError, WriteError):
                 if None in self._file(number).read(first, end):
                     self._load(number, first, end, True, ahead=False)
-
-
-class _Patience:
-    """Waits between the tries of a read, until its deadline."""
-
-    def __init__(self, url, deadline_s, cache):
-        self._url, self._deadline_s, self._cache = url, deadline_s, cache
-        self._said, self._blocks = False, 0
-        self.begin()
-
-    def begin(self):
-        """Some of it has come: the deadline counts from now."""
-        self._until, self._next_s = time.monotonic() + self._deadline_s, min(0.2, self._deadline_s / 10)
-
-    def check(self, received):
-        """A further block begins the deadline anew; Passing if none came before it."""
-        if received // BLOCK > self._blocks:
-            self._blocks = received // BLOCK
-            self.begin()
-        elif time.monotonic() > self._until:
-            raise Passing(f'too slow: {BLOCK} bytes take longer than {self._deadline_s:g} s')
-
-    def left_s(self):
-        return max(min(1, self._deadline_s), self._until - time.monotonic())  # too short a try tells nothing
-
-    def wait(self, reason):
-        """Wait before the next try; StorageError after the deadline."""
-        if time.monotonic() + self._next_s >= self._until:
-            raise storage_error(self._url, f'{reason}; nothing came for {self._deadline_s:g} s (deadline_s of remote). '
-                                           'No picture counts as bad: once it can be reached again, the same command '
-                                           'goes on, a training with --resume') from None
-        if not self._said and self._next_s >= 0.8:  # a short failure is only counted
-            self._said = True
-            logging.getLogger('wfvae_toolkit').warning(
-                f'{shown_url(self._url)}: {reason}; trying again for {self._deadline_s:g} s')
-        self._cache.count(retries=1)
-        time.sleep(self._next_s)
-        self._next_s = min(2 * self._next_s, _LONGEST_WAIT_S)
 
 
 class _OpenFile(io.RawIOBase):
@@ -393,7 +300,7 @@ def find_remote(url, urls, suffixes, kind, option, remote):
 def _find(url, settings):
     """{URL: Version} of a folder on S3, before the deadline."""
     store = Store('s3', settings.storage_options)
-    patience = _Patience(url, settings.deadline_s, BlockCache(settings.folder, settings.cache_bytes))
+    patience = Patience(url, settings.deadline_s, BlockCache(settings.folder, settings.cache_bytes))
     while True:
         try:
             return store.find(url)

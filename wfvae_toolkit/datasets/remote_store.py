@@ -1,6 +1,7 @@
-"""Ranges of bytes of files on HTTP and S3 servers, through fsspec. One request at a time, tried once."""
+"""Ranges of bytes of files on HTTP and S3 servers, through fsspec: one request at a time, and how long to try again."""
 
 import asyncio
+import logging
 import re
 import socket
 import time
@@ -9,10 +10,12 @@ from typing import NamedTuple
 
 from ..utils.errors import StorageError, import_extra
 from ..utils.urls import shown_url
+from .block_cache import BLOCK
 
 STALL_S = 30  # without a byte, after which a connection counts as lost
 _SIGNED_S = 3600  # validity of a signature
 _CHUNK = 2**16
+_LONGEST_WAIT_S = 10  # between two tries
 _MAY_PASS = (408, 425, 429)  # and all from 500 on
 
 
@@ -205,3 +208,41 @@ def _reason_of_s3(error):
 def storage_error(url, reason):
     """StorageError of a URL, which is shown without credentials."""
     return StorageError(f'{shown_url(url)}: {reason}')
+
+
+class Patience:
+    """Waits between the tries of a read, until its deadline."""
+
+    def __init__(self, url, deadline_s, cache):
+        self._url, self._deadline_s, self._cache = url, deadline_s, cache
+        self._said, self._blocks = False, 0
+        self.begin()
+
+    def begin(self):
+        """Some of it has come: the deadline counts from now."""
+        self._until, self._next_s = time.monotonic() + self._deadline_s, min(0.2, self._deadline_s / 10)
+
+    def check(self, received):
+        """A further block begins the deadline anew; Passing if none came before it."""
+        if received // BLOCK > self._blocks:
+            self._blocks = received // BLOCK
+            self.begin()
+        elif time.monotonic() > self._until:
+            raise Passing(f'too slow: {BLOCK} bytes take longer than {self._deadline_s:g} s')
+
+    def left_s(self):
+        return max(min(1, self._deadline_s), self._until - time.monotonic())  # too short a try tells nothing
+
+    def wait(self, reason):
+        """Wait before the next try; StorageError after the deadline."""
+        if time.monotonic() + self._next_s >= self._until:
+            raise storage_error(self._url, f'{reason}; nothing came for {self._deadline_s:g} s (deadline_s of remote). '
+                                           'No picture counts as bad: once it can be reached again, the same command '
+                                           'goes on, a training with --resume') from None
+        if not self._said and self._next_s >= 0.8:  # a short failure is only counted
+            self._said = True
+            logging.getLogger('wfvae_toolkit').warning(
+                f'{shown_url(self._url)}: {reason}; trying again for {self._deadline_s:g} s')
+        self._cache.count(retries=1)
+        time.sleep(self._next_s)
+        self._next_s = min(2 * self._next_s, _LONGEST_WAIT_S)
