@@ -9,18 +9,20 @@ import torch
 from wfvae_toolkit.hooks import logger
 from wfvae_toolkit.hooks.logger import LoggerHook
 from wfvae_toolkit.utils.errors import SettingError
+from wfvae_toolkit.visualization.records import RecordWriter
 
 
 class FakeRunner:
     """As much of a runner as the hook touches; ``rows`` are what visualizers get, ``said`` what the console gets."""
 
     def __init__(self):
-        self.rows, self.said, self.iter, self.max_iters, self.in_training = [], [], 0, 100, True
+        self.rows, self.said, self.warnings = [], [], []
+        self.iter, self.max_iters, self.in_training = 0, 100, True
         self.message_hub = SimpleNamespace(log_scalars={})
         self.optim_wrapper = {'autoencoder': SimpleNamespace(param_groups=[{'lr': 1e-3}])}
         self.train_loop = SimpleNamespace(skipped=0, images_between=lambda first, end: end - first, data_seconds=0.0)
         self.visualizer = SimpleNamespace(add_scalars=lambda scalars, step: None)
-        self.logger = SimpleNamespace(info=self.said.append)
+        self.logger = SimpleNamespace(info=self.said.append, warning=self.warnings.append)
 
     def call_hook(self, name, phase, row):
         self.rows.append((phase, row))
@@ -136,3 +138,25 @@ def test_a_number_that_is_not_finite_is_logged_as_it_is(runner):
     hook.log_number('mine', math.nan)
     train(hook, runner, [0])
     assert math.isnan(runner.rows[0][1]['mine'])
+
+
+@pytest.mark.parametrize(('errors', 'expected'), [
+    ([0.4, 0.1, 16.0, 774.0], ['iteration 3: the pixel loss per value is 16, and was 0.1: worse than that']),
+    ([0.01, 0.5], []), ([0.4, 1.5], []), ([30.0, 20.0], [])])  # a picture of another kind; twice not ten times; a start
+def test_a_training_that_diverges_is_said_once(runner, errors, expected):
+    hook = make_hook(runner, interval=1)
+    for iteration, error in enumerate(errors):
+        hook.after_train_iter(runner, iteration, outputs=SimpleNamespace(log={'per_pixel/pixel': torch.tensor(error)}))
+    assert [text[:len(start)] for text, start in zip(runner.warnings, expected, strict=True)] == expected
+
+
+def test_a_resumed_run_knows_the_lowest_error_of_its_log(runner, tmp_path):
+    writer = RecordWriter(tmp_path)
+    for iteration, error in enumerate([0.3, 0.1, 0.2], 1):
+        writer.write('train', {'iteration': iteration, 'per_pixel/pixel': error})
+    runner.work_dir, runner.iter = tmp_path, 3
+    hook = LoggerHook(1)
+    hook.before_run(runner)
+    hook.before_train(runner)
+    hook.after_train_iter(runner, 3, outputs=SimpleNamespace(log={'per_pixel/pixel': torch.tensor(1.1)}))
+    assert 'is 1.1, and was 0.1' in runner.warnings[0]

@@ -15,8 +15,10 @@ from wfvae_toolkit.utils.device import as_float64, default_device, peak_memory_b
 from wfvae_toolkit.utils.errors import SettingError
 from wfvae_toolkit.visualization.records import RecordWriter, read_records
 
+# The row of pixel losses: of a grey picture, L1 and MSE in [-1, 1] are 1 at most.
+_PIXEL = 'per_pixel/pixel'
 # The console shows these in this order, if a row has them. The files hold every column.
-_CONSOLE = ('loss', 'per_pixel/pixel', 'per_pixel/perceptual', 'per_pixel/wavelet', 'kl', 'adversarial',
+_CONSOLE = ('loss', _PIXEL, 'per_pixel/perceptual', 'per_pixel/wavelet', 'kl', 'adversarial',
             'adaptive_weight', 'discriminator', 'active_channels')
 _RESERVED = ('iteration', 'phase', 'skipped_updates', 'seconds_per_iteration', 'images_per_second', 'data_wait_share',
              'peak_memory_gib')
@@ -28,7 +30,8 @@ class LoggerHook(Hook):
 
     Values stay on the device until a row is due, so logging does not synchronise every iteration.
     A row also holds learning rates, seconds per iteration, images per second, the share of the time spent waiting for
-    data, and peak memory. Other hooks get each row through ``after_log(runner, phase, row)``.
+    data, and peak memory. Other hooks get each row through ``after_log(runner, phase, row)``. A run whose pixel loss
+    becomes worse than that of a grey picture is warned of once.
 
     A hook adds a number of its own by ``runner.log_number(name, value)``, see `log_number`. MMEngine's
     ``runner.message_hub.update_scalar('train/NAME', value)`` works too, for rank 0 only.
@@ -49,6 +52,7 @@ class LoggerHook(Hook):
         self._numbers = {'train': {}, 'val': {}}  # phase -> name -> [sum, count] of this rank over the window
         self._given = {'train': set(), 'val': set()}  # names since the last iteration or validation
         self._own_names = set()  # columns that a hook cannot use
+        self._lowest_error, self._has_warned = math.inf, False
 
     def log_number(self, name, value, phase='train'):
         """Add a number to the next row of the log; hooks call ``runner.log_number``.
@@ -98,8 +102,9 @@ class LoggerHook(Hook):
         validated_at = 0
         if self.records is not None:
             self.records.cut(runner.iter)
-            validated_at = max([row['iteration'] for row in read_records(runner.work_dir) if row['phase'] == 'val'],
-                               default=0)
+            rows = read_records(runner.work_dir)
+            validated_at = max([row['iteration'] for row in rows if row['phase'] == 'val'], default=0)
+            self._lowest_error = min([row[_PIXEL] for row in rows if row.get(_PIXEL) is not None], default=math.inf)
         runner.train_loop.validated_at = distributed.of_main(validated_at)
         self._start_clock(runner.iter)
 
@@ -213,7 +218,20 @@ class LoggerHook(Hook):
         self._own_names.update(row.keys() - given.keys())
         self._publish(runner, 'train', row)
         runner.logger.info(_console_line(row, runner.max_iters, given))
+        self._warn_of_divergence(runner, row)
         self._start_clock(iteration)
+
+    def _warn_of_divergence(self, runner, row):
+        error, lowest = row.get(_PIXEL), self._lowest_error
+        if error is None:
+            return
+        self._lowest_error = min(lowest, error)
+        if error > max(1, 10 * lowest) and not self._has_warned:
+            self._has_warned = True
+            runner.logger.warning(
+                f'iteration {row["iteration"]}: the pixel loss per value is {error:.4g}, and was {lowest:.4g}: worse '
+                'than that of a grey picture. The training diverges: lower optim_wrapper.autoencoder.optimizer.lr, and '
+                'go on from an earlier checkpoint with --resume CHECKPOINT')
 
     def _publish(self, runner, phase, row):
         if self.records is not None:
