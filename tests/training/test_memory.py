@@ -49,14 +49,15 @@ def sizes(tensors):
 
 
 @contextlib.contextmanager
-def is_unchanged(model):
-    """Fails if the block changes weights, buffers, gradients, mode or switch of a training model, or the generator."""
+def is_unchanged(model, optimizers):
+    """Fails if the block changes weights, buffers, gradients, mode or switch, an optimizer, or torch's generator."""
     before, generator = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     yield
     assert torch.equal(torch.get_rng_state(), generator)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
     assert (model.training, model.discriminator_started) == (True, False)
+    assert not any(optimizers[turn].optimizer.state for turn in ('autoencoder', 'discriminator'))
 
 
 @pytest.fixture(scope='module')
@@ -148,10 +149,10 @@ def test_turns_of_a_run_are_its_phases(make_model):
     assert [name for name, _, _ in turns_of(alone, 5)] == [AFTER]
 
 
-def test_nothing_of_the_model_changes(make_model):
+def test_nothing_of_the_model_changes(make_model, make_optimizers):
     model = make_model(autoencoder=FEW, discriminator=dict(type='PatchDiscriminator', num_layers=1, width=8))
     model.discriminator_started = False
-    with is_unchanged(model):
+    with is_unchanged(model, make_optimizers(model)):
         count_memory(model, OPTIMIZERS, SHORT)
 
 
