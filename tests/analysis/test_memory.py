@@ -17,6 +17,7 @@ from wfvae_toolkit.analysis.memory import (
     table,
     with_stand_ins,
 )
+from wfvae_toolkit.datasets.buckets import possible_sizes
 from wfvae_toolkit.registry import MODELS
 from wfvae_toolkit.training.memory import CHECKPOINT, count_memory
 from wfvae_toolkit.utils.config import load_config
@@ -75,6 +76,25 @@ def test_crops_are_read_from_the_config():
     assert crop_size(dict(type='ImageFolder', pipeline=pipeline)) == 48
     assert crop_size(dict(type='ImageFolder')) is None
     assert crop_size(dict(type='SyntheticImages', size=40)) == 40
+    assert crop_size(dict(type='ImageFolder', pipeline=[dict(type='CropToSize', sizes=[(64, 32)])])) == (32, 64)
+
+
+def test_of_buckets_the_largest_possible_size_counts():
+    buckets = dict(type='AspectBuckets', size=1024, multiple_of=64, dataset=dict(type='ImageFolder', data_root='x'))
+    height, width = crop_size(buckets)
+    possible = possible_sizes(1024, 64, 2.0)
+    assert height * width == max(height * width for height, width in possible)
+    assert (width, height) in possible
+    assert crop_size({**buckets, 'buckets': [(64, 64), (128, 64)]}) == (64, 128)
+    stages = [dict(start_iter=0, size=16), dict(start_iter=2, size=64)]
+    loads = Forecaster(load_config(TINY, {'model.normalize': True, 'train_cfg.stages': stages,
+                                          'train_dataloader.dataset': {**buckets, 'multiple_of': 8}})).loads
+    assert [load.size for load in loads] == [16, (88, 48)]
+    with pytest.raises(SettingError, match='train_dataloader.dataset.*buckets is a list of sizes'):
+        Forecaster(load_config(TINY, {'model.normalize': True, 'train_cfg.stages': stages, 'train_dataloader.dataset': {
+            **buckets, 'buckets': [(64, 64)]}}))
+    with pytest.raises(SettingError, match='AspectBuckets: the check trains and scores square crops'):
+        with_stand_ins(load_config(TINY, {'train_dataloader.dataset': buckets}))
 
 
 @pytest.mark.slow

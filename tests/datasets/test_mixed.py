@@ -7,6 +7,7 @@ from PIL import Image
 
 from tests.helpers import take
 from wfvae_toolkit.datasets import BadFile, ImageFolder, build_dataloader
+from wfvae_toolkit.datasets.base import crop_sizes
 from wfvae_toolkit.registry import DATASETS
 from wfvae_toolkit.utils.errors import SettingError
 
@@ -128,3 +129,12 @@ def test_alone_it_sees_what_the_folder_sees(roots):
     mixed = take(loader(roots, {'many': 1}), 2)
     assert sorted(path for batch in mixed for path in batch.paths) == [
         f'many/{path}' for path in ImageFolder(roots / 'many').paths]
+
+
+def test_sizes_of_all_sources_are_told_or_none(roots):
+    cfg = config(roots, {'many': 1, 'few': 1})
+    assert crop_sizes(DATASETS.build(cfg)) == [(6, 6)]
+    cfg['sources']['few']['dataset']['pipeline'] = [{'type': 'CropToSize', 'sizes': [(8, 4)]}, {'type': 'RandomFlip'}]
+    assert crop_sizes(DATASETS.build(cfg)) == [(4, 8), (6, 6)]
+    cfg['sources']['few']['dataset']['pipeline'] = []
+    assert crop_sizes(DATASETS.build(cfg)) == []

@@ -1,11 +1,13 @@
 """The forecast in the log, before the first iteration."""
 
+import json
 import re
 from types import SimpleNamespace
 
 import pytest
 import torch
 from mmengine.config import Config
+from PIL import Image
 
 from wfvae_toolkit.hooks import memory
 from wfvae_toolkit.training.memory import BEFORE
@@ -35,17 +37,37 @@ def test_the_log_has_it_before_the_first_iteration_and_no_bit_changes(train, tmp
 def test_every_stage_from_the_present_one_on_has_its_load():
     stages = read_stages([dict(start_iter=0, size=32), dict(start_iter=10, size=64, batch_size=2),
                           dict(start_iter=20, size=128, accumulation=4)], 8, 1)
-    dataset = SimpleNamespace(crop_size=lambda: 32)
+    dataset = SimpleNamespace(size=None, set_size=lambda size: setattr(dataset, 'size', size))
+    dataset.crop_size = lambda: dataset.size
     loop = SimpleNamespace(stages=stages, iter=0, dataloader=SimpleNamespace(dataset=dataset, batch_size=8))
     runner = SimpleNamespace(train_loop=loop, val_loop=None, averaged_autoencoder=None,
                              hooks=[SimpleNamespace(start_iter=15)])
     expected = [memory.Load(8, 32, 1, average=False, start_iter=15), memory.Load(2, 64, 1, average=False, start_iter=5),
                 memory.Load(2, 128, 4, average=False)]
-    assert memory.loads_of(runner) == expected
+    assert list(memory.loads_of(runner)) == expected
     loop.iter = 10
-    assert memory.loads_of(runner) == expected[1:]
+    assert list(memory.loads_of(runner)) == expected[1:]
     dataset.crop_size = lambda: None
-    assert memory.loads_of(runner) == []
+    assert list(memory.loads_of(runner)) == []
+
+
+def test_buckets_are_forecast_at_the_size_with_the_most_pixels(train, photos, tmp_path):
+    lines = []
+    for number, path in enumerate(sorted((photos / 'train').iterdir())):
+        picture = Image.open(path).crop((0, 0, *[(32, 32), (32, 18), (18, 32)][number % 3]))
+        picture.save(tmp_path / f'{number}.png')
+        Image.new('L', picture.size, 255).save(tmp_path / f'mask{number}.png')
+        lines.append(json.dumps(dict(path=f'{number}.png', mask=f'mask{number}.png')))
+    (tmp_path / 'photos.jsonl').write_text('\n'.join(lines), encoding='utf-8')
+    pictures = dict(type='ImageManifest', data_root=str(tmp_path / 'photos.jsonl'), mask_keys=['mask'])
+    run = train('tiny', tmp_path / 'run', **{
+        **SHORT, **FORECAST, 'model.normalize': True,
+        'train_dataloader.dataset': dict(type='AspectBuckets', size=16, multiple_of=4, dataset=pictures),
+        'train_cfg.stages': [dict(start_iter=0, size=8), dict(start_iter=2, size=20, batch_size=1)]})
+    log, = run.rglob('*.log')
+    text = log.read_text(encoding='utf-8')
+    assert re.findall(r'peaks in MiB, (.*) px', text) == ['2 x 8', '1 x 16x28']
+    assert 'training pictures: 16x28 px' in text
 
 
 def test_a_phase_that_does_not_fit_ends_the_run_with_what_would(make_model, monkeypatch):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from wfvae_toolkit.models.sizes import fit_to_factor
+from wfvae_toolkit.models.sizes import fit_to_factor, size_text
 from wfvae_toolkit.utils.errors import SettingError
 
 
@@ -42,3 +42,7 @@ def test_sides_that_fit_stay_as_they_are(policy):
 def test_an_unknown_policy_is_an_error():
     with pytest.raises(ValueError, match="'pad', 'cut' or 'refuse'"):
         fit_to_factor(torch.rand(1, 3, 8, 8), 8, 'crop')
+
+
+def test_a_size_is_said_with_its_width_first():
+    assert (size_text((64, 64)), size_text((64, 96))) == ('64', '96x64')

@@ -23,6 +23,7 @@ from wfvae_toolkit.training.memory import (
     NotCounted,
     _with_buckets,
     count_memory,
+    largest_size,
     turns_of,
 )
 from wfvae_toolkit.training.train_step import train_step
@@ -121,6 +122,18 @@ def test_what_is_held_is_exact(model, counted):
     # Before the discriminator starts its optimizer has no state.
     own = list(model.discriminator.parameters())
     assert held['optimizers'] - phases[BEFORE].parts['optimizers'] == 2 * sizes(own) + 512 * len(own)
+    # After that each optimizer keeps it during the other's turn, also in a stage that begins later.
+    later = counted(replace(LOAD, start_iter=0))
+    assert {part.parts['optimizers'] for part in (phases[DISCRIMINATOR], phases[AFTER], *later.values())} == {
+        held['optimizers']}
+
+
+def test_crops_that_are_no_squares_are_counted(counted):
+    wide, square = (counted(replace(SHORT, size=size)) for size in ((32, 128), 64))
+    assert wide[AFTER].parts['activations'] == pytest.approx(square[AFTER].parts['activations'], rel=0.02)
+    load = replace(SHORT, size=(32, 130))
+    assert (load.shape, load.edge, replace(load, size=64).shape) == ((32, 130), 64, (64, 64))
+    assert [largest_size(sizes) for sizes in ([], [(8, 8)], [(8, 8), (6, 12)])] == [None, 8, (6, 12)]
 
 
 def test_activations_grow_with_pixels_and_nothing_else_does(counted):

@@ -22,10 +22,12 @@ def test_largest_batch_where_small_ones_cost_nothing_more():
 
 def test_ways_to_fit_are_those_that_fit():
     def count(load):
-        image = load.size**2 * (0.5 if load.precision == 'bf16' else 1.0) * (0.8 if load.checkpoint_activations else 1)
+        image = load.edge**2 * (0.5 if load.precision == 'bf16' else 1.0) * (0.8 if load.checkpoint_activations else 1)
         return SimpleNamespace(largest=SimpleNamespace(peak_bytes=1000 + load.batch * image))
 
     ways = ways_to_fit(Load(batch=4, size=64), count, 1000 + 2.5 * 64**2, 'fp32', 8)
     assert [way.partition(' (')[0] for way in ways] == [
         'train_dataloader.batch_size=2 with train_cfg.accumulation=2', 'model.precision=bf16', 'crops of 32 px']
     assert ways_to_fit(Load(batch=4, size=64), count, 999, 'fp32', 8) == []
+    wide = ways_to_fit(Load(batch=4, size=(32, 128)), count, 1000 + 2.5 * 64**2, 'fp32', 8)
+    assert wide[-1].startswith('sizes of 32 x 32 pixels (')

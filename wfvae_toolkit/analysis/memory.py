@@ -3,6 +3,7 @@
 import copy
 import ctypes
 import gc
+import inspect
 import multiprocessing
 import os
 import re
@@ -13,10 +14,12 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from wfvae_toolkit.datasets.transforms import crop_of
+from wfvae_toolkit.datasets.buckets import AspectBuckets, allowed_sizes, resized
+from wfvae_toolkit.datasets.transforms import crop_sizes_of
 from wfvae_toolkit.losses.perceptual import _PerceptualLoss
 from wfvae_toolkit.models.perceptual import lpips, stlpips
 from wfvae_toolkit.models.perceptual.network import PerceptualNetwork
+from wfvae_toolkit.models.sizes import size_text
 from wfvae_toolkit.registry import MODELS, TRANSFORMS
 from wfvae_toolkit.training import TrainingRunner
 from wfvae_toolkit.training.memory import (
@@ -28,7 +31,7 @@ from wfvae_toolkit.training.memory import (
     VALIDATION,
     Load,
     count_memory,
-    loads_of_stages,
+    largest_size,
     turns_of,
 )
 from wfvae_toolkit.training.memory_fit import MOST, largest_batch, ways_to_fit
@@ -90,17 +93,17 @@ class Forecaster:
         self._counted = {}
         hooks = cfg.get('default_hooks') or {}
         loader, validation = cfg.train_dataloader, cfg.get('val_dataloader')
-        size = crop_size(loader.dataset)
-        if size is None:
+        if crop_size(loader.dataset) is None:
             raise SettingError('train_dataloader.dataset.pipeline does not end in a crop, so that pictures may have '
                                'any size; add dict(type="CenterCrop", size=PX)')
         stages = read_stages(cfg.train_cfg.get('stages'), loader.batch_size, cfg.train_cfg.get('accumulation', 1))
         self.stages = [stage for stage in stages if stage.start_iter < cfg.train_cfg.max_iters]
-        self.loads = loads_of_stages(self.stages, Load(
-            loader.batch_size, size,
-            val_batch=validation.get('batch_size', 1) if validation else None,
-            val_size=crop_size(validation.dataset) if validation else None, average=hooks.get('ema') is not None,
-            start_iter=(hooks.get('discriminator') or {}).get('start_iter', 0), world_size=world_size))
+        run = Load(loader.batch_size, 0, val_batch=validation.get('batch_size', 1) if validation else None,
+                   val_size=crop_size(validation.dataset) if validation else None,
+                   average=hooks.get('ema') is not None,
+                   start_iter=(hooks.get('discriminator') or {}).get('start_iter', 0), world_size=world_size)
+        with located('train_dataloader.dataset'):
+            self.loads = [run.in_stage(stage, crop_size(loader.dataset, stage.size)) for stage in self.stages]
         self.load = self.loads[0]
 
     def __call__(self, load=None, work=False):
@@ -125,11 +128,24 @@ class Forecaster:
         return ways_to_fit(load or self.load, self, limit, self.model.precision, factor)
 
 
-def crop_size(dataset):
-    """Edge of the crops in px of a dataset's config, None if it depends on the picture."""
+def crop_size(dataset, edge=None):
+    """Edge in px of the crops of a dataset's config, or (height, width) of the largest; None if pictures have any size.
+
+    Of `AspectBuckets` it is the largest size that can be chosen: which sizes are, depends on the pictures. ``edge`` in
+    px is that of a stage of growing sizes.
+    """
+    if dataset['type'] == 'AspectBuckets':
+        defaults = inspect.signature(AspectBuckets).parameters
+        settings = {name: dataset.get(name, defaults[name].default)
+                    for name in ('size', 'multiple_of', 'buckets', 'max_ratio')}
+        if edge is not None:
+            settings = resized(settings, edge)
+        return largest_size([size[::-1] for size in allowed_sizes(**settings)])
+    if edge is not None:
+        return edge
     if dataset['type'] == 'SyntheticImages' and not dataset.get('pipeline'):
         return dataset.get('size', 256)
-    return crop_of([TRANSFORMS.build(dict(step)) for step in dataset.get('pipeline', ())])
+    return largest_size(crop_sizes_of([TRANSFORMS.build(dict(step)) for step in dataset.get('pipeline', ())]))
 
 
 def _without_weights(row):
@@ -163,6 +179,9 @@ def with_stand_ins(cfg):
     for loader, length in ((cfg.train_dataloader, 64), (cfg.get('val_dataloader'), 2)):
         if loader is not None:
             size = crop_size(loader.dataset)
+            if not isinstance(size, int):
+                raise SettingError(f'{loader.dataset.type}: the check trains and scores square crops of one size; '
+                                   'give the dataset a pipeline that ends in one')
             loader.update(num_workers=0, persistent_workers=False)
             loader.pop('dataset')
             loader.dataset = dict(type='SyntheticImages', size=size, length=length)
@@ -274,5 +293,5 @@ def table(configs, limits, world_size=1):
         for load in forecaster.loads:
             peaks = {phase.name: f'{phase.peak_bytes / 2**30:.2f}' for phase in forecaster(load).phases}
             batches = [forecaster.largest_batch(limit, load) for limit in limits.values()]
-            yield (f'| {Path(path).stem} | {load.batch} x {load.size} px, {forecaster.model.precision} | '
+            yield (f'| {Path(path).stem} | {load.batch} x {size_text(load.shape)} px, {forecaster.model.precision} | '
                    f'{" | ".join(peaks.get(name, "") for name in names)} | {" | ".join(batches)} |')

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from wfvae_toolkit.datasets.order import EpochOrder
-from wfvae_toolkit.training.memory import AFTER, BEFORE, DISCRIMINATOR, JOINT, VALIDATION
+from wfvae_toolkit.models.sizes import size_text
+from wfvae_toolkit.training.memory import AFTER, BEFORE, DISCRIMINATOR, JOINT, VALIDATION, shape_of
 from wfvae_toolkit.utils.errors import SettingError
 
 from .benchmark import Bench
@@ -226,8 +227,8 @@ def describe_plan(plan, name, gpu_name, gpu, rates):
              f'between machines; {rates.image_bytes / 1e6:g} MB and {1e3 * rates.decode_s:g} ms of a core an image, '
              f'{rates.cores} cores a machine; {rates.disk / 1e9:g} GB/s for checkpoints', '']
     for turn, cost in plan.turns.items():
-        what = (f'{load.val_batch} x {load.val_size} px' if turn == VALIDATION else
-                f'{load.accumulation} x {load.batch} x {load.size} px')
+        what = (f'{load.val_batch} x {size_text(shape_of(load.val_size))} px' if turn == VALIDATION else
+                f'{load.accumulation} x {load.batch} x {size_text(load.shape)} px')
         lines.append(f'{turn}, {what} a GPU: {cost.seconds:.3f} s, {cost.flops / 1e12:.2f} TFLOP (a multiply and an '
                      f'add are 2), {cost.moved / 1e9:.0f} GB moved, matrix units limit '
                      f'{cost.matrix_seconds / cost.seconds:.0%} of it')
@@ -258,8 +259,9 @@ def growth(cfg, forecaster, gpu, rates):
     yield '| --- | --- | --- | --- | --- | --- |'
     first = None
     factor = forecaster.model.autoencoder.downsample_factor
-    sizes = [size for size in (load.size // 4, load.size // 2, load.size) if size >= 64 and size % factor == 0]
-    for batch, size in [*((1, size) for size in sizes), (2, load.size), (4, load.size)]:
+    edge = load.edge if isinstance(load.size, int) else load.edge // factor * factor
+    sizes = [size for size in (edge // 4, edge // 2, edge) if size >= 64 and size % factor == 0]
+    for batch, size in [*((1, size) for size in sizes), (2, edge), (4, edge)]:
         changed = replace(load, batch=batch, size=size, accumulation=1, val_batch=None)
         phase = next(phase for phase in forecaster(changed, work=True).phases if phase.name == main)
         cost = cost_of(phase.work, gpu, rates)

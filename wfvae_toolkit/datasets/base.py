@@ -21,7 +21,7 @@ from .extras import check_masks, read_extras
 from .images import FOREIGN_PROFILE, MAX_PIXELS, BadImage, load_rgb, read_size, reason_of, rgb_colour
 from .order import EpochOrder
 from .reduced_jpeg import import_cv2, load_resized_with_masks
-from .transforms import apply_transform, crop_of, was_upsampled
+from .transforms import apply_transform, crop_of, crop_sizes_of, was_upsampled
 
 ON_BAD = ('substitute', 'report')
 PROTOCOL = ('__len__', '__getitem__', 'path', 'order', 'crop_size', 'prepare_evaluation')
@@ -74,6 +74,7 @@ class ImageDataset(Dataset):
     ``extras(index)``        extra fields, such as a mask; ``has_extras`` tells whether there are any
     ``order(length, seed, shuffle)``  function from position to index while training
     ``crop_size()``          edge in px of every picture after the transforms, or None
+    ``crop_sizes()``         [(height, width)] in px where there are several, or one that is no square
     ``remarks()``            lines for a log on what is not used
     ``prepare_evaluation()``  called before evaluation: from then on a bad file is reported, not replaced
     ``dataset[key]``         `SampleKey` or index -> `Sample`; a child leaves this one alone
@@ -199,6 +200,11 @@ class ImageDataset(Dataset):
     def crop_size(self):
         """Edge in px of every picture after the transforms, None if it depends on the file."""
         return crop_of(self.pipeline)
+
+    def crop_sizes(self):
+        """[(height, width)] in px that pictures can have after the transforms, [] if they depend on the file."""
+        edge = self.crop_size()
+        return crop_sizes_of(self.pipeline) if edge is None else [(edge, edge)]
 
     def set_size(self, size):
         """Crop to ``size`` px from now on, for a training that goes through several sizes.
@@ -330,6 +336,14 @@ def _unreadable_is_bad():
         raise
     except OSError as error:
         raise BadImage(None, reason_of(error)) from error
+
+
+def crop_sizes(dataset):
+    """[(height, width)] in px that pictures of a dataset can have, [] if they depend on the file."""
+    if hasattr(dataset, 'crop_sizes'):
+        return dataset.crop_sizes()
+    edge = dataset.crop_size()
+    return [] if edge is None else [(edge, edge)]
 
 
 def build_dataset(cfg, option):

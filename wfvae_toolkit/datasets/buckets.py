@@ -53,8 +53,9 @@ class AspectBuckets(Dataset):
             raise SettingError(f'too_small={too_small!r}: use one of {TOO_SMALL}')
         if 'pipeline' in dataset:
             raise SettingError('dataset.pipeline: AspectBuckets crops the pictures; give it the rest as its pipeline')
-        self.multiple_of, self.max_ratio, self.too_small, self._wanted = multiple_of, max_ratio, too_small, buckets
-        possible = self._possible_sizes(size)
+        self.too_small = too_small
+        self._settings = dict(size=size, multiple_of=multiple_of, buckets=buckets, max_ratio=max_ratio)
+        possible = allowed_sizes(**self._settings)
         crop = dict(type='CropToSize', sizes=possible, place=crop, too_small=too_small)
         self.dataset = build_dataset({**dataset, 'pipeline': [crop, *pipeline]},
                                      f'{option.removesuffix(".data_root")}.dataset.data_root')
@@ -76,9 +77,7 @@ class AspectBuckets(Dataset):
         Raises:
             SettingError: the sizes were given one by one.
         """
-        if not isinstance(self._wanted, int):
-            raise SettingError('buckets is a list of sizes: set it to their largest number, so that size can change')
-        self._arrange(self._possible_sizes(size))
+        self._arrange(allowed_sizes(**resized(self._settings, size)))
 
     def path(self, index):
         return self.dataset.path(int(self._order[index]))
@@ -101,6 +100,10 @@ class AspectBuckets(Dataset):
     def crop_sizes(self):
         """(height, width) in px of every size of a picture."""
         return [(height, width) for width, height in self.sizes]
+
+    def first_of(self, size):
+        """Index of the first sample of a size, (height, width)."""
+        return int(self._starts[self.crop_sizes().index(tuple(size))])
 
     @property
     def has_extras(self):
@@ -168,27 +171,11 @@ class AspectBuckets(Dataset):
         return [BadFile(sample.path, f'it becomes {found[1]}x{found[0]} px in place of {width}x{height}: its file has '
                                      'changed')]
 
-    def _possible_sizes(self, size):
-        """[(width, height)] that can be chosen, or those that the user gave; SettingError for wrong settings."""
-        for name, value, low in (('size', size, 1), ('multiple_of', self.multiple_of, 1)):
-            if not is_number(value, low, whole=True):
-                raise SettingError(f'{name}={value!r}: use a whole number of px from {low}')
-        if isinstance(self._wanted, (list, tuple)):
-            return _checked_sizes(self._wanted, self.multiple_of)
-        if not is_number(self._wanted, 1, whole=True):
-            raise SettingError(f'buckets={self._wanted!r}: use the largest number of sizes, or a list such as '
-                               '[(1024, 1024), (1152, 896)]')
-        if not is_number(self.max_ratio, 1):
-            raise SettingError(f'max_ratio={self.max_ratio!r}: use a number from 1, such as 2')
-        if size % self.multiple_of:
-            raise SettingError(f'size={size}: use a multiple of multiple_of={self.multiple_of}')
-        return possible_sizes(size, self.multiple_of, self.max_ratio)
-
     def _arrange(self, possible):
         """Choose the sizes and sort the pictures by them."""
         readable = self._sizes[:, 0] > 0
-        sizes = possible if not isinstance(self._wanted, int) else choose_sizes(
-            possible, self._sizes[readable], self._wanted)
+        wanted = self._settings['buckets']
+        sizes = choose_sizes(possible, self._sizes[readable], wanted) if isinstance(wanted, int) else possible
         bucket = best_size(self._sizes, sizes, enlarge=self.too_small == 'upsample')
         bucket[~readable] = -1
         self.unreadable, self.passed_over = int((~readable).sum()), int((bucket[readable] < 0).sum())
@@ -209,6 +196,34 @@ class AspectBuckets(Dataset):
         self._cut = 1 - shares[np.arange(len(shares)), place]
         for dataset in self._sources.values():
             dataset.pipeline[0].sizes = self.sizes
+
+
+def allowed_sizes(size, multiple_of, buckets, max_ratio):
+    """[(width, height)] that `AspectBuckets` may choose, or those that ``buckets`` names, for settings of that class.
+
+    Raises:
+        SettingError: a setting is wrong.
+    """
+    for name, value in (('size', size), ('multiple_of', multiple_of)):
+        if not is_number(value, 1, whole=True):
+            raise SettingError(f'{name}={value!r}: use a whole number of px from 1')
+    if isinstance(buckets, (list, tuple)):
+        return _checked_sizes(buckets, multiple_of)
+    if not is_number(buckets, 1, whole=True):
+        raise SettingError(f'buckets={buckets!r}: use the largest number of sizes, or a list such as '
+                           '[(1024, 1024), (1152, 896)]')
+    if not is_number(max_ratio, 1):
+        raise SettingError(f'max_ratio={max_ratio!r}: use a number from 1, such as 2')
+    if size % multiple_of:
+        raise SettingError(f'size={size}: use a multiple of multiple_of={multiple_of}')
+    return possible_sizes(size, multiple_of, max_ratio)
+
+
+def resized(settings, size):
+    """Settings of `allowed_sizes` with another size; SettingError if the sizes were given one by one."""
+    if not isinstance(settings['buckets'], int):
+        raise SettingError('buckets is a list of sizes: set it to their largest number, so that size can change')
+    return {**settings, 'size': size}
 
 
 def possible_sizes(size, multiple, max_ratio):

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from ..registry import DATASETS
 from ..utils.errors import SettingError, UserError
 from .bad_files import BadFile
-from .base import SampleError, SampleKey, build_dataset, evaluation_key
+from .base import SampleError, SampleKey, build_dataset, crop_sizes, evaluation_key
 from .order import MixedOrder
 
 
@@ -74,6 +74,11 @@ class MixedDataset(Dataset):
         """Edge in px of every picture, None if the sources differ or it depends on the file."""
         sizes = {dataset.crop_size() for dataset in self.datasets.values()}
         return sizes.pop() if len(sizes) == 1 else None
+
+    def crop_sizes(self):
+        """(height, width) in px of the sources' pictures, [] if one of them depends on the file."""
+        sizes = [crop_sizes(dataset) for dataset in self.datasets.values()]
+        return sorted(set().union(*sizes)) if all(sizes) else []
 
     @property
     def has_extras(self):

@@ -81,6 +81,15 @@ def crop_of(pipeline):
     return shaping[-1].size if shaping and isinstance(shaping[-1], (CenterCrop, RandomCrop)) else None
 
 
+def crop_sizes_of(pipeline):
+    """[(height, width)] in px that pictures can have after built transforms, [] where that depends on the picture."""
+    edge = crop_of(pipeline)
+    if edge is not None:
+        return [(edge, edge)]
+    shaping = [transform for transform in pipeline if not isinstance(transform, RandomFlip)]
+    return [size[::-1] for size in shaping[-1].sizes] if shaping and isinstance(shaping[-1], CropToSize) else []
+
+
 def is_crop(transform):
     """Whether a built transform is one of ours that changes the size of a picture."""
     return isinstance(transform, (_Sized, CropToSize))

@@ -4,10 +4,12 @@ import torch
 from mmengine.hooks import Hook
 
 from wfvae_toolkit.datasets import collate_training
+from wfvae_toolkit.datasets.base import crop_sizes
 from wfvae_toolkit.datasets.loader import set_size
 from wfvae_toolkit.models.perceptual.network import PerceptualNetwork
+from wfvae_toolkit.models.sizes import size_text
 from wfvae_toolkit.registry import HOOKS
-from wfvae_toolkit.training.memory import Load, NotCounted, count_memory, describe, loads_of_stages
+from wfvae_toolkit.training.memory import Load, NotCounted, count_memory, describe, largest_size
 from wfvae_toolkit.training.memory_fit import ways_to_fit
 from wfvae_toolkit.training.memory_measured import TooLarge, measure_memory, with_measured
 from wfvae_toolkit.training.stages import stage_at
@@ -20,7 +22,8 @@ from wfvae_toolkit.utils.errors import SettingError
 class MemoryForecastHook(Hook):
     """Logs the peak memory of both turns, of validation and of a checkpoint before the run's first iteration.
 
-    With ``train_cfg.stages`` each stage that the run has still to go through has a forecast of its own.
+    With ``train_cfg.stages`` each stage that the run has still to go through has a forecast of its own. Where pictures
+    have several sizes, such as those of `AspectBuckets`, the one with the most pixels counts.
 
     On a GPU the peaks are measured: both turns and a validation run with the whole batch, without an update. A phase
     that does not fit is then an error before training, which names settings that would fit. Elsewhere the peaks are
@@ -33,11 +36,12 @@ class MemoryForecastHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train(self, runner):
-        loads = loads_of(runner)
-        if not loads:
-            runner.logger.info('memory: no forecast, because train_dataloader.dataset.pipeline does not end in a crop')
-        for load in loads:
+        forecasts = 0
+        for load in loads_of(runner):
             self._forecast(runner, load)
+            forecasts += 1
+        if not forecasts:
+            runner.logger.info('memory: no forecast, because train_dataloader.dataset.pipeline does not end in a crop')
 
     def _forecast(self, runner, load):
         model, device = runner.model, default_device()
@@ -64,28 +68,34 @@ class MemoryForecastHook(Hook):
 
 
 def loads_of(runner):
-    """Loads of the stages from the present one on; [] if the training pictures have any size."""
+    """Yield the load of each stage from the present one on; none if the training pictures have any size.
+
+    The dataset has the size of the stage meanwhile. The loop sets that of its own stage after this hook.
+    """
     loop = runner.train_loop
-    size = loop.dataloader.dataset.crop_size()
-    if size is None:
-        return []
+    dataset = loop.dataloader.dataset
     validation = runner.val_loop and runner.val_loop.dataloader
     start = max((hook.start_iter for hook in runner.hooks if hasattr(hook, 'start_iter')), default=0)
-    return loads_of_stages(
-        [stage for stage in loop.stages if stage_at(loop.stages, loop.iter).start_iter <= stage.start_iter],
-        Load(loop.dataloader.batch_size, size, val_batch=validation.batch_size if validation else None,
-             val_size=validation.dataset.crop_size() if validation else None,
-             average=runner.averaged_autoencoder is not None, start_iter=start, world_size=distributed.world_size()))
+    run = Load(loop.dataloader.batch_size, 0, val_batch=validation.batch_size if validation else None,
+               val_size=largest_size(crop_sizes(validation.dataset)) if validation else None,
+               average=runner.averaged_autoencoder is not None, start_iter=start, world_size=distributed.world_size())
+    for stage in loop.stages:
+        if stage.start_iter < stage_at(loop.stages, loop.iter).start_iter:
+            continue
+        if stage.size is not None:
+            set_size(dataset, stage.size)
+        size = largest_size(crop_sizes(dataset))
+        if size is not None:
+            yield run.in_stage(stage, size)
 
 
 def _extras(runner, load):
-    """Extra fields of the first sample, as of a whole batch; losses may need them."""
+    """Extra fields of a sample of the load's size, as of a whole batch; losses may need them."""
     dataset = runner.train_loop.dataloader.dataset
     if not getattr(dataset, 'has_extras', False):
         return {}
-    if dataset.crop_size() != load.size:
-        set_size(dataset, load.size)  # the loop sets that of its stage after this hook
-    return collate_training([dataset[0]] * load.batch).extras
+    first = dataset.first_of(load.shape) if hasattr(dataset, 'first_of') else 0
+    return collate_training([dataset[first]] * load.batch).extras
 
 
 def _scoring_networks(runner):
@@ -101,5 +111,6 @@ def _does_not_fit(runner, load, count, phase, device):
     except NotCounted as error:
         ways = [f'(what would fit cannot be counted: {error})']
     advice = '; '.join(ways) or 'no batch, precision, crop or recomputation that the toolkit knows'
-    return SettingError(f'{phase}: {load.batch} images of {load.size} px in {runner.model.precision} do not fit into '
-                        f'the {limit / 2**30:.2f} GiB that this run has on {device}. By count these would: {advice}')
+    return SettingError(f'{phase}: {load.batch} images of {size_text(load.shape)} px in {runner.model.precision} do '
+                        f'not fit into the {limit / 2**30:.2f} GiB that this run has on {device}. By count these '
+                        f'would: {advice}')

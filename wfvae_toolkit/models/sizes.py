@@ -36,6 +36,12 @@ def fit_to_factor(images, factor, policy):
     return images
 
 
+def size_text(size):
+    """(height, width) as text: '64' of a square, else width before height, '96x64'."""
+    height, width = size
+    return f'{height}' if height == width else f'{width}x{height}'
+
+
 def _pad(images, factor):
     height, width = images.shape[-2:]
     for size, padding in ((width, (0, -width % factor, 0, 0)), (height, (0, 0, 0, -height % factor))):

@@ -5,6 +5,7 @@ long each storage lives. So it needs neither the memory nor the arithmetic of th
 """
 
 import copy
+import math
 import weakref
 from collections import Counter
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from wfvae_toolkit.datasets.loader import Batch
 from wfvae_toolkit.evaluation.run import reconstruct
+from wfvae_toolkit.models.sizes import size_text
 from wfvae_toolkit.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.errors import UserError
@@ -41,9 +43,10 @@ class Load:
 
     Attributes:
         batch (int): images of a micro-batch.
-        size (int): edge of the training crops in px.
+        size (int | tuple[int, int]): edge of the training crops in px, or their (height, width).
         accumulation (int): micro-batches of an update.
-        val_batch, val_size (int): of a validation batch; None: there is no validation, or its pictures have any size.
+        val_batch, val_size: of a validation batch, as ``batch`` and ``size``; None: there is no validation,
+            or its pictures have any size.
         average (bool): an averaged autoencoder is kept.
         start_iter (int): where adversarial terms start; 0: there is no turn without them.
         world_size (int): processes; with several, DDP keeps a buffer of all gradients.
@@ -52,24 +55,38 @@ class Load:
     """
 
     batch: int
-    size: int
+    size: int | tuple[int, int]
     accumulation: int = 1
     val_batch: int | None = None
-    val_size: int | None = None
+    val_size: int | tuple[int, int] | None = None
     average: bool = True
     start_iter: int = 0
     world_size: int = 1
     precision: str | None = None
     checkpoint_activations: bool = False
 
+    @property
+    def shape(self):
+        """(height, width) of the training crops in px."""
+        return shape_of(self.size)
 
-def loads_of_stages(stages, load):
-    """A `Load` for each `Stage`: ``load``, which has the size of the config, with that stage's size and batch.
+    @property
+    def edge(self):
+        """Edge in px of a square with as many pixels as a training crop, rounded down."""
+        return math.isqrt(math.prod(self.shape))
 
-    Adversarial terms may start in an earlier stage; the later ones then have no turn without them.
-    """
-    return [replace(load, batch=stage.batch_size, size=stage.size or load.size, accumulation=stage.accumulation,
-                    start_iter=max(0, load.start_iter - stage.start_iter)) for stage in stages]
+    def in_stage(self, stage, size):
+        """This load in a `Stage` of a training, whose crops have ``size``.
+
+        Adversarial terms may start in an earlier stage; this one then has no turn without them.
+        """
+        return replace(self, batch=stage.batch_size, size=size, accumulation=stage.accumulation,
+                       start_iter=max(0, self.start_iter - stage.start_iter))
+
+
+def shape_of(size):
+    """Edge of a square, or (height, width), in px -> (height, width)."""
+    return tuple(size) if isinstance(size, (tuple, list)) else (size, size)
 
 
 @dataclass(frozen=True)
@@ -98,19 +115,24 @@ class Forecast:
         return max(self.phases, key=lambda phase: phase.peak_bytes)
 
 
+def largest_size(sizes):
+    """[(height, width)] in px -> the one with the most pixels, as ``Load.size``: the edge of a square; None of none."""
+    height, width = max(sizes, key=math.prod, default=(None, None))
+    return height if height == width else (height, width)
+
+
 def describe(forecast):
     """Forecast -> lines of a table, in GiB (2^30 bytes), or MiB if all of it is less than one."""
     load = forecast.load
     unit, size, digits = ('GiB', 2**30, 2) if forecast.largest.peak_bytes >= 2**30 else ('MiB', 2**20, 1)
     kinds = [kind for kind in KINDS if any(phase.parts.get(kind) for phase in forecast.phases)]
     width = max(len(phase.name) for phase in forecast.phases)
-    lines = [f'memory ({forecast.source}), peaks in {unit}, {load.batch} x {load.size} px a micro-batch',
+    lines = [f'memory ({forecast.source}), peaks in {unit}, {load.batch} x {size_text(load.shape)} px a micro-batch',
              f'{"":<{width}}  {"peak":>7}  ' + '  '.join(kinds)]
     for phase in forecast.phases:
         cells = '  '.join(f'{phase.parts.get(kind, 0) / size:>{len(kind)}.{digits}f}' for kind in kinds)
         lines.append(f'{phase.name:<{width}}  {phase.peak_bytes / size:>7.{digits}f}  {cells}')
     return lines
-
 
 
 class LiveStorages(TorchDispatchMode):
@@ -240,13 +262,16 @@ def _count_phases(model, optim_wrapper, load, extras, networks, meter):
         optim_wrapper_cfg={name: row for name, row in optim_wrapper.items() if name != 'constructor'}))(model)
     storages = LiveStorages(meter)
     _hold(storages, model, networks, load)
-    started = set()
+    phases, started = turns_of(model, load.start_iter), set()
+    both = {turn for _, turns, _ in phases for turn in turns}
     with storages:
-        for name, turns, adversarial in turns_of(model, load.start_iter):
+        for name, turns, adversarial in phases:
             model.discriminator_started = adversarial
-            for turn in set(turns) - started:
+            # Where turns alternate, each optimizer keeps its state during the other's turn.
+            begun = both if adversarial else set(turns)
+            for turn in sorted(begun - started):
                 _step_once(storages, optimizers[turn])
-            started.update(turns)
+            started |= begun
             storages.reset()
             take()
             train_step(model, turns, micro_batches(load, extras), optimizers)
@@ -269,7 +294,7 @@ def checkpoint_activations(autoencoder):
 
 def micro_batches(load, extras):
     """At most two: the second meets the gradients of the first, and the third meets no more."""
-    images = torch.zeros(load.batch, 3, load.size, load.size, dtype=torch.uint8)
+    images = torch.zeros(load.batch, 3, *load.shape, dtype=torch.uint8)
     numbers = list(range(load.batch))
     batch = Batch(images, [''] * load.batch, numbers, numbers, numbers, bad=[], upsampled=0,
                   extras={name: values[:load.batch] for name, values in extras.items()})
@@ -283,7 +308,6 @@ def turns_of(model, start_iter):
     phases = [(BEFORE, ('autoencoder',), False)] if start_iter else []
     if model.turns == 'joint':
         return [*phases, (JOINT, ('autoencoder', 'discriminator'), True)]
-    # In this order the optimizer of the discriminator has its state in both.
     return [*phases, (DISCRIMINATOR, ('discriminator',), True), (AFTER, ('autoencoder',), True)]
 
 
@@ -325,7 +349,7 @@ def _with_buckets(parts, model, load):
 def validate_once(autoencoder, load, networks):
     """Reconstruct and score a batch of zeros with each set of weights that a validation has."""
     device = next(autoencoder.parameters()).device
-    target = torch.zeros(load.val_batch, 3, load.val_size, load.val_size, device=device)
+    target = torch.zeros(load.val_batch, 3, *shape_of(load.val_size), device=device)
     kept = []
     for _ in range(1 + load.average):
         latent_dist, reconstruction = reconstruct(autoencoder, target)

@@ -69,12 +69,13 @@ def ways_to_fit(load, count, limit, precision, factor):
     recomputed = replace(load, checkpoint_activations=True)
     if peak(recomputed) < peak(load):
         say('model.autoencoder.checkpoint_activations=True', recomputed)
-    crop = load.size // 2 // factor * factor
+    crop = load.edge // 2 // factor * factor
     with contextlib.suppress(SettingError):  # a network refuses smaller crops
         while crop >= factor and peak(replace(load, size=crop)) > limit:
             crop = crop // 2 // factor * factor
         if crop >= factor:
-            say(f'crops of {crop} px', replace(load, size=crop))
+            say(f'crops of {crop} px' if isinstance(load.size, int) else f'sizes of {crop} x {crop} pixels',
+                replace(load, size=crop))
     if not found:
         least = replace(recomputed, batch=1, precision='bf16', accumulation=max(load.accumulation, 2))
         say('all of model.precision=bf16, model.autoencoder.checkpoint_activations=True and '

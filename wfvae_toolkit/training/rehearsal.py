@@ -10,7 +10,9 @@ import math
 import torch
 
 from wfvae_toolkit.datasets import collate_training
+from wfvae_toolkit.datasets.base import crop_sizes
 from wfvae_toolkit.datasets.loader import set_size
+from wfvae_toolkit.models.sizes import size_text
 from wfvae_toolkit.utils.device import default_device
 from wfvae_toolkit.utils.errors import SettingError, located
 from wfvae_toolkit.utils.seeding import seeded
@@ -64,21 +66,13 @@ def _rehearse_training(model, train_dataset):
 def _fitting_sizes(model, dataset):
     """(height, width) in px of the crops of a dataset that are tried: that of the shortest side, and the largest."""
     factor = model.autoencoder.downsample_factor
-    if hasattr(dataset, 'crop_sizes'):
-        sizes = dataset.crop_sizes()
-    else:
-        sizes = [] if dataset.crop_size() is None else [(dataset.crop_size(),) * 2]
+    sizes = crop_sizes(dataset)
     for size in sizes:
         wrong = next((side for side in size if side % factor), None)
         if wrong is not None:
-            raise SettingError(f'crops of {_described(size)} px: use a multiple of {factor}, by which the autoencoder '
+            raise SettingError(f'crops of {size_text(size)} px: use a multiple of {factor}, by which the autoencoder '
                                f'shrinks, such as {max(factor, round(wrong / factor) * factor)}')
     return sorted({min(sizes, key=min), max(sizes, key=math.prod)}) if sizes else []
-
-
-def _described(size):
-    height, width = size
-    return f'{height}' if height == width else f'{width}x{height}'
 
 
 def _first_extras(model, dataset):
@@ -91,7 +85,7 @@ def _rehearse_turns(model, size, extras):
     pictures = _picture(size)
     # Not compiled: a compiled network would keep code for a batch of one picture.
     with (evaluating(model), seeded(0), torch.compiler.set_stance('force_eager'),
-          located(f'model, on crops of {_described(size)} px')):
+          located(f'model, on crops of {size_text(size)} px')):
         with gradient_sync(model.network_pass('autoencoder'), last_micro_batch=False):
             model.autoencoder_turn(pictures, sample_seeds=[0], extras=extras)
         if model.discriminator is not None:
