@@ -138,6 +138,7 @@ def test_a_training_stops_with_one_line_when_the_server_dies_and_resumes_exactly
         assert not (tmp_path / 'run/bad_files.jsonl').exists()
         reached = int(read_csv(tmp_path / 'run/train.csv')[-1]['iteration'])
         assert 4 <= reached < LENGTH
+        assert (tmp_path / f'run/iter_{reached}.pth').exists()
         server.start()
         again = training(launch, url, cache, tmp_path / 'run', '--resume')
         assert 'resumed from' in again.stdout + again.stderr

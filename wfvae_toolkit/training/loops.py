@@ -12,7 +12,7 @@ from wfvae_toolkit.evaluation import ReconstructionEvaluator, build_evaluation_d
 from wfvae_toolkit.registry import EVALUATORS, LOOPS, find_part
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
-from wfvae_toolkit.utils.errors import NotFinite, SettingError, is_number, located
+from wfvae_toolkit.utils.errors import NotFinite, SettingError, StorageError, is_number, located
 from wfvae_toolkit.utils.progress import progress
 from wfvae_toolkit.utils.seeding import mix_seed
 from wfvae_toolkit.utils.signals import StopRequest
@@ -23,6 +23,7 @@ from .post_mortem import save_post_mortem
 from .stages import check_normalized, pictures_between, read_stages, stage_at
 
 _GRADIENT = 'gradient_norm/'
+_UNREAD = 2**16  # above twice any signal's number
 
 
 @LOOPS.register_module()
@@ -31,6 +32,9 @@ class UpdateLoop(BaseLoop):
 
     After SIGTERM, SIGINT or SIGUSR1 on any rank, all ranks finish the current iteration, and ``run`` returns as at
     the end. ``stopped_by`` is then the signal's number, else 0. ``running`` is True inside ``run``.
+
+    If one rank cannot read the next pictures, all ranks stop in the same way: they write the last checkpoint, then
+    ``run`` raises.
 
     A hook ends the run by ``stop_training = True`` and puts its name into ``early_stop``. Checkpoints store that name;
     a resumed run continues only if ``ignore_early_stop`` is set.
@@ -83,6 +87,8 @@ class UpdateLoop(BaseLoop):
         self.max_skipped = max_skipped
         self.skipped = 0  # updates that were not made, in total
         self.skipped_in_a_row = 0
+        self._batches = None  # iterator of the loader
+        self._unread = None  # why the next pictures cannot be read
         self._halvings = {}  # turn -> updates in a row for which fp16's gradient scale was too large
         self.stopped_by = 0
         self.validated_at = 0  # iteration of the newest logged scores; LoggerHook sets it
@@ -173,15 +179,14 @@ class UpdateLoop(BaseLoop):
             if self.iter >= self.max_iters:
                 runner.logger.info(f'nothing to do: {self.iter} of {self.max_iters} iterations are done; a larger '
                                    'train_cfg.max_iters goes on')
-            batches = None
-            while self.iter < self.max_iters and not self.stop_training:
-                if self._enter_stage() or batches is None:
-                    batches = iter(self.dataloader)
-                if self._run_iteration(batches) and self._validation_is_due():
+            begun_at = self.iter
+            micro_batches = self._read_and_agree(request)
+            while micro_batches:
+                if self._run_iteration(micro_batches) and self._validation_is_due():
                     self._validate()
-                # The signal may have reached one rank only. All must stop together: the others would wait for it.
-                told = distributed.largest(2 * request.signal + bool(self.stop_training))
-                self.stopped_by, self.stop_training = told // 2, told > 0
+                micro_batches = self._read_and_agree(request)
+            if self._unread is not None and self.iter == begun_at:
+                raise self._unread
             self._note_early_stop()
             runner.call_hook('after_train_epoch')
             runner.call_hook('after_train')
@@ -189,6 +194,10 @@ class UpdateLoop(BaseLoop):
             if distributed.is_main():
                 for line in getattr(self.dataloader.dataset, 'closing_remarks', list)():
                     runner.logger.info(f'training: {line}')
+        if self._unread is not None:
+            runner.logger.warning(f'stopped after iteration {self.iter} of {self.max_iters}, because the next pictures '
+                                  'cannot be read; the same command with --resume goes on')
+            raise self._unread
         if self.early_stop:
             runner.logger.warning(f'stopped early by {self.early_stop} after iteration {self.iter} of '
                                   f'{self.max_iters}; --resume does not train on from here, --resume-drop '
@@ -197,6 +206,34 @@ class UpdateLoop(BaseLoop):
             runner.logger.warning(f'stopped by {signal.Signals(self.stopped_by).name} after iteration {self.iter} of '
                                   f'{self.max_iters}; the same command with --resume goes on')
         return runner.model
+
+    def _read_and_agree(self, request):
+        """Micro-batches of the next iteration; None if it is not made, on all ranks."""
+        micro_batches, told = None, 0
+        if self.iter < self.max_iters and not self.stop_training:
+            try:
+                micro_batches = self._read()
+            except Exception as error:
+                self._unread, told = error, _UNREAD
+        # Only one rank may have the signal or the error. All must stop together: the others would wait for it.
+        told = distributed.largest(max(told, 2 * request.signal + bool(self.stop_training)))
+        if told == _UNREAD:
+            texts = distributed.gather(self._unread and f'{type(self._unread).__name__}: {self._unread}')
+            rank = next(rank for rank, text in enumerate(texts) if text)
+            self._unread = self._unread or StorageError(f'rank {rank} stopped by {texts[rank]}')
+            return None
+        self.stopped_by, self.stop_training = told // 2, told > 0
+        return None if self.stop_training else micro_batches
+
+    def _read(self):
+        if self._enter_stage() or self._batches is None:
+            self._batches = iter(self.dataloader)
+        start = time.perf_counter()
+        micro_batches = [next(self._batches) for _ in range(self.accumulation)]
+        self.data_seconds += time.perf_counter() - start
+        for batch in micro_batches:
+            self._data.add(batch)
+        return micro_batches
 
     def _set_position(self):
         """Begin with the sample after the consumed ones, or where an update of one size may begin."""
@@ -223,17 +260,12 @@ class UpdateLoop(BaseLoop):
         self.runner.val_loop.run()
         self.runner.model.train()
 
-    def _run_iteration(self, batches):
+    def _run_iteration(self, micro_batches):
         """Returns whether the update was made."""
         runner, iteration = self.runner, self.iter
         runner.call_hook('before_train_iter', batch_idx=iteration)
         # Dropout and whatever else draws from torch's generator: a function of the iteration, not of history.
         torch.manual_seed(mix_seed('iteration', runner.seed, iteration, distributed.rank()))
-        start = time.perf_counter()
-        micro_batches = [next(batches) for _ in range(self.accumulation)]
-        self.data_seconds += time.perf_counter() - start
-        for batch in micro_batches:
-            self._data.add(batch)
         turns = runner.model.turns_of(iteration)
         update = runner.model.train_step(micro_batches, runner.optim_wrapper, turns)
         if update.skipped:

@@ -13,6 +13,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 
 from wfvae_toolkit.losses import Loss
 from wfvae_toolkit.utils import distributed
+from wfvae_toolkit.utils.errors import StorageError
 from wfvae_toolkit.utils.signals import was_restarted
 from wfvae_toolkit.visualization.curves import Curve
 
@@ -25,7 +26,7 @@ class StopAt(Hook):
     """Ends a run after ``iteration`` updates.
 
     'stop' asks the loop to, 'raise' crashes, the name of a signal sends it to the process of ``rank`` or, without one,
-    of every rank, 'group NAME' to the loader's workers as well. Processes that torchrun started again are left alone.
+    of every rank, 'group NAME' to the loader's workers as well. 'unreadable' lets them read no more pictures. Processes that torchrun started again are left alone.
     """
 
     priority = 'LOWEST'  # after the checkpoint
@@ -42,11 +43,20 @@ class StopAt(Hook):
             raise Interrupted
         if self.how == 'stop':
             runner.train_loop.stop_training = True
-        elif self.rank in (None, distributed.rank()):
+        elif self.rank not in (None, distributed.rank()):
+            return
+        elif self.how == 'unreadable':
+            runner.train_loop._batches = _unreadable()
+        else:
             name = self.how.removeprefix('group ')
             workers = multiprocessing.active_children() if name != self.how else ()
             for process in [*(worker.pid for worker in workers), os.getpid()]:
                 os.kill(process, getattr(signal, name))
+
+
+def _unreadable():
+    raise StorageError('the disk is gone')
+    yield
 
 
 class StopAtScores(Hook):
