@@ -70,7 +70,8 @@ test-browser: env .venv-app/.installed  ## report, app and site in Debian's chro
 	@command -v chromium >/dev/null && command -v firefox-esr >/dev/null || { \
 		echo 'test-browser: installing chromium and firefox-esr'; apt-get update -qq && \
 		apt-get install -y -qq --no-install-recommends chromium firefox-esr fonts-dejavu-core; }
-	@[ -d build/docs/site ] || $(MAKE) docs
+	@[ -f build/docs/site/index.html ] && [ -z "$$(find README.md CHANGELOG.md docs wfvae_toolkit -newer build/docs/site/index.html \
+		-type f -not -name '*.pyc' -print -quit)" ] || $(MAKE) docs
 	@echo 'test-browser: running tests/browser'
 	@.venv-app/bin/python -m pytest tests/browser
 
