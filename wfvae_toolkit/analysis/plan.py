@@ -259,9 +259,8 @@ def growth(cfg, forecaster, gpu, rates):
     yield '| --- | --- | --- | --- | --- | --- |'
     first = None
     factor = forecaster.model.autoencoder.downsample_factor
-    edge = load.edge if isinstance(load.size, int) else load.edge // factor * factor
-    sizes = [size for size in (edge // 4, edge // 2, edge) if size >= 64 and size % factor == 0]
-    for batch, size in [*((1, size) for size in sizes), (2, edge), (4, edge)]:
+    *smaller, edge = [load.edge // part // factor * factor for part in (4, 2, 1)]
+    for batch, size in [*((1, size) for size in smaller if size >= 64), (1, edge), (2, edge), (4, edge)]:
         changed = replace(load, batch=batch, size=size, accumulation=1, val_batch=None)
         phase = next(phase for phase in forecaster(changed, work=True).phases if phase.name == main)
         cost = cost_of(phase.work, gpu, rates)
