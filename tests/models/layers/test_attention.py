@@ -48,7 +48,7 @@ def test_windowed_attention_keeps_what_is_alike_everywhere(attention):
     tiling = Tiling(attention_window=64)
     alike, varied = torch.randn(1, 16, 1, 1).expand(1, 16, 20, 24), torch.randn(1, 16, 20, 24)
     with torch.no_grad():
-        with pytest.warns(UserWarning, match='20x24 latent positions is approximate.*at most 64') as said:
+        with pytest.warns(UserWarning, match='24x20 latent positions is approximate.*at most 64') as said:
             windowed = [run_mid([attention], h, tiling) for h in (alike, varied)]
         assert len(said) == 1
         torch.testing.assert_close(windowed[0], attention(alike))

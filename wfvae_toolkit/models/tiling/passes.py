@@ -97,7 +97,7 @@ def run_mid(blocks, h, tiling):
         if window is None or height * width <= window or not getattr(block, 'attends_everywhere', False):
             h = block(h)
             continue
-        tiling.warn_once(f'attention over {height}x{width} latent positions is approximate: it runs in blended windows '
+        tiling.warn_once(f'attention over {width}x{height} latent positions is approximate: it runs in blended windows '
                          f'of at most {window}; enable_tiling(attention_window=None) attends to all at once')
         canvas = Canvas(height, width)
         for rows, columns in attention_windows(height, width, window):
