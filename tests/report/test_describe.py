@@ -28,6 +28,15 @@ def test_facts_of_a_run(page):
     assert entry['command'].endswith('--work-dir work_dirs/again --cfg-options randomness.seed=7')
 
 
+def test_a_model_without_its_training_is_described_by_its_scores(tmp_path):
+    folder = make_evaluation(tmp_path / 'scores', NAMES)
+    summary = json.loads((folder / 'summary.json').read_text(encoding='utf-8'))
+    summary['protocol'].update(model='WFVAE2Image', parameters='encoder 1.18 M, decoder 1.66 M')
+    (folder / 'summary.json').write_text(json.dumps(summary), encoding='utf-8')
+    facts = dict(describe(read_entries([folder]), [], str)['entries'][0]['facts'])
+    assert (facts['model'], facts['parameters']) == ('WFVAE2Image', 'encoder 1.18 M, decoder 1.66 M')
+
+
 def test_what_is_missing_is_said_once_with_those_that_miss_it(tmp_path):
     runs = [make_run(tmp_path / name, rows=rows) for name, rows in (('a', 40), ('b', 40), ('c', 0))]
     for run in runs[:2]:

@@ -55,6 +55,7 @@ def test_files_hold_scores_of_averaged_and_raw_weights(score, run, capsys):
     assert summary['metrics']['PSNR']['mean'] != summary['metrics']['raw/PSNR']['mean']
     protocol = summary['protocol']
     assert (protocol['checkpoint'], protocol['iteration'], protocol['weights']) == ('iter_4.pth', 4, 'ema')
+    assert (protocol['model'], protocol['parameters']) == ('WFVAE2Image', 'encoder 0.0144 M, decoder 0.0192 M')
     assert (protocol['latent'], protocol['pipeline']) == ("the posterior's mean", 'CenterCrop(size=32)')
     printed = capsys.readouterr().out
     assert f'{summary["metrics"]["PSNR"]["mean"]:.4f}' in printed

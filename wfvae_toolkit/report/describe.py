@@ -77,9 +77,11 @@ def _facts(entry, config, trained, done, wanted):
     autoencoder = (config.get('model') or {}).get('autoencoder') or {}
     dataset = (config.get('train_dataloader') or {}).get('dataset') or {}
     environment = entry.facts.get('environment', {})
-    yield 'model', autoencoder.get('type')
-    yield 'parameters', ', '.join(f'{part} {count / 1e6:.3g} M'
-                                  for part, count in entry.facts.get('parameters', {}).items())
+    protocol = entry.evaluation.summary['protocol'] if entry.evaluation else {}
+    yield 'model', autoencoder.get('type') or protocol.get('model')
+    yield 'parameters', ', '.join(
+        f'{part} {count / 1e6:.3g} M'
+        for part, count in entry.facts.get('parameters', {}).items()) or protocol.get('parameters')
     images = entry.facts.get('training_images')
     yield 'trained on', ', '.join(filter(None, [str(shown_url(dataset.get('data_root')) or dataset.get('type') or ''),
                                                 f'{images} images' if images else '']))
@@ -97,7 +99,6 @@ def _facts(entry, config, trained, done, wanted):
     for name in ('device', 'processes', 'wfvae_toolkit', 'python', 'packages'):
         yield name, environment.get(name)
     if entry.evaluation:
-        protocol = entry.evaluation.summary['protocol']
         source = protocol.get('data_root') or protocol.get('real')
         yield 'scored on', f'{entry.evaluation.summary["images"]} images' + (f' of {source}' if source else '')
         yield 'scored', protocol.get('checkpoint') or protocol.get('reconstructed')
