@@ -76,7 +76,8 @@ class Store:
             on_data (callable): called whenever ``data`` has grown.
 
         Raises:
-            Passing, Refused, Missing
+            Passing: trying again may help.
+            Refused: it does not; Missing, which is one: there is no such file.
         """
         asyn = import_extra('fsspec.asyn', 'remote')
         asyn.sync(self._http.loop, self._read, url, start, stop, data, on_version, patience_s, on_data)
