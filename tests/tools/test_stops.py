@@ -45,15 +45,18 @@ def test_a_signal_to_all_processes_leaves_the_workers_to_finish_the_iteration(tr
     assert (tmp_path / 'iter_2.pth').exists()
 
 
-def test_pictures_that_cannot_be_read_end_the_run_where_it_goes_on_from(train, tmp_path, capsys):
+@pytest.mark.parametrize(('how', 'iteration', 'stopped'), [
+    ('unreadable', 7, 7), ('unreadable validation', 7, 8)])
+def test_pictures_that_cannot_be_read_end_the_run_where_it_goes_on_from(train, tmp_path, capsys, how, iteration,
+                                                                       stopped):
     train('tiny', tmp_path / 'whole', **BASE)
     capsys.readouterr()
     with pytest.raises(SystemExit, match='^error: the disk is gone$'):
-        train('tiny', tmp_path / 'stopped', **BASE, **stop('unreadable', 7))
-    assert ('stopped after iteration 7 of 9, because the next pictures cannot be read; the same command with --resume '
+        train('tiny', tmp_path / 'stopped', **BASE, **stop(how, iteration))
+    assert (f'stopped after iteration {stopped} of 9, because pictures cannot be read; the same command with --resume '
             'goes on') in ''.join(capsys.readouterr())
     train('tiny', tmp_path / 'stopped', '--resume', **BASE)
-    assert re.search(r'resumed from .*iter_7\.pth', ''.join(capsys.readouterr()))
+    assert re.search(rf'resumed from .*iter_{stopped}\.pth', ''.join(capsys.readouterr()))
     assert_same_run(tmp_path / 'stopped', tmp_path / 'whole', LENGTH)
 
 
@@ -89,12 +92,13 @@ def test_one_rank_s_signal_stops_all(launch, arguments, whole, tmp_path, restart
 
 
 @pytest.mark.slow
-def test_pictures_that_one_rank_cannot_read_stop_all(launch, arguments, whole, tmp_path):
-    done = launch(*arguments(tmp_path, **stop('unreadable', 7, rank=1)), check=False)
+@pytest.mark.parametrize(('how', 'stopped'), [('unreadable', 7), ('unreadable validation', 8)])
+def test_pictures_that_one_rank_cannot_read_stop_all(launch, arguments, whole, tmp_path, how, stopped):
+    done = launch(*arguments(tmp_path, **stop(how, 7, rank=1)), check=False)
     said = done.stdout + done.stderr
     assert done.returncode == 1, said[-3000:]
     assert 'error: rank 1 stopped by StorageError: the disk is gone' in said
-    assert (tmp_path / 'iter_7.pth').exists()
+    assert (tmp_path / f'iter_{stopped}.pth').exists()
     launch(*arguments(tmp_path, '--resume'))
     assert_same_run(tmp_path, whole, LENGTH)
 

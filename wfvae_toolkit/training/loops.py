@@ -1,5 +1,6 @@
 """Loops over updates and over validation images."""
 
+import itertools
 import signal
 import time
 from dataclasses import replace
@@ -12,7 +13,7 @@ from wfvae_toolkit.evaluation import ReconstructionEvaluator, build_evaluation_d
 from wfvae_toolkit.registry import EVALUATORS, LOOPS, find_part
 from wfvae_toolkit.utils import distributed
 from wfvae_toolkit.utils.device import default_device
-from wfvae_toolkit.utils.errors import NotFinite, SettingError, StorageError, is_number, located
+from wfvae_toolkit.utils.errors import NotFinite, SettingError, StorageError, UserError, is_number, located
 from wfvae_toolkit.utils.progress import progress
 from wfvae_toolkit.utils.seeding import mix_seed
 from wfvae_toolkit.utils.signals import StopRequest
@@ -33,8 +34,8 @@ class UpdateLoop(BaseLoop):
     After SIGTERM, SIGINT or SIGUSR1 on any rank, all ranks finish the current iteration, and ``run`` returns as at
     the end. ``stopped_by`` is then the signal's number, else 0. ``running`` is True inside ``run``.
 
-    If one rank cannot read the next pictures, all ranks stop in the same way: they write the last checkpoint, then
-    ``run`` raises.
+    If one rank cannot read pictures, of training or of a validation, all ranks stop in the same way: they write the
+    last checkpoint, then ``run`` raises.
 
     A hook ends the run by ``stop_training = True`` and puts its name into ``early_stop``. Checkpoints store that name;
     a resumed run continues only if ``ignore_early_stop`` is set.
@@ -88,7 +89,7 @@ class UpdateLoop(BaseLoop):
         self.skipped = 0  # updates that were not made, in total
         self.skipped_in_a_row = 0
         self._batches = None  # iterator of the loader
-        self._unread = None  # why the next pictures cannot be read
+        self._unread = None  # why pictures cannot be read
         self._halvings = {}  # turn -> updates in a row for which fp16's gradient scale was too large
         self.stopped_by = 0
         self.validated_at = 0  # iteration of the newest logged scores; LoggerHook sets it
@@ -195,8 +196,8 @@ class UpdateLoop(BaseLoop):
                 for line in getattr(self.dataloader.dataset, 'closing_remarks', list)():
                     runner.logger.info(f'training: {line}')
         if self._unread is not None:
-            runner.logger.warning(f'stopped after iteration {self.iter} of {self.max_iters}, because the next pictures '
-                                  'cannot be read; the same command with --resume goes on')
+            runner.logger.warning(f'stopped after iteration {self.iter} of {self.max_iters}, because pictures cannot '
+                                  'be read; the same command with --resume goes on')
             raise self._unread
         if self.early_stop:
             runner.logger.warning(f'stopped early by {self.early_stop} after iteration {self.iter} of '
@@ -209,6 +210,8 @@ class UpdateLoop(BaseLoop):
 
     def _read_and_agree(self, request):
         """Micro-batches of the next iteration; None if it is not made, on all ranks."""
+        if self._unread is not None:
+            return None
         micro_batches, told = None, 0
         if self.iter < self.max_iters and not self.stop_training:
             try:
@@ -218,9 +221,7 @@ class UpdateLoop(BaseLoop):
         # Only one rank may have the signal or the error. All must stop together: the others would wait for it.
         told = distributed.largest(max(told, 2 * request.signal + bool(self.stop_training)))
         if told == _UNREAD:
-            texts = distributed.gather(self._unread and f'{type(self._unread).__name__}: {self._unread}')
-            rank = next(rank for rank, text in enumerate(texts) if text)
-            self._unread = self._unread or StorageError(f'rank {rank} stopped by {texts[rank]}')
+            self._unread = _of_any_rank(self._unread)
             return None
         self.stopped_by, self.stop_training = told // 2, told > 0
         return None if self.stop_training else micro_batches
@@ -257,7 +258,13 @@ class UpdateLoop(BaseLoop):
 
     def _validate(self):
         self._data.name_bad_files()
-        self.runner.val_loop.run()
+        loop = self.runner.val_loop
+        try:
+            loop.run()
+        except Exception as error:
+            if error is not loop.unread:
+                raise
+            self._unread = error
         self.runner.model.train()
 
     def _run_iteration(self, micro_batches):
@@ -322,6 +329,13 @@ class UpdateLoop(BaseLoop):
                             f'to replay it from are in {folder}')
 
 
+def _of_any_rank(error):
+    """The error of this rank; if it has none, a StorageError about that of another rank; None: no rank has one."""
+    texts = distributed.gather(error and f'{type(error).__name__}: {error}')
+    rank = next((rank for rank, text in enumerate(texts) if text), None)
+    return error if rank is None or error else StorageError(f'rank {rank} stopped by {texts[rank]}')
+
+
 def _first_of_ranks(terms):
     """The first rank's bad loss term. Gradients are summed over ranks, so only a loss term shows the rank at fault."""
     rank = next((rank for rank, name in enumerate(terms) if not name.startswith(_GRADIENT)), 0)
@@ -335,7 +349,8 @@ class EvaluationLoop(BaseLoop):
     The log names a file that cannot be scored, and ``bad_files.jsonl`` lists it. If there are such files, the metric
     ``not_scored`` is their number. Calls ``after_val_iter`` with ``outputs=dict(target=, reconstructions=)`` and
     ``after_val_epoch`` with ``metrics``: name -> mean, with the prefix ``raw/`` for raw weights. ``summary`` is the
-    EvaluationSummary of the newest run.
+    EvaluationSummary of the newest run; ``unread`` is the error with which reading ended on any rank, or None. It is
+    raised on all ranks.
 
     Raises, while it runs:
         NothingScored: no image could be scored.
@@ -351,7 +366,7 @@ class EvaluationLoop(BaseLoop):
         self._data = ValidationData(runner)
         for name, reason in self.evaluator.not_computed.items():
             runner.logger.warning(f'val_evaluator.metrics.{name} is not measured: {reason}')
-        self.summary = None
+        self.summary = self.unread = None
 
     def run(self):
         """Returns the means."""
@@ -361,8 +376,7 @@ class EvaluationLoop(BaseLoop):
         runner.call_hook('before_val')
         runner.call_hook('before_val_epoch')
         runner.model.eval()
-        self.summary = evaluate_protocols(autoencoders, replace(self.data, loader=self._batches()),
-                                          {'': self.evaluator}, default_device(), on_batch=self._show)['']
+        self.summary = self._score(autoencoders)
         left_out = self._data.add(self.summary)
         metrics = {name: row['mean'] for name, row in self.summary.metrics.items() if row['mean'] is not None}
         if left_out:
@@ -371,8 +385,29 @@ class EvaluationLoop(BaseLoop):
         runner.call_hook('after_val')
         return metrics
 
+    def _score(self, autoencoders):
+        """EvaluationSummary of all ranks; if one cannot read its images, an error on all, which else would wait."""
+        self.unread = summary = None
+        try:
+            summary = evaluate_protocols(autoencoders, replace(self.data, loader=self._batches()),
+                                         {'': self.evaluator}, default_device(), on_batch=self._show)['']
+        except UserError:
+            if self.unread is None:  # else it follows from the missing images
+                raise
+        self.unread = _of_any_rank(self.unread)
+        if self.unread is not None:
+            raise self.unread
+        return summary
+
     def _batches(self):
-        for number, batch in enumerate(progress(self.dataloader, 'batches scored', len(self.dataloader))):
+        batches = iter(progress(self.dataloader, 'batches scored', len(self.dataloader)))
+        for number in itertools.count():
+            try:
+                batch = next(batches, None)
+            except Exception as error:
+                self.unread, batch = error, None
+            if batch is None:
+                return
             self.runner.call_hook('before_val_iter', batch_idx=number, data_batch=batch)
             yield batch
 

@@ -26,7 +26,8 @@ class StopAt(Hook):
     """Ends a run after ``iteration`` updates.
 
     'stop' asks the loop to, 'raise' crashes, the name of a signal sends it to the process of ``rank`` or, without one,
-    of every rank, 'group NAME' to the loader's workers as well. 'unreadable' lets them read no more pictures. Processes that torchrun started again are left alone.
+    of every rank, 'group NAME' to the loader's workers as well. 'unreadable' lets them read no more pictures,
+    'unreadable validation' none of the next validation. Processes that torchrun started again are left alone.
     """
 
     priority = 'LOWEST'  # after the checkpoint
@@ -46,7 +47,9 @@ class StopAt(Hook):
         elif self.rank not in (None, distributed.rank()):
             return
         elif self.how == 'unreadable':
-            runner.train_loop._batches = _unreadable()
+            runner.train_loop._batches = iter(Unreadable())
+        elif self.how == 'unreadable validation':
+            runner.val_loop.dataloader = Unreadable()
         else:
             name = self.how.removeprefix('group ')
             workers = multiprocessing.active_children() if name != self.how else ()
@@ -54,9 +57,15 @@ class StopAt(Hook):
                 os.kill(process, getattr(signal, name))
 
 
-def _unreadable():
-    raise StorageError('the disk is gone')
-    yield
+class Unreadable:
+    """A loader of a place that is gone."""
+
+    def __len__(self):
+        return 1
+
+    def __iter__(self):
+        raise StorageError('the disk is gone')
+        yield
 
 
 class StopAtScores(Hook):
