@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from wfvae_toolkit.datasets import ImageDataset, WorkerLost, build_dataloader
+from wfvae_toolkit.datasets import ImageDataset, WorkerLost, build_dataloader, worker_watch
 from wfvae_toolkit.registry import DATASETS
 from wfvae_toolkit.utils.errors import UserError
 
@@ -64,6 +64,18 @@ def test_a_worker_that_dies_while_others_compute():
         time.sleep(0.01)
     with pytest.raises(WorkerLost, match=r"reading sample 5 \('folder/5.png'\)"):
         list(batches)
+
+
+@pytest.mark.parametrize('timeout_s', [0, 600])
+def test_a_death_is_noticed_though_its_signal_is_lost(monkeypatch, timeout_s):
+    monkeypatch.setattr(worker_watch, '_LOOK_S', 0.1)
+    batches = iter(loader('killed', workers=1, training=True, timeout_s=timeout_s))
+    next(batches)
+    monkeypatch.setattr(worker_watch._deaths, '_handler', None)
+    start = time.monotonic()
+    with pytest.raises(WorkerLost, match=r"exited unexpectedly.*reading sample 5 \('folder/5.png'\)"):
+        list(batches)
+    assert time.monotonic() - start < 300
 
 
 def test_persistent_workers_start_again_after_an_error():

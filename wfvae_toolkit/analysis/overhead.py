@@ -80,7 +80,9 @@ class _Watch:
         self._runner, self._first = runner, first
         self._rounds, self._seconds = [], {}
         loop = runner.train_loop
-        loop._run_iteration = self._iteration(loop._run_iteration)
+        loop._read = self._reading(loop._read)
+        loop._next_batch = self._timed('data', loop._next_batch)
+        loop._run_iteration = self._timed('iteration', loop._run_iteration)
         runner.model.train_step = self._timed('update', runner.model.train_step)
         self._hooks = [type(hook).__name__ for hook in runner.hooks]
         for hook, name in zip(runner.hooks, self._hooks, strict=True):
@@ -92,9 +94,11 @@ class _Watch:
             return statistics.median(map(seconds, self._rounds)) / _ROUND
 
         hooks = {name: median(lambda done, name=name: done[name]) for name in self._hooks}
+        def framework(done):
+            return done['reading'] + done['iteration'] - done['update'] - done['data']
+
         return Overhead(update_s=median(lambda done: done['update']), data_wait_s=median(lambda done: done['data']),
-                        framework_s=median(lambda done: done['iteration'] - done['update'] - done['data']),
-                        hooks_s=hooks, start_iter=start_iter)
+                        framework_s=median(framework), hooks_s=hooks, start_iter=start_iter)
 
     def _timed(self, name, function):
         def call(*arguments, **settings):
@@ -105,17 +109,18 @@ class _Watch:
                 self._seconds[name] = self._seconds.get(name, 0.0) + _now() - start
         return call
 
-    def _iteration(self, run):
-        timed = self._timed('iteration', run)
+    def _reading(self, read):
+        """An iteration begins with its pictures."""
+        timed = self._timed('reading', read)
 
-        def iteration(batches):
+        def reading():
             done = self._runner.iter - self._first
             if done % _ROUND == 0:
                 if done > 0:
                     self._rounds.append(self._seconds)
                 self._seconds = {}
-            timed(iter(self._timed('data', batches.__next__), None))
-        return iteration
+            return timed()
+        return reading
 
 
 def _now():

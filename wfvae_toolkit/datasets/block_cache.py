@@ -27,6 +27,11 @@ _SUFFIX = '.blocks'
 _COUNTS = struct.Struct('<6Q')
 _TOUCH_S = 1  # a file in use gets the present time so often: those with the oldest are evicted
 
+_entering = threading.Lock()  # held while a thread opens what its process must have of its own
+if hasattr(os, 'register_at_fork'):
+    # A fork copies the lock, but not the thread that holds it.
+    os.register_at_fork(before=_entering.acquire, after_in_parent=_entering.release, after_in_child=_entering.release)
+
 
 class CacheCounts(NamedTuple):
     """Sums over all processes that have used a cache folder."""
@@ -114,15 +119,21 @@ class BlockCache:
             import fcntl  # noqa: F401
         except ImportError as error:
             raise SettingError('data by URL needs locks of files, which Windows lacks: download the files') from error
+        with _entering:
+            if self._process != os.getpid():  # no other thread has been here
+                self._open()
+
+    def _open(self):
         with write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         with write_errors(self.folder / 'counts'):
             self._counts = os.open(self.folder / 'counts', os.O_RDWR | os.O_CREAT, 0o666)
             # Never closed while this process uses it: closing any descriptor of it would give up all its locks.
             self._stretches = os.open(self.folder / 'stretches', os.O_RDWR | os.O_CREAT, 0o666)
-        self._process, self._files = os.getpid(), collections.OrderedDict()
+        self._files = collections.OrderedDict()
         self._counting, self._opening = threading.Lock(), threading.Lock()
         self._threads = [threading.Lock() for _ in range(64)]
+        self._process = os.getpid()  # the last: then all of it is there
 
     @contextlib.contextmanager
     def _counted(self):

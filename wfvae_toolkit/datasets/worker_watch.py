@@ -13,6 +13,7 @@ import weakref
 import psutil
 import torch
 from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from ..utils.errors import UserError
 from ..utils.signals import shield_worker
@@ -20,6 +21,7 @@ from .images import keep_memory
 
 _LOADERS = weakref.WeakSet()
 _ITERATORS = weakref.WeakSet()  # those with workers
+_LOOK_S = 5.0  # how often a waiting loader looks whether its workers live
 
 
 class WorkerLost(UserError, RuntimeError):
@@ -50,6 +52,12 @@ class WatchedLoader(DataLoader):
             return batches
         _ITERATORS.add(batches)
         return self._watched(batches)
+
+    def _get_iterator(self):
+        if not self.num_workers:
+            return super()._get_iterator()
+        self.check_worker_number_rationality()
+        return _LookingIterator(self)
 
     def _watched(self, batches):
         _deaths.install()
@@ -99,6 +107,21 @@ class WatchedLoader(DataLoader):
                 return None
         return WorkerLost(f'a data worker died ({text}); it was reading {samples or "no sample"}. "Killed" often means '
                           'that memory ran out: use fewer num_workers or smaller files')
+
+
+class _LookingIterator(_MultiProcessingDataLoaderIter):
+    """Looks at the workers every `_LOOK_S` while it waits; PyTorch's own does not before its ``timeout`` is over.
+
+    The signal of a worker's death does not end the wait if it comes right before Python begins to wait.
+    """
+
+    def _try_get_data(self, timeout=_LOOK_S):
+        end = time.monotonic() + timeout
+        while True:
+            remaining = end - time.monotonic()
+            found = super()._try_get_data(max(0.0, min(_LOOK_S, remaining)))
+            if found[0] or remaining <= _LOOK_S:
+                return found
 
 
 @atexit.register

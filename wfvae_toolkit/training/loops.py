@@ -160,6 +160,7 @@ class UpdateLoop(BaseLoop):
             return self._run()
         finally:
             self.running = False
+            self._batches = None  # ends its workers
 
     def _run(self):
         runner = self.runner
@@ -230,11 +231,14 @@ class UpdateLoop(BaseLoop):
         if self._enter_stage() or self._batches is None:
             self._batches = iter(self.dataloader)
         start = time.perf_counter()
-        micro_batches = [next(self._batches) for _ in range(self.accumulation)]
+        micro_batches = [self._next_batch() for _ in range(self.accumulation)]
         self.data_seconds += time.perf_counter() - start
         for batch in micro_batches:
             self._data.add(batch)
         return micro_batches
+
+    def _next_batch(self):
+        return next(self._batches)
 
     def _set_position(self):
         """Begin with the sample after the consumed ones, or where an update of one size may begin."""
