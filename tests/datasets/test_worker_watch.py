@@ -73,7 +73,7 @@ def test_a_death_is_noticed_though_its_signal_is_lost(monkeypatch, timeout_s):
     next(batches)
     monkeypatch.setattr(worker_watch._deaths, '_handler', None)
     start = time.monotonic()
-    with pytest.raises(WorkerLost, match=r"exited unexpectedly.*reading sample 5 \('folder/5.png'\)"):
+    with pytest.raises(WorkerLost, match=r"died \(.+\); it was reading sample 5 \('folder/5.png'\)"):
         list(batches)
     assert time.monotonic() - start < 300
 
