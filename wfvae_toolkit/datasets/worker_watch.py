@@ -105,8 +105,9 @@ class WatchedLoader(DataLoader):
             samples = _samples([self], _has_ended)
             if not samples:
                 return None
-        return WorkerLost(f'a data worker died ({text or type(error).__name__}); it was reading {samples or "no sample"}. "Killed" often means '
-                          'that memory ran out: use fewer num_workers or smaller files')
+        return WorkerLost(f'a data worker died ({text or type(error).__name__}); it was reading '
+                          f'{samples or "no sample"}. "Killed" often means that memory ran out: use fewer num_workers '
+                          'or smaller files')
 
 
 class _LookingIterator(_MultiProcessingDataLoaderIter):
