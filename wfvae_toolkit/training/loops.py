@@ -155,7 +155,7 @@ class UpdateLoop(BaseLoop):
 
     def run(self):
         """Train to ``max_iters``; returns the model."""
-        self.running = True
+        self.running, self._unread = True, None
         try:
             return self._run()
         finally:
