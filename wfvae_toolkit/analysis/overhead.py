@@ -94,6 +94,7 @@ class _Watch:
             return statistics.median(map(seconds, self._rounds)) / _ROUND
 
         hooks = {name: median(lambda done, name=name: done[name]) for name in self._hooks}
+
         def framework(done):
             return done['reading'] + done['iteration'] - done['update'] - done['data']
 

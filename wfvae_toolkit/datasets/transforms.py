@@ -77,8 +77,8 @@ def was_upsampled(image):
 
 def crop_of(pipeline):
     """Edge in px of every picture that leaves built transforms, None where that depends on the picture."""
-    shaping = [transform for transform in pipeline if not isinstance(transform, RandomFlip)]
-    return shaping[-1].size if shaping and isinstance(shaping[-1], (CenterCrop, RandomCrop)) else None
+    last = _last_shaping(pipeline)
+    return last.size if isinstance(last, (CenterCrop, RandomCrop)) else None
 
 
 def crop_sizes_of(pipeline):
@@ -86,8 +86,13 @@ def crop_sizes_of(pipeline):
     edge = crop_of(pipeline)
     if edge is not None:
         return [(edge, edge)]
-    shaping = [transform for transform in pipeline if not isinstance(transform, RandomFlip)]
-    return [size[::-1] for size in shaping[-1].sizes] if shaping and isinstance(shaping[-1], CropToSize) else []
+    last = _last_shaping(pipeline)
+    return [size[::-1] for size in last.sizes] if isinstance(last, CropToSize) else []
+
+
+def _last_shaping(pipeline):
+    """The last built transform that may change the size of a picture, or None."""
+    return next((transform for transform in reversed(pipeline) if not isinstance(transform, RandomFlip)), None)
 
 
 def is_crop(transform):

@@ -1,6 +1,5 @@
 """Loops over updates and over validation images."""
 
-import itertools
 import signal
 import time
 from dataclasses import replace
@@ -404,13 +403,14 @@ class EvaluationLoop(BaseLoop):
         return summary
 
     def _batches(self):
-        batches = iter(progress(self.dataloader, 'batches scored', len(self.dataloader)))
-        for number in itertools.count():
+        batches = enumerate(progress(self.dataloader, 'batches scored', len(self.dataloader)))
+        while True:
             try:
-                batch = next(batches, None)
+                number, batch = next(batches)
+            except StopIteration:
+                return
             except Exception as error:
-                self.unread, batch = error, None
-            if batch is None:
+                self.unread = error
                 return
             self.runner.call_hook('before_val_iter', batch_idx=number, data_batch=batch)
             yield batch

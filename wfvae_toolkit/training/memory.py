@@ -86,7 +86,7 @@ class Load:
 
 def shape_of(size):
     """Edge of a square, or (height, width), in px -> (height, width)."""
-    return tuple(size) if isinstance(size, (tuple, list)) else (size, size)
+    return size if isinstance(size, tuple) else (size, size)
 
 
 @dataclass(frozen=True)
